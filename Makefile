@@ -1,0 +1,80 @@
+# One command per task; `make` lists them. Needs make and Python 3.11 or later.
+# Everything is installed into .venv, with the versions of constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+# Two worker processes with one thread each are faster than one with two threads.
+TEST_WORKERS ?= 2
+export OMP_NUM_THREADS ?= 1
+# Pictures are written to files, so no window system is needed.
+export MPLBACKEND ?= Agg
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart install test lint format types unit docs picture benchmarks clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
+	    $(MAKEFILE_LIST)
+
+# ---- set-up: one stamp file per set of extras, renewed when the pins change ----
+
+PINS := pyproject.toml constraints.txt
+
+$(VENV)/.torch: constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; \
+	    sys.exit(0 if v >= (3, 11) else "skvae needs Python 3.11 or later; this is " \
+	    + sys.version.split()[0] + ". Set it by: make PYTHON=/path/to/python")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing torch into $(VENV) (once; this can take some minutes)"
+	@$(PIP) install --quiet $(TORCH) -c constraints.txt
+	@$(PIP) install --quiet setuptools -c constraints.txt
+	@touch $@
+
+# setuptools is already there with its pinned version, hence no build isolation.
+$(VENV)/.installed-%: $(VENV)/.torch $(PINS)
+	@echo "Installing skvae[$*] into $(VENV)"
+	@$(PIP) install --quiet --no-build-isolation -e '.[$*]' -c constraints.txt
+	@touch $@
+
+install: $(VENV)/.installed-test ## install the package for development
+
+# ---- what there is to run ----
+
+quickstart: $(VENV)/.installed-plot,pandas ## train on two real data sets, write pictures to quickstart/
+	@$(BIN)/python examples/quickstart.py quickstart
+
+test: lint types unit ## lint, types, doctests and tests, with their own set-up
+
+lint: $(VENV)/.installed-test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test
+	@$(BIN)/mypy
+
+unit: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS)
+
+format: $(VENV)/.installed-test ## format the code and repair what ruff can repair
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-docs ## build the documentation into docs/_build/html, warnings are errors
+	@$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+picture: $(VENV)/.installed-docs ## redraw the picture of the README
+	@$(BIN)/python docs/readme_picture.py docs/_static/overview.png
+
+benchmarks: ## say how the figures of the README are made
+	@echo "One script per table; each prints its options with --help and needs --data DIR."
+	@ls benchmarks/[a-z]*.py | sed 's|^|  $(BIN)/python |'
+
+clean: ## remove what the other targets made, except .venv
+	rm -rf quickstart docs/_build docs/auto_examples docs/generated \
+	    .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist *.egg-info
+	find skvae tests benchmarks examples docs -name __pycache__ -type d -prune \
+	    -exec rm -rf {} +

@@ -1,0 +1,3 @@
+from ._transformer import VAETransformer
+__version__ = "0.1.0"
+__all__=["VAETransformer"]

@@ -1,0 +1,614 @@
+"""What all estimators share: validation, the fit skeleton, inference, persistence.
+
+Reading ``fit(X)`` from the top: the table becomes a float32 matrix
+(:mod:`skvae._encoding`), like columns are put side by side under one head, the
+module starts at a linear model of the data and is trained
+(:mod:`skvae._training`), and every other method runs the module over batches of
+rows of bounded size.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+
+from ._columns import Column
+from ._distributions import Joint, make_head
+from ._encoding import TableEncoder
+from ._modules import ACTIVATIONS, VAE, Batch
+from ._objectives import log_weights
+from ._training import History, Plan, train
+
+#: Floats that one layer may hold during inference: memory stays bounded and the
+#: activations stay in the processor's cache.
+INFERENCE_FLOATS = 2**22
+
+#: Default numbers of steps and epochs of a fit, see ``max_iter``.
+DEFAULT_STEPS, DEFAULT_EPOCHS = 5_000, 50
+
+#: Steps without improvement after which a fit stops, see ``n_iter_no_change``.
+PATIENCE_STEPS, PATIENCE_EPOCHS = 1_000, 10
+
+#: The most rows that the validation score is computed on.
+MAX_VALIDATION_ROWS = 10_000
+
+#: Rows from which the linear start is computed.
+LINEAR_START_ROWS = 5_000
+
+#: The most latent variables that ``n_components=None`` gives.
+MAX_DEFAULT_COMPONENTS = 32
+
+#: Importance draws of ``score_samples``.
+EVIDENCE_DRAWS = 256
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions that a fitted model depends on."""
+    versions = {"torch": str(torch.__version__)}
+    try:
+        versions["skvae"] = version("skvae")
+    except PackageNotFoundError:  # run from a folder, not installed
+        versions["skvae"] = "unknown"
+    return versions
+
+
+def resolve_device(device: str | None) -> str:
+    """Return the torch device that ``device`` stands for.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the device is not there.
+    """
+    cuda = torch.cuda.is_available()
+    mps = torch.backends.mps.is_available()
+    if device is None:
+        return "cpu"
+    if device == "auto":
+        return "cuda" if cuda else "mps" if mps else "cpu"
+    kind, _, index = str(device).partition(":")
+    available = {"cpu": True, "cuda": cuda, "mps": mps}
+    if kind not in available or (index and not index.isdigit()):
+        raise ValueError(
+            f"Unknown device {device!r}: use None, 'auto', 'cpu', 'cuda', 'cuda:0' "
+            "(or another index) or 'mps'."
+        )
+    if not available[kind] or (
+        kind == "cuda" and index and int(index) >= torch.cuda.device_count()
+    ):
+        raise ValueError(
+            f"Device {device!r} is not available on this machine: use device='auto' "
+            "to take the best one that is."
+        )
+    return str(device)
+
+
+@contextmanager
+def unchanged_on_error(estimator: Any) -> Iterator[None]:
+    """Give the estimator its attributes back if the block fails."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+class BaseVAE(CallbackSupportMixin, BaseEstimator):
+    """Base of the estimators: one conditional VAE on a table."""
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "likelihood": [str, dict],
+        "numeric_transform": [str, dict],
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+        "objective": [StrOptions({"elbo", "iwae"})],
+        "gradient": [StrOptions({"pathwise", "stl", "dreg"})],
+        "n_draws": [Interval(Integral, 1, None, closed="left")],
+        "kl_weight": [Interval(Real, 0, None, closed="left")],
+        "kl_warmup_steps": [Interval(Integral, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [StrOptions({"cosine", "adaptive", "constant"})],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [
+            Interval(Integral, 1, None, closed="left"),
+            Options(Real, {np.inf}),
+            None,
+        ],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "callbacks": [list, tuple, None],
+        "device": [str, None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_components=None,
+        *,
+        hidden_layer_sizes=(128, 128),
+        activation="relu",
+        likelihood="auto",
+        numeric_transform="auto",
+        categorical_features="from_dtype",
+        objective="elbo",
+        gradient="pathwise",
+        n_draws=1,
+        kl_weight=1.0,
+        kl_warmup_steps=0,
+        max_iter=None,
+        batch_size="auto",
+        learning_rate_init=3e-3,
+        learning_rate="cosine",
+        early_stopping=True,
+        validation_fraction=0.1,
+        n_iter_no_change=None,
+        tol=1e-4,
+        warm_start=False,
+        callbacks=None,
+        device=None,
+        verbose=False,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.likelihood = likelihood
+        self.numeric_transform = numeric_transform
+        self.categorical_features = categorical_features
+        self.objective = objective
+        self.gradient = gradient
+        self.n_draws = n_draws
+        self.kl_weight = kl_weight
+        self.kl_warmup_steps = kl_warmup_steps
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        return tags
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "_module")
+
+    # -- fit ---------------------------------------------------------------------
+
+    def _fit(self, X, sample_weight, *, one_pass: bool = False):
+        """Train on a table; with ``one_pass`` for one epoch, on top of what is there."""
+        self._check_gradient()
+        device = resolve_device(self.device)
+        going_on = (one_pass or self.warm_start) and hasattr(self, "_module")
+        if sample_weight is not None:
+            sample_weight = check_weights(sample_weight, X)
+        if not going_on:
+            self._encoder = TableEncoder(
+                categorical_features=self.categorical_features,
+                numeric_transform=self.numeric_transform,
+                likelihood=self.likelihood,
+            ).fit(X, sample_weight, estimator=self)
+            self._random = make_random_state(self.random_state)
+        elif not one_pass:
+            self._random = make_random_state(self.random_state)
+        values, observed = self._encoder.encode(X, estimator=self)
+        if sample_weight is not None and (sample_weight == 0).any():
+            # a row of weight zero is a row that is not there
+            rows = np.flatnonzero(sample_weight)
+            values, sample_weight = values[rows], sample_weight[rows]
+            observed = None if observed is None else observed[rows]
+
+        self.device_ = device
+        generator = torch.Generator(device)
+        generator.manual_seed(int(self._random.randint(2**31 - 1)))
+        if not going_on:
+            self._start(values, observed, sample_weight)
+        self._module.to(device)
+        data = self._batch(values, observed, sample_weight)
+        del values, observed
+        train_rows, valid_rows = self._split(len(data), one_pass)
+        plan = self._plan(len(train_rows), one_pass)
+        context = None
+        if not one_pass:
+            context = self._init_callback_context(max_subtasks=plan.max_iter)
+            context.call_on_fit_task_begin(estimator=self, X=X)
+        history, optimizer_state = train(
+            self._module,
+            data,
+            torch.as_tensor(train_rows, device=device),
+            None if valid_rows is None else torch.as_tensor(valid_rows, device=device),
+            plan,
+            generator,
+            callbacks=list(self.callbacks or ()),
+            context=context,
+            estimator=self,
+            optimizer_state=getattr(self, "_optimizer_state", None)
+            if one_pass
+            else None,
+        )
+        self._optimizer_state = optimizer_state if one_pass else None
+        self._record(history, plan, going_on=going_on)
+        if context is not None:
+            context.call_on_fit_task_end(estimator=self, X=X)
+        return self
+
+    def _check_gradient(self):
+        if self.gradient == "dreg" and not (self.objective == "iwae" and self.n_draws > 1):
+            raise ValueError(
+                "gradient='dreg' is the estimator of the importance-weighted bound: use "
+                "it with objective='iwae' and n_draws > 1 (with one draw it is 'stl')."
+            )
+        if self.gradient == "stl" and self.objective == "iwae" and self.n_draws > 1:
+            raise ValueError(
+                "gradient='stl' is biased for objective='iwae' with n_draws > 1: use "
+                "gradient='dreg'."
+            )
+
+    def _start(self, values, observed, sample_weight):
+        """Build the module, started at a linear model of the columns."""
+        keys = {
+            index: head_key(column)
+            for index, column in enumerate(self._encoder.columns_)
+            if not is_constant(column)
+        }
+        if not keys:  # nothing varies: model the constants rather than nothing
+            keys = {i: head_key(c) for i, c in enumerate(self._encoder.columns_)}
+        groups = list(dict.fromkeys(keys.values()))
+        self._order = np.array(
+            [index for group in groups for index, key in keys.items() if key == group]
+        )
+        if observed is not None:
+            observed = observed[:, self._order]
+        self._architecture = {
+            "heads": [
+                (name, list(keys.values()).count((name, n)), n) for name, n in groups
+            ],
+            "n_latent": self._resolve_n_components(),
+            "hidden_layer_sizes": self._hidden_layer_sizes(),
+            "activation": self.activation,
+            "masked": observed is not None and not observed.all(),
+            "linear_path": any(
+                name.startswith(("normal", "student_t")) for name, _ in groups
+            ),
+        }
+        self.n_components_ = self._architecture["n_latent"]
+        seed = int(self._random.randint(2**31 - 1))
+        self._evidence_seed = int(self._random.randint(2**31 - 1))
+        self._module = build_module(self._architecture, seed)
+
+        # a sample of the rows (in proportion to their weights) is enough to start
+        n_rows = min(len(values), LINEAR_START_ROWS)
+        chances = None if sample_weight is None else sample_weight / sample_weight.sum()
+        rows = np.arange(len(values))
+        if len(values) > n_rows or chances is not None:
+            rows = self._random.choice(
+                len(values), n_rows, replace=chances is not None, p=chances
+            )
+        x = torch.from_numpy(values[rows][:, self._order])
+        weight = torch.ones_like(x)
+        if observed is not None:
+            weight = torch.from_numpy(observed[rows]).to(x.dtype)
+        self._module.start_at_marginals(x, weight)
+        columns, _, _ = self._module.joint.number_slots()
+        if len(columns) > 1:
+            loadings, noise = probabilistic_pca(
+                x[:, columns].double().numpy(), self.n_components_
+            )
+            self._module.start_at_factor_analysis(
+                torch.from_numpy(loadings), torch.from_numpy(noise)
+            )
+
+    def _resolve_n_components(self) -> int:
+        if self.n_components is not None:
+            return int(self.n_components)
+        return min(max(1, self.n_features_in_ - 1), MAX_DEFAULT_COMPONENTS)
+
+    def _hidden_layer_sizes(self) -> tuple[int, ...]:
+        sizes = self.hidden_layer_sizes
+        sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
+        if any(not isinstance(s, Integral) or s < 1 for s in sizes):
+            raise ValueError(
+                "hidden_layer_sizes must hold integers of at least 1, but got "
+                f"{self.hidden_layer_sizes!r}."
+            )
+        return tuple(int(size) for size in sizes)
+
+    def _batch(self, values, observed, sample_weight) -> Batch:
+        """Put a table on the device, columns in the order of the heads."""
+        if not np.array_equal(self._order, np.arange(values.shape[1])):
+            values = np.ascontiguousarray(values[:, self._order])
+            observed = None if observed is None else observed[:, self._order]
+        weight = None
+        if sample_weight is not None:
+            weight = torch.as_tensor(
+                sample_weight / sample_weight.mean(),
+                dtype=torch.float32,
+                device=self.device_,
+            )
+        return Batch(
+            torch.from_numpy(values).to(self.device_),
+            None if observed is None else torch.from_numpy(observed).to(self.device_),
+            weight,
+        )
+
+    def _split(self, n_rows: int, one_pass: bool):
+        """Return row numbers for training and validation (None without)."""
+        if one_pass or not self.early_stopping:
+            return np.arange(n_rows), None
+        n_valid = round(self.validation_fraction * n_rows)
+        n_valid = min(max(1, n_valid), n_rows - 1, MAX_VALIDATION_ROWS)
+        if n_valid < 1:
+            raise ValueError(
+                f"early_stopping=True needs at least 2 rows of positive weight, but got "
+                f"{n_rows}: set early_stopping=False."
+            )
+        order = self._random.permutation(n_rows)
+        return np.sort(order[n_valid:]), np.sort(order[:n_valid])
+
+    def _plan(self, n_rows: int, one_pass: bool) -> Plan:
+        """Resolve what the number of rows decides."""
+        batch_size = self.batch_size
+        if batch_size == "auto":
+            # small tables need many steps, large ones big products
+            batch_size = 1024 if n_rows >= 100_000 else min(256, max(16, n_rows // 8))
+        n_batches = max(1, n_rows // batch_size)
+        max_iter = self.max_iter
+        if max_iter is None:
+            max_iter = max(DEFAULT_EPOCHS, math.ceil(DEFAULT_STEPS / n_batches))
+        patience = self.n_iter_no_change
+        if patience is None:
+            patience = max(PATIENCE_EPOCHS, math.ceil(PATIENCE_STEPS / n_batches))
+        return Plan(
+            objective=self.objective,
+            gradient=self.gradient,
+            n_draws=self.n_draws,
+            kl_weight=self.kl_weight,
+            kl_warmup_steps=0 if one_pass else self.kl_warmup_steps,
+            max_iter=1 if one_pass else max_iter,
+            batch_size=batch_size,
+            learning_rate_init=self.learning_rate_init,
+            learning_rate="constant" if one_pass else self.learning_rate,
+            early_stopping=self.early_stopping and not one_pass,
+            n_iter_no_change=np.inf if one_pass else patience,
+            tol=self.tol,
+            verbose=bool(self.verbose),
+        )
+
+    def _record(self, history: History, plan: Plan, *, going_on: bool):
+        """Set the fitted attributes that describe the training."""
+        new = {
+            "objective": history.objective,
+            "reconstruction": history.reconstruction,
+            "kl": history.kl,
+            "active_units": history.active_units,
+            "learning_rate": history.learning_rate,
+        }
+        old = self.history_ if going_on else {}
+        self.history_ = {
+            name: np.concatenate([old.get(name, []), values])
+            for name, values in new.items()
+        }
+        self.n_iter_ = len(self.history_["objective"])
+        self.loss_curve_ = -self.history_["objective"]
+        self.loss_ = float(self.loss_curve_[-1])
+        self.best_loss_ = float(self.loss_curve_.min())
+        self.validation_scores_ = None
+        self.best_validation_score_ = None
+        if plan.early_stopping:
+            self.validation_scores_ = np.array(history.validation)
+            self.best_validation_score_ = float(max(history.validation))
+        self.likelihood_ = {c.name: c.likelihood for c in self._encoder.columns_}
+        self.numeric_transform_ = {
+            c.name: c.transform for c in self._encoder.columns_ if c.kind == "numeric"
+        }
+        ended_by_budget = len(history.objective) == plan.max_iter
+        if (
+            ended_by_budget
+            and not history.converged
+            and plan.learning_rate != "cosine"  # which ends with its budget by design
+            and math.isfinite(plan.n_iter_no_change)
+        ):
+            warnings.warn(
+                f"Maximum iterations ({plan.max_iter}) reached and the optimization "
+                "hasn't converged yet: raise max_iter, or use "
+                "learning_rate='cosine', which ends with its budget.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    # -- inference ---------------------------------------------------------------
+
+    def _encode(self, X) -> Batch:
+        """Check a table and put it on the device."""
+        check_is_fitted(self)
+        values, observed = self._encoder.encode(X, estimator=self)
+        return self._batch(values, observed, None)
+
+    def _posterior(self, data: Batch) -> Iterator[tuple[Batch, Any]]:
+        """Yield pieces of a table with their q(z | x)."""
+        width = max(self._widths())
+        with torch.inference_mode():
+            for piece in pieces(data, max(1, INFERENCE_FLOATS // (4 * width))):
+                yield piece, self._module.encode(piece.x, piece.observed)
+
+    def _evidence(self, data: Batch, n_draws: int) -> np.ndarray:
+        """Return importance-weighted log p(encoded row) in nats, (n_rows,)."""
+        vae, width = self._module, max(self._widths())
+        draws_at_once = min(n_draws, 1024)
+        rows_at_once = max(1, INFERENCE_FLOATS // (width * draws_at_once))
+        # The same noise for every row: a row's score depends on no other row.
+        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
+        noise = torch.empty(n_draws, 1, vae.n_latent, device=self.device_)
+        noise = noise.normal_(generator=generator).split(draws_at_once)
+        scores = []
+        with torch.inference_mode():
+            for piece in pieces(data, rows_at_once):
+                qz = vae.encode(piece.x, piece.observed)
+                parts = [
+                    torch.logsumexp(log_weights(vae, piece, qz, part), 0)
+                    for part in noise
+                ]
+                scores.append(torch.logsumexp(torch.stack(parts), 0))
+        return torch.cat(scores).cpu().numpy() - math.log(n_draws)
+
+    def _log_jacobian(self, data: Batch) -> np.ndarray:
+        """Return the log-Jacobian of the encoding per row, observed cells only."""
+        parts = []
+        for piece in pieces(data, 16_384):
+            cells = self._encoder.log_jacobian(self._all_columns(piece.x.cpu()))
+            cells = cells[:, self._order]
+            if piece.observed is not None:
+                cells = cells * piece.observed.cpu().numpy()
+            parts.append(cells.sum(1))
+        return np.concatenate(parts)
+
+    def _decode_table(self, encoded: torch.Tensor | np.ndarray):
+        """Turn rows in the order of the heads into a table like the training one."""
+        return self._encoder.decode(self._all_columns(encoded))
+
+    def _all_columns(self, encoded: torch.Tensor | np.ndarray) -> np.ndarray:
+        """Return the columns of the heads in the order of the table, constants as 0."""
+        values = np.zeros((len(encoded), self.n_features_in_), dtype=np.float32)
+        values[:, self._order] = np.asarray(encoded)
+        return values
+
+    def _widths(self) -> list[int]:
+        module = self._module
+        sizes = self._architecture["hidden_layer_sizes"]
+        return [module.n_encoder_inputs, *sizes, module.joint.n_outputs]
+
+    # -- persistence -------------------------------------------------------------
+
+    def __getstate__(self):
+        """Return the state with the weights as NumPy arrays.
+
+        Torch modules are left out: arrays load on any device, and with skops.
+        """
+        state = dict(super().__getstate__())
+        module = state.pop("_module", None)
+        if module is not None:
+            state["_weights"] = {
+                name: tensor.detach().cpu().numpy().copy()
+                for name, tensor in module.state_dict().items()
+            }
+            state["_versions"] = package_versions()
+        return state
+
+    def __setstate__(self, state):
+        state = dict(state)
+        weights = state.pop("_weights", None)
+        saved = state.pop("_versions", {})
+        super().__setstate__(state)
+        if weights is None:
+            return
+        for name, installed in package_versions().items():
+            if name == "skvae" and saved.get(name) != installed:
+                warnings.warn(
+                    f"This {type(self).__name__} was saved with skvae "
+                    f"{saved.get(name)} and is loaded with {installed}: check its "
+                    "results, or fit it again.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        try:
+            resolve_device(self.device_)
+        except ValueError:  # trained on a device that this machine does not have
+            self.device_ = resolve_device("auto")
+        self._module = build_module(self._architecture, seed=0)
+        self._module.load_state_dict(
+            {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
+        )
+        self._module.to(self.device_).eval()
+
+
+def build_module(architecture: dict[str, Any], seed: int) -> VAE:
+    """Build the module that ``architecture`` describes, on the CPU."""
+    options = dict(architecture)
+    heads = options.pop("heads")
+    joint = Joint([make_head(*head) for head in heads])
+    generator = torch.Generator().manual_seed(seed)
+    return VAE(joint, generator=generator, **options)
+
+
+def make_random_state(random_state: Any) -> np.random.RandomState:
+    """Return a RandomState; None gives a fresh one and leaves NumPy's global alone."""
+    if random_state is None:
+        return np.random.RandomState()
+    return check_random_state(random_state)
+
+
+def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
+    """Return row weights as float64, non-negative and not all zero."""
+    weights = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    if not weights.any():
+        raise ValueError("sample_weight is zero for every row: give some rows a weight.")
+    return weights
+
+
+def pieces(data: Batch, n_rows: int) -> Iterator[Batch]:
+    """Yield consecutive rows of a table."""
+    for start in range(0, len(data), n_rows):
+        yield Batch(*(t if t is None else t[start : start + n_rows] for t in data))
+
+
+def probabilistic_pca(x: np.ndarray, n_latent: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return loadings (columns, n_latent) and a noise variance per column.
+
+    The maximum-likelihood loadings of probabilistic PCA (Tipping, Bishop 1999,
+    eq. 7-8); the noise is what they leave of each column's variance.
+    """
+    n_rows, n_columns = x.shape
+    kept = min(n_latent, n_columns - 1, n_rows - 1)
+    pca = PCA(kept, svd_solver="full" if n_columns <= n_rows else "auto").fit(x)
+    signal = np.maximum(pca.explained_variance_ - pca.noise_variance_, 0)
+    loadings = np.zeros((n_columns, n_latent))
+    loadings[:, :kept] = pca.components_.T * np.sqrt(signal)
+    variance = x.var(axis=0)
+    noise = np.maximum(variance - np.square(loadings).sum(1), 1e-3 * variance + 1e-6)
+    return loadings, noise
+
+
+def head_key(column: Column) -> tuple[str, int]:
+    """Return what columns under one head have in common: its name and width."""
+    return column.likelihood, column.n_categories if column.has_categories else 0
+
+
+def is_constant(column: Column) -> bool:
+    """Whether training saw at most one value: decoding restores it without a model."""
+    single = column.has_categories and column.n_categories < 2
+    return column.is_empty or column.constant is not None or single

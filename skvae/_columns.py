@@ -1,0 +1,367 @@
+"""One column of a table: its kind, its head, its map, and the way back."""
+
+# SPDX-License-Identifier: BSD-3-Clause
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import numpy as np
+
+from skvae._layouts import ColumnType, DecodedColumn
+from skvae._numeric import (
+    Affine,
+    PiecewiseLinear,
+    fit_affine,
+    fit_quantile,
+    poisson_fits,
+    quantile_helps,
+)
+from skvae._tables import Table, object_families
+
+NORMAL_HEADS = (
+    "normal",
+    "normal_heteroscedastic",
+    "normal_isotropic",
+    "student_t",
+    "student_t_heteroscedastic",
+)
+NUMERIC_HEADS = (*NORMAL_HEADS, "poisson", "bernoulli")
+CATEGORY_HEADS = ("categorical", "ordinal")
+HEADS = (*NUMERIC_HEADS, *CATEGORY_HEADS)
+TRANSFORMS = ("auto", "standard", "quantile", "none")
+CATEGORY_KINDS = ("ordinal", "categorical")
+AUTO_HEADS = {
+    "numeric": "normal",
+    "count": "poisson",
+    "boolean": "bernoulli",
+    "ordinal": "ordinal",
+    "categorical": "categorical",
+}
+
+
+@dataclass
+class Column:
+    """What is known of one column of the training table.
+
+    Attributes
+    ----------
+    name : str
+        Feature name, or "x0", "x1", ... where the table has none.
+    kind : {"numeric", "count", "boolean", "ordinal", "categorical"}
+        What the encoded values are.
+    likelihood : str
+        Name of the decoder head.
+    transform : {"standard", "quantile", "none"}
+        Name of the map of a numeric column.
+    map : Affine or PiecewiseLinear
+        The map itself; the identity for every other kind.
+    categories : list
+        Values behind the codes 0, 1, ... of a column of categories.
+    n_categories : int
+        Number of categories (at least 1) of an ordinal or categorical column,
+        and 0 for the others.
+    constant : float, int or None
+        The only value of a numeric column without spread.
+    is_empty : bool
+        Whether no cell was observed in training.
+    """
+
+    name: str
+    kind: str = "numeric"
+    likelihood: str = "normal"
+    transform: str = "none"
+    map: Affine | PiecewiseLinear = field(default_factory=Affine)
+    categories: list = field(default_factory=list)
+    n_categories: int = 0
+    constant: float | int | None = None
+    is_empty: bool = False
+
+    @property
+    def has_categories(self) -> bool:
+        """Whether encoded values are codes of ``categories``."""
+        return self.kind in CATEGORY_KINDS or bool(self.categories)
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether the head allows only some numbers."""
+        return self.kind in ("count", "boolean") or self.likelihood == "bernoulli"
+
+    def check_restriction(self, values: np.ndarray) -> None:
+        """Refuse numbers that the head cannot have produced; NaN is allowed."""
+        values = values[~np.isnan(values)]
+        if self.kind == "count":
+            fits, wanted = _is_whole(values) & (values >= 0), "non-negative whole"
+        elif self.kind == "boolean":
+            fits, wanted = (values == 0) | (values == 1), "0 or 1 (boolean)"
+        else:
+            fits, wanted = (values >= 0) & (values <= 1), "between 0 and 1"
+        if np.isinf(values).any():
+            raise_infinite(self.name)
+        if not fits.all():
+            raise ValueError(
+                f"Column {self.name!r} has the head {self.likelihood!r}, whose values "
+                f"are {wanted}, but got {values[~fits][0]}."
+            )
+
+
+class ColumnFitter:
+    """Find kind, head and map of the columns of one training table.
+
+    Parameters
+    ----------
+    table : Table
+        The training table.
+    types : list of ColumnType
+        Its dtypes.
+    declared : ndarray of bool or None
+        Columns that the user declared categorical; None stands for "from_dtype".
+    weights : ndarray of shape (n_rows,) or None
+        Weights of the rows.
+    heads_by_column, transforms_by_column : bool
+        Whether the user asked by column, so that what does not fit is an error.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        types: list[ColumnType],
+        declared: np.ndarray | None,
+        weights: np.ndarray | None,
+        *,
+        heads_by_column: bool,
+        transforms_by_column: bool,
+    ):
+        self.table = table
+        self.types = types
+        self.declared = declared
+        self.weights = weights
+        self.heads_by_column = heads_by_column
+        self.transforms_by_column = transforms_by_column
+
+    def fit(self, index: int, head: str, transform: str) -> Column:
+        """Fit one column with the requested head and transform."""
+        column = Column(str(self.table.labels[index]))
+        column.kind = self._kind(index, column.name)
+        if not self.heads_by_column and head in NUMERIC_HEADS:
+            head = head if column.kind == "numeric" else "auto"
+        if column.kind == "numeric":
+            self._fit_numbers(column, index, head, transform)
+        elif column.kind == "boolean":
+            _set_boolean_head(column, head)
+            column.is_empty = bool(np.isnan(self.table.numbers(index)).all())
+        else:
+            self._fit_categories(column, index, head)
+        if self.transforms_by_column and transform not in ("auto", "none"):
+            _check_transform_applies(column, transform)
+        return column
+
+    def _kind(self, index: int, name: str) -> str:
+        """Kind of a column by its dtype and declaration, before its head is known."""
+        type_ = self.types[index]
+        if self.declared is not None and self.declared[index]:
+            if type_.family == "other":
+                _refuse_dtype(name, type_)
+            if type_.family == "object":
+                self._check_one_type(index, name)
+            return "categorical"
+        if type_.family in ("float", "integer", "null"):
+            return "numeric"
+        if type_.family == "boolean":
+            return "boolean"
+        if type_.family == "object":
+            if self.table.library == "numpy":
+                self._check_one_type(index, name)
+            raise ValueError(
+                f"Column {name!r} has the dtype {type_.name}. Cast it to a numeric, "
+                "boolean, string or category dtype, or declare it in "
+                "categorical_features."
+            )
+        if type_.family == "other":
+            _refuse_dtype(name, type_)
+        if self.declared is not None:
+            raise ValueError(
+                f"Column {name!r} has the dtype {type_.name}, but "
+                "categorical_features does not declare it. Declare it or drop it."
+            )
+        return "ordinal" if type_.ordered else "categorical"
+
+    def _check_one_type(self, index: int, name: str) -> None:
+        """Refuse a column of objects that mixes types or holds something else."""
+        found = object_families(self.table.objects(index))
+        if "other" in found:
+            raise TypeError(
+                f"Column {name!r}: argument must be a string or a real number, "
+                f"not {found['other']!r}."
+            )
+        if len(found) > 1:
+            raise ValueError(
+                f"Column {name!r} mixes values of the types "
+                f"{', '.join(sorted(found.values()))}. Give it one type."
+            )
+
+    def _fit_categories(self, column: Column, index: int, head: str) -> None:
+        """Settle categories and head of a column that is not numeric."""
+        codes, values = self.table.factorize(index)
+        type_ = self.types[index]
+        column.is_empty = bool((codes < 0).all())
+        if type_.family == "category" and type_.categories is not None:
+            categories = list(type_.categories)
+        else:
+            categories = [value for value in values if value == value]
+        if not type_.ordered:
+            categories = _sorted_categories(categories, column.name)
+        if head == "auto":
+            head = AUTO_HEADS[column.kind]
+        if head == "bernoulli":
+            if len(categories) != 2:
+                _refuse_head(
+                    column, head, f"it has {len(categories)} categories, not 2"
+                )
+            column.kind = "boolean"
+        elif head not in CATEGORY_HEADS:
+            _refuse_head(column, head, "it is not numeric")
+        else:
+            column.kind = head
+        column.likelihood = head
+        _set_categories(column, categories)
+
+    def _fit_numbers(
+        self, column: Column, index: int, head: str, transform: str
+    ) -> None:
+        """Settle head and map of a column of numbers."""
+        values = self.table.numbers(index)
+        if values.dtype.kind == "f":
+            if np.isinf(values).any():
+                raise_infinite(column.name)
+            observed = ~np.isnan(values)
+        else:
+            observed = np.ones(len(values), dtype=bool)
+        weights = None if self.weights is None else self.weights[observed]
+        if weights is not None and not weights.any():
+            weights = None
+        values = values[observed]
+        column.is_empty = len(values) == 0
+        if head == "auto":
+            is_count = self.types[index].family == "integer" and poisson_fits(
+                values, weights
+            )
+            head = "poisson" if is_count else "normal"
+        column.likelihood = head
+        if head in CATEGORY_HEADS:
+            if not _is_whole(values).all():
+                _refuse_head(column, head, "it has values that are not whole numbers")
+            column.kind = head
+            _set_categories(column, np.unique(values).tolist())
+        elif head == "poisson":
+            if not (_is_whole(values) & (values >= 0)).all():
+                _refuse_head(
+                    column,
+                    head,
+                    "it has values that are not non-negative whole numbers",
+                )
+            column.kind = "count"
+        else:
+            if len(values) and values.min() == values.max():
+                column.constant = values[0].item()
+            if head == "bernoulli":
+                if not ((values >= 0) & (values <= 1)).all():
+                    _refuse_head(column, head, "it has values outside [0, 1]")
+            else:
+                _fit_map(column, values, weights, transform)
+
+
+def _fit_map(
+    column: Column, values: np.ndarray, weights: np.ndarray | None, transform: str
+) -> None:
+    """Fit the map of a numeric column."""
+    if transform == "none":
+        return
+    weighted = values if weights is None else values[weights > 0]
+    if transform == "auto":
+        transform = "quantile" if quantile_helps(weighted) else "standard"
+    if transform == "quantile":
+        column.map = fit_quantile(weighted)
+    else:
+        column.map = fit_affine(values, weights)
+    is_bent = isinstance(column.map, PiecewiseLinear)
+    column.transform = "quantile" if is_bent else "standard"
+    if column.constant is not None:
+        # Exactly 0 stands for the constant.
+        column.map = Affine(mean=float(column.constant))
+
+
+def _set_boolean_head(column: Column, head: str) -> None:
+    column.likelihood = AUTO_HEADS["boolean"] if head == "auto" else head
+    if head in CATEGORY_HEADS:
+        column.kind = head
+        _set_categories(column, [False, True])
+    elif column.likelihood != "bernoulli":
+        _refuse_head(column, head, "it is boolean")
+
+
+def _set_categories(column: Column, categories: list) -> None:
+    column.categories = categories
+    # A column without an observed cell still needs a head of some width.
+    if column.kind in CATEGORY_KINDS:
+        column.n_categories = max(1, len(categories))
+
+
+def _sorted_categories(categories: list, name: str) -> list:
+    try:
+        return sorted(categories)
+    except TypeError:
+        types = sorted({type(value).__name__ for value in categories})
+        raise ValueError(
+            f"Column {name!r} mixes categories of the types {', '.join(types)}. Give "
+            "it one type."
+        ) from None
+
+
+def _is_whole(values: np.ndarray) -> np.ndarray:
+    return values == np.floor(values)
+
+
+def _check_transform_applies(column: Column, transform: str) -> None:
+    if column.kind != "numeric" or column.likelihood not in NORMAL_HEADS:
+        raise ValueError(
+            f"numeric_transform asks for {transform!r} in column {column.name!r}, but "
+            f"that column is {column.kind} with the head {column.likelihood!r}."
+        )
+
+
+def _refuse_head(column: Column, head: str, reason: str) -> NoReturn:
+    raise ValueError(f"Column {column.name!r} cannot have the head {head!r}: {reason}.")
+
+
+def _refuse_dtype(name: str, type_: ColumnType) -> NoReturn:
+    raise ValueError(
+        f"Column {name!r} has the dtype {type_.name}, which is not supported. Cast it "
+        "to a numeric, boolean, string or category dtype, or drop it."
+    )
+
+
+def raise_infinite(name: str) -> NoReturn:
+    """Raise scikit-learn's error for infinities, with the name of the column."""
+    raise ValueError(
+        "Input X contains infinity or a value too large for dtype('float32') in "
+        f"column {name!r}. Missing cells are given as NaN, infinity is no value."
+    )
+
+
+def decode_column(encoded: np.ndarray, column: Column) -> DecodedColumn:
+    """Values of one column, in the units of the table, from its encoded values."""
+    missing = np.full(len(encoded), True) if column.is_empty else np.isnan(encoded)
+    encoded = np.where(missing, 0.0, encoded.astype(np.float64))
+    if column.has_categories:
+        highest = max(0, len(column.categories) - 1)
+        codes = np.clip(np.rint(encoded), 0, highest).astype(np.intp)
+        return DecodedColumn(codes, missing, column.categories)
+    if column.kind == "count":
+        values = np.maximum(np.rint(encoded), 0)
+    elif column.constant is not None:
+        values = np.full(len(encoded), column.constant)
+    else:
+        values = column.map.inverse(encoded)
+    return DecodedColumn(values, missing)

@@ -1,0 +1,527 @@
+"""Probability distributions: one small class per decoder head and latent family.
+
+A *head* turns decoder outputs into the likelihood of a group of like columns;
+:class:`Joint` puts the heads of a table side by side. Heads never draw by
+themselves: ``sample`` takes the generator. Every density is in nats, with every
+constant.
+
+Shapes: ``...`` stands for any leading dimensions (draws, rows).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LOG_2PI = math.log(2 * math.pi)
+
+#: Smallest scale of a Normal or Student-t head, in units of the encoded columns
+#: (standard deviations). A column with repeated values would otherwise drive its
+#: scale to zero and the likelihood to infinity.
+SCALE_FLOOR = 1e-3
+
+#: A per-cell log-scale moves at most this far from its column's log-scale.
+LOG_SCALE_RANGE = 4.0
+
+#: Bounds of log rates and logits that keep float32 finite.
+LOG_RATE_LIMIT = 20.0
+
+
+class DiagonalNormal(NamedTuple):
+    """Normal distribution with independent components, batched over rows."""
+
+    loc: Tensor  # (..., latent)
+    log_scale: Tensor  # (..., latent)
+
+    def rsample(self, noise: Tensor) -> Tensor:
+        """Return ``loc + scale * noise`` for standard normal ``noise``."""
+        return torch.addcmul(self.loc, noise, self.log_scale.exp())
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return the log-density of ``z`` in nats, shape (...,)."""
+        standardised = (z - self.loc) * torch.exp(-self.log_scale)
+        per_component = 0.5 * standardised.square() + self.log_scale + 0.5 * LOG_2PI
+        return -per_component.sum(-1)
+
+    def detach(self) -> DiagonalNormal:
+        """Return the same distribution without gradients to its parameters."""
+        return DiagonalNormal(self.loc.detach(), self.log_scale.detach())
+
+    def kl(self, prior: Prior) -> Tensor:
+        """Return KL(self || prior) in nats, shape (...,)."""
+        if isinstance(prior, StandardNormal):
+            variance = torch.exp(2 * self.log_scale)
+            per_component = self.loc.square() + variance - 2 * self.log_scale - 1
+            return 0.5 * per_component.sum(-1)
+        log_ratio = self.log_scale - prior.log_scale
+        shift = (self.loc - prior.loc) * torch.exp(-prior.log_scale)
+        per_component = torch.exp(2 * log_ratio) + shift.square() - 2 * log_ratio - 1
+        return 0.5 * per_component.sum(-1)
+
+
+class StandardNormal(NamedTuple):
+    """The prior N(0, I) of a model without context."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return the log-density of ``z`` in nats, shape (...,)."""
+        return -0.5 * (z.square() + LOG_2PI).sum(-1)
+
+    def rsample(self, noise: Tensor) -> Tensor:
+        """Return ``noise`` itself."""
+        return noise
+
+
+Prior = StandardNormal | DiagonalNormal
+
+
+class Head(nn.Module):
+    """Likelihood of ``n_columns`` columns of one kind.
+
+    Parameters
+    ----------
+    n_columns : int
+        Number of columns of the group.
+    n_inputs : int
+        Width of the encoder's view of the group, see :meth:`embed`.
+    n_outputs : int
+        Number of decoder outputs that the group needs.
+    """
+
+    def __init__(self, n_columns: int, n_inputs: int, n_outputs: int) -> None:
+        super().__init__()
+        self.n_columns = n_columns
+        self.n_inputs = n_inputs
+        self.n_outputs = n_outputs
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Return what the encoder sees: (..., n_columns) -> (..., n_inputs)."""
+        return x
+
+    def start_at(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Set own parameters to the marginal fit and return the output biases.
+
+        ``x`` is (rows, n_columns) and ``weight`` of the same shape is zero where a
+        cell is missing. The biases have shape (n_outputs,).
+        """
+        raise NotImplementedError
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Return log-densities: (..., n_outputs), (..., n_columns) -> same as x."""
+        raise NotImplementedError
+
+    def point(self, outputs: Tensor) -> Tensor:
+        """Return the mean of number columns and the mode of the others."""
+        raise NotImplementedError
+
+    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw one value per column: (..., n_outputs) -> (..., n_columns)."""
+        raise NotImplementedError
+
+
+def _moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean and variance per column."""
+    total = weight.sum(0).clamp(min=1e-12)
+    mean = (weight * x).sum(0) / total
+    variance = (weight * (x - mean).square()).sum(0) / total
+    return mean, variance
+
+
+class LocationScale(Head):
+    """Columns with a location from the decoder and a learned, floored scale.
+
+    ``scale="column"`` learns one scale per column, ``"cell"`` lets the decoder move
+    each cell's log-scale around that of its column, ``"isotropic"`` shares one scale
+    between all columns (the noise model of probabilistic PCA).
+    """
+
+    def __init__(self, n_columns: int, scale: str = "column") -> None:
+        per_cell = scale == "cell"
+        super().__init__(n_columns, n_columns, n_columns * (1 + per_cell))
+        self.per_cell = per_cell
+        n_scales = 1 if scale == "isotropic" else n_columns
+        # scale = floor + exp(raw_log_scale): smooth, never below the floor
+        self.raw_log_scale = nn.Parameter(torch.zeros(n_scales))
+        self.gate: Tensor
+        # 0 for columns whose scale is better left alone, see restrict_scale
+        self.register_buffer("gate", torch.ones(n_columns if per_cell else 0))
+
+    def start_at(self, x: Tensor, weight: Tensor) -> Tensor:
+        mean, variance = _moments(x, weight)
+        if self.raw_log_scale.numel() == 1:
+            variance = variance.mean(0, keepdim=True)
+        self.set_deviation(variance.sqrt())
+        return F.pad(mean, (0, self.n_outputs - self.n_columns))
+
+    def deviation_per_scale(self) -> Tensor | float:
+        """Return the standard deviation of the noise over its scale."""
+        return 1.0
+
+    @torch.no_grad()
+    def set_deviation(self, deviation: Tensor) -> None:
+        """Set the noise's standard deviation by column (or the shared one)."""
+        scale = deviation / self.deviation_per_scale()
+        above_floor = (scale - SCALE_FLOOR).clamp(min=SCALE_FLOOR)
+        self.raw_log_scale.copy_(above_floor.log())
+
+    def scale(self, outputs: Tensor) -> Tensor:
+        """Return the scale, (n_columns,) or (..., n_columns) per cell."""
+        raw = self.raw_log_scale
+        if self.per_cell:
+            shift = outputs[..., self.n_columns :] / LOG_SCALE_RANGE
+            raw = raw + (LOG_SCALE_RANGE * self.gate) * torch.tanh(shift)
+        return SCALE_FLOOR + raw.exp()
+
+    def loc(self, outputs: Tensor) -> Tensor:
+        """Return the location, (..., n_columns)."""
+        return outputs[..., : self.n_columns] if self.per_cell else outputs
+
+    def point(self, outputs: Tensor) -> Tensor:
+        return self.loc(outputs)
+
+
+class Normal(LocationScale):
+    """Normal columns."""
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        scale = self.scale(outputs)
+        standardised = (x - self.loc(outputs)) / scale
+        return -0.5 * standardised.square() - (scale.log() + 0.5 * LOG_2PI)
+
+    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        loc = self.loc(outputs)
+        noise = torch.empty_like(loc).normal_(generator=generator)
+        return loc + self.scale(outputs) * noise
+
+
+class StudentT(LocationScale):
+    """Student-t columns with learned degrees of freedom (> 2) per column."""
+
+    def __init__(self, n_columns: int, scale: str = "column") -> None:
+        super().__init__(n_columns, scale)
+        # 2 + softplus(6), 8 degrees of freedom: tails between Normal and heavy
+        self.raw_freedom = nn.Parameter(torch.full((n_columns,), 6.0))
+
+    def freedom(self) -> Tensor:
+        """Return the degrees of freedom, (n_columns,)."""
+        return 2 + F.softplus(self.raw_freedom)
+
+    def deviation_per_scale(self) -> Tensor:
+        freedom = self.freedom()
+        return (freedom / (freedom - 2)).sqrt()
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        freedom, scale = self.freedom(), self.scale(outputs)
+        log_normaliser = (
+            torch.lgamma((freedom + 1) / 2)
+            - torch.lgamma(freedom / 2)
+            - 0.5 * torch.log(math.pi * freedom)
+        )
+        squared = ((x - self.loc(outputs)) / scale).square()
+        tail = 0.5 * (freedom + 1) * torch.log1p(squared / freedom)
+        return log_normaliser - scale.log() - tail
+
+    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        loc = self.loc(outputs)
+        freedom = self.freedom().expand_as(loc).contiguous()
+        chi_square = 2 * torch._standard_gamma(freedom / 2, generator=generator)
+        noise = torch.empty_like(loc).normal_(generator=generator)
+        return loc + self.scale(outputs) * noise * torch.rsqrt(chi_square / freedom)
+
+
+class Bernoulli(Head):
+    """Columns with values 0 and 1, or grey values between them."""
+
+    def __init__(self, n_columns: int) -> None:
+        super().__init__(n_columns, n_columns, n_columns)
+
+    def start_at(self, x: Tensor, weight: Tensor) -> Tensor:
+        rate = (weight * x).sum(0) + 0.5
+        return torch.log(rate) - torch.log(weight.sum(0) + 1 - rate)
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        return x * outputs - F.softplus(outputs)
+
+    def point(self, outputs: Tensor) -> Tensor:
+        return torch.sigmoid(outputs)
+
+    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.bernoulli(torch.sigmoid(outputs), generator=generator)
+
+
+class Categorical(Head):
+    """Columns of codes 0 .. n_categories - 1 without an order."""
+
+    def __init__(self, n_columns: int, n_categories: int) -> None:
+        width = n_columns * n_categories
+        super().__init__(n_columns, width, width)
+        self.n_categories = n_categories
+        self.codes: Tensor
+        self.register_buffer(
+            "codes", torch.arange(n_categories, dtype=torch.float32), persistent=False
+        )
+
+    def _logits(self, outputs: Tensor) -> Tensor:
+        return outputs.unflatten(-1, (self.n_columns, self.n_categories))
+
+    def embed(self, x: Tensor) -> Tensor:
+        return (x.unsqueeze(-1) == self.codes).to(x.dtype).flatten(-2)
+
+    def start_at(self, x: Tensor, weight: Tensor) -> Tensor:
+        one_hot = self._logits(self.embed(x)) * weight.unsqueeze(-1)
+        frequency = one_hot.sum(0) + 0.5  # (n_columns, n_categories)
+        return torch.log(frequency / frequency.sum(-1, keepdim=True)).flatten()
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        log_probability = F.log_softmax(self._logits(outputs), dim=-1)
+        code = x.long().unsqueeze(-1)
+        code = code.expand(*log_probability.shape[:-1], 1)
+        return log_probability.gather(-1, code).squeeze(-1)
+
+    def point(self, outputs: Tensor) -> Tensor:
+        return self._logits(outputs).argmax(-1).to(outputs.dtype)
+
+    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        return _draw_codes(F.softmax(self._logits(outputs), dim=-1), generator)
+
+
+class Ordinal(Head):
+    """Columns of ordered codes: a cumulative logit with learned thresholds.
+
+    P(x <= c) = sigmoid(threshold_c - output), thresholds increasing in c.
+    """
+
+    def __init__(self, n_columns: int, n_categories: int) -> None:
+        super().__init__(n_columns, n_columns * (n_categories - 1), n_columns)
+        self.n_categories = n_categories
+        self.first_threshold = nn.Parameter(torch.zeros(n_columns, 1))
+        self.raw_gaps = nn.Parameter(torch.zeros(n_columns, max(n_categories - 2, 0)))
+        self.codes: Tensor
+        self.register_buffer(
+            "codes", torch.arange(n_categories - 1).float(), persistent=False
+        )
+
+    def embed(self, x: Tensor) -> Tensor:
+        # thermometer code: x > 0, x > 1, ... keeps the order in a linear layer
+        return (x.unsqueeze(-1) > self.codes).to(x.dtype).flatten(-2)
+
+    def start_at(self, x: Tensor, weight: Tensor) -> Tensor:
+        above = (x.unsqueeze(-1) > self.codes).to(x.dtype)
+        n_above = (above * weight.unsqueeze(-1)).sum(0) + 0.5
+        n_below = weight.sum(0).unsqueeze(-1) + 1 - n_above
+        thresholds = torch.log(n_below) - torch.log(n_above)
+        gaps = thresholds.diff(dim=-1).clamp(min=1e-3)
+        with torch.no_grad():
+            self.first_threshold.copy_(thresholds[:, :1])
+            self.raw_gaps.copy_(gaps + torch.log(-torch.expm1(-gaps)))
+        return x.new_zeros(self.n_outputs)
+
+    def thresholds(self) -> Tensor:
+        """Return the increasing thresholds, (n_columns, n_categories - 1)."""
+        gaps = F.softplus(self.raw_gaps)
+        return torch.cat([self.first_threshold, gaps], dim=-1).cumsum(-1)
+
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        """Return log P(x = c), (..., n_columns, n_categories)."""
+        # With a > b: sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)),
+        # which stays accurate where both sigmoids are close to 0 or to 1.
+        thresholds = self.thresholds()
+        upper = F.logsigmoid(thresholds - outputs.unsqueeze(-1))  # log P(x <= c)
+        lower = F.logsigmoid(outputs.unsqueeze(-1) - thresholds)  # log P(x > c)
+        between = torch.log(-torch.expm1(-thresholds.diff(dim=-1).clamp(min=1e-6)))
+        middle = upper[..., 1:] + lower[..., :-1] + between
+        return torch.cat([upper[..., :1], middle, lower[..., -1:]], dim=-1)
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        log_probability = self.log_probabilities(outputs)
+        code = x.long().unsqueeze(-1)
+        code = code.expand(*log_probability.shape[:-1], 1)
+        return log_probability.gather(-1, code).squeeze(-1)
+
+    def point(self, outputs: Tensor) -> Tensor:
+        return self.log_probabilities(outputs).argmax(-1).to(outputs.dtype)
+
+    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        return _draw_codes(self.log_probabilities(outputs).exp(), generator)
+
+
+class Poisson(Head):
+    """Counts with a log rate."""
+
+    def __init__(self, n_columns: int) -> None:
+        super().__init__(n_columns, n_columns, n_columns)
+
+    def embed(self, x: Tensor) -> Tensor:
+        return torch.log1p(x)
+
+    def start_at(self, x: Tensor, weight: Tensor) -> Tensor:
+        return torch.log(_moments(x, weight)[0].clamp(min=1e-3))
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        log_rate = outputs.clamp(max=LOG_RATE_LIMIT)
+        return x * log_rate - log_rate.exp() - torch.lgamma(x + 1)
+
+    def point(self, outputs: Tensor) -> Tensor:
+        return outputs.clamp(max=LOG_RATE_LIMIT).exp()
+
+    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.poisson(self.point(outputs), generator=generator)
+
+
+def _draw_codes(probability: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw from the last dimension: (..., n_categories) -> (...,)."""
+    flat = probability.flatten(0, -2)
+    codes = torch.multinomial(flat, 1, generator=generator)
+    return codes.reshape(probability.shape[:-1]).to(probability.dtype)
+
+
+class Joint(nn.Module):
+    """Independent heads over consecutive groups of columns.
+
+    Parameters
+    ----------
+    heads : sequence of Head
+        Their columns stand side by side, in this order, in every table ``x``.
+    """
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+        self.columns = [head.n_columns for head in heads]
+        self.inputs = [head.n_inputs for head in heads]
+        self.outputs = [head.n_outputs for head in heads]
+        self.n_columns, self.n_inputs = sum(self.columns), sum(self.inputs)
+        self.n_outputs = sum(self.outputs)
+
+    def embed(self, x: Tensor, observed: Tensor | None) -> Tensor:
+        """Return (..., n_inputs); a missing cell's inputs are zero."""
+        parts = []
+        for start, head in self._starts():
+            columns = slice(start, start + head.n_columns)
+            part = head.embed(x[..., columns])
+            if observed is not None:
+                mask = observed[..., columns].to(part.dtype)
+                repeats = head.n_inputs // head.n_columns
+                part = part * mask.repeat_interleave(repeats, -1)
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    def start_at(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Set every head to its marginal fit; return biases (n_outputs,)."""
+        return torch.cat(
+            [
+                head.start_at(
+                    x[:, start : start + head.n_columns],
+                    weight[:, start : start + head.n_columns],
+                )
+                for start, head in self._starts()
+            ]
+        )
+
+    def log_prob_cells(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Return the log-density of every cell, (..., n_columns)."""
+        if len(self.heads) == 1:
+            return self._head(0).log_prob(outputs, x)
+        return torch.cat(
+            [
+                head.log_prob(out, cells)
+                for head, out, cells in zip(
+                    self._heads(),
+                    outputs.split(self.outputs, -1),
+                    x.split(self.columns, -1),
+                    strict=True,
+                )
+            ],
+            -1,
+        )
+
+    def log_prob(self, outputs: Tensor, x: Tensor, observed: Tensor | None) -> Tensor:
+        """Return the log-density of the observed cells of each row, (...,)."""
+        cells = self.log_prob_cells(outputs, x)
+        if observed is not None:
+            cells = cells * observed.to(cells.dtype)
+        return cells.sum(-1)
+
+    def point(self, outputs: Tensor) -> Tensor:
+        """Return means of number columns and modes of the others."""
+        return torch.cat([h.point(o) for h, o in self._split(outputs)], -1)
+
+    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw a table, (..., n_columns)."""
+        return torch.cat([h.sample(o, generator) for h, o in self._split(outputs)], -1)
+
+    def number_slots(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return where columns with location and scale, their inputs and locations are.
+
+        Three index vectors of the same length: into the columns, into the encoder
+        inputs and into the decoder outputs.
+        """
+        slots: list[tuple[int, int, int]] = []
+        column = first_input = first_output = 0
+        for head in self._heads():
+            if isinstance(head, LocationScale):
+                slots += [
+                    (column + i, first_input + i, first_output + i)
+                    for i in range(head.n_columns)
+                ]
+            column += head.n_columns
+            first_input += head.n_inputs
+            first_output += head.n_outputs
+        columns, inputs, outputs = torch.tensor(slots, dtype=torch.long).view(-1, 3).t()
+        return columns, inputs, outputs
+
+    def set_deviation(self, deviation: Tensor) -> None:
+        """Set the noise of the number columns, in the order of number_slots."""
+        start = 0
+        for head in self._heads():
+            if isinstance(head, LocationScale):
+                part = deviation[start : start + head.n_columns]
+                if head.raw_log_scale.numel() == 1:
+                    part = part.square().mean(0, keepdim=True).sqrt()
+                head.set_deviation(part)
+                start += head.n_columns
+
+    def _head(self, index: int) -> Head:
+        head = self.heads[index]
+        assert isinstance(head, Head)
+        return head
+
+    def _heads(self) -> list[Head]:
+        return [self._head(index) for index in range(len(self.heads))]
+
+    def _split(self, outputs: Tensor) -> list[tuple[Head, Tensor]]:
+        return list(zip(self._heads(), outputs.split(self.outputs, -1), strict=True))
+
+    def _starts(self) -> list[tuple[int, Head]]:
+        starts, start = [], 0
+        for head in self._heads():
+            starts.append((start, head))
+            start += head.n_columns
+        return starts
+
+
+def make_head(likelihood: str, n_columns: int, n_categories: int) -> Head:
+    """Return the head called ``likelihood`` for a group of columns."""
+    if likelihood == "normal":
+        return Normal(n_columns, "column")
+    if likelihood == "normal_heteroscedastic":
+        return Normal(n_columns, "cell")
+    if likelihood == "normal_isotropic":
+        return Normal(n_columns, "isotropic")
+    if likelihood == "student_t":
+        return StudentT(n_columns, "column")
+    if likelihood == "student_t_heteroscedastic":
+        return StudentT(n_columns, "cell")
+    if likelihood == "bernoulli":
+        return Bernoulli(n_columns)
+    if likelihood == "categorical":
+        return Categorical(n_columns, n_categories)
+    if likelihood == "ordinal":
+        return Ordinal(n_columns, n_categories)
+    if likelihood == "poisson":
+        return Poisson(n_columns)
+    raise ValueError(f"Unknown likelihood {likelihood!r}.")

@@ -1,0 +1,96 @@
+"""Objectives: per-row bounds on log p(x | c), in nats, higher is better.
+
+An objective maps a model, a batch and noise to :class:`Terms`. It neither draws
+nor averages over rows: noise comes in with shape (K, rows, latent), weighting and
+averaging happen in ``_training``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ._distributions import DiagonalNormal
+from ._gradients import PATH_ONLY, doubly_reparameterised, importance_weighted
+from ._modules import VAE, Batch
+
+
+class Terms(NamedTuple):
+    """Per-row values in nats, each of shape (rows,)."""
+
+    objective: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+
+def elbo(
+    vae: VAE,
+    batch: Batch,
+    noise: Tensor,
+    *,
+    kl_weight: float | Tensor = 1.0,
+    gradient: str = "pathwise",
+) -> Terms:
+    """Evidence lower bound E_q log p(x | z) - kl_weight KL(q || p).
+
+    The KL is in closed form, except with ``gradient="stl"``, where log q - log p is
+    averaged over the draws with q's parameters stopped: that estimator's variance
+    vanishes as q approaches the posterior.
+
+    References
+    ----------
+    Kingma, Welling (2014), Auto-Encoding Variational Bayes, eq. 7 and 10;
+    Roeder, Wu, Duvenaud (2017), Sticking the Landing.
+    """
+    # One draw needs no draw dimension: matrices multiply faster than 3-d tensors.
+    single = noise.shape[0] == 1
+    qz, z, pz, px = vae(batch, noise[0] if single else noise)
+    reconstruction = vae.joint.log_prob(px, batch.x, batch.observed)
+    if gradient in PATH_ONLY:
+        kl = qz.detach().log_prob(z) - pz.log_prob(z)
+    else:
+        kl = qz.kl(pz)
+    if not single:
+        reconstruction = reconstruction.mean(0)
+        kl = kl.mean(0) if kl.dim() == 2 else kl
+    return Terms(reconstruction - kl_weight * kl, reconstruction, kl)
+
+
+def iwae(
+    vae: VAE,
+    batch: Batch,
+    noise: Tensor,
+    *,
+    kl_weight: float | Tensor = 1.0,
+    gradient: str = "pathwise",
+) -> Terms:
+    """Importance-weighted bound log (1/K) sum_k w_k over K draws.
+
+    Below a ``kl_weight`` of one, log w is log p(x | z) + kl_weight (log p(z) - log q).
+
+    References
+    ----------
+    Burda, Grosse, Salakhutdinov (2016), Importance Weighted Autoencoders, eq. 8.
+    """
+    qz, z, pz, px = vae(batch, noise)
+    reconstruction = vae.joint.log_prob(px, batch.x, batch.observed)
+    density = qz.detach() if gradient in PATH_ONLY else qz
+    log_ratio = density.log_prob(z) - pz.log_prob(z)
+    log_weight = reconstruction - kl_weight * log_ratio
+    if gradient == "dreg":
+        objective = doubly_reparameterised(log_weight, z)
+    else:
+        objective = importance_weighted(log_weight)
+    return Terms(objective, reconstruction.mean(0).detach(), qz.kl(pz).detach())
+
+
+def log_weights(vae: VAE, batch: Batch, qz: DiagonalNormal, noise: Tensor) -> Tensor:
+    """Return log p(x, z) - log q(z | x) for every draw, (K, rows)."""
+    z = qz.rsample(noise)
+    px = vae.decode(z, batch.c)
+    reconstruction = vae.joint.log_prob(px, batch.x, batch.observed)
+    return reconstruction + vae.prior(batch.c).log_prob(z) - qz.log_prob(z)
+
+
+OBJECTIVES = {"elbo": elbo, "iwae": iwae}

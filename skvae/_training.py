@@ -1,0 +1,478 @@
+"""The training loop, and the only file that knows skorch.
+
+skorch gives the loop its shape (epochs, callbacks, history); what is overridden
+here is what would make small tables slow: the data lie on the device once, a batch
+is one ``index_select``, the loss is summed on the device, and all parameters form
+one flat tensor, so that clipping and the optimizer are one kernel each.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from torch import Tensor, nn
+
+from ._modules import VAE, Batch
+from ._objectives import OBJECTIVES, Terms
+
+#: Gradient norms above this, per square root of the number of columns, are clipped.
+GRADIENT_CLIP = 5.0
+
+#: Steps over which the learning rate rises at the start of a schedule.
+LEARNING_RATE_WARMUP = 100
+
+#: The cosine schedule ends at this fraction of the initial learning rate.
+LEARNING_RATE_END = 0.01
+
+#: The adaptive schedule divides the learning rate by this, at most that many times.
+ADAPTIVE_FACTOR, ADAPTIVE_DROPS = 5.0, 3
+
+#: Rows times draws that one validation score evaluates, at least and at most.
+VALIDATION_DRAWS, VALIDATION_EVALUATIONS = 16, 4_000
+
+#: A latent variable is active if the variance of its posterior mean over rows
+#: exceeds this (Burda, Grosse, Salakhutdinov 2016, section 5.2).
+ACTIVE_UNIT_VARIANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train: the numbers of one fit, resolved by the estimator."""
+
+    objective: str
+    gradient: str
+    n_draws: int
+    kl_weight: float
+    kl_warmup_steps: int
+    max_iter: int
+    batch_size: int
+    learning_rate_init: float
+    learning_rate: str
+    early_stopping: bool
+    n_iter_no_change: float
+    tol: float
+    verbose: bool = False
+
+
+@dataclass
+class History:
+    """What was recorded, one entry per epoch; everything in nats per row."""
+
+    objective: list[float] = field(default_factory=list)
+    reconstruction: list[float] = field(default_factory=list)
+    kl: list[float] = field(default_factory=list)
+    active_units: list[int] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    converged: bool = False
+
+    @property
+    def scores(self) -> list[float]:
+        """The monitored scores: validation where there is one."""
+        return self.validation or self.objective
+
+
+class StopTraining(Exception):
+    """Ends the loop from a callback."""
+
+
+class Batches:
+    """Rows of a resident table, in shuffled batches.
+
+    A drop-in for the data loader that skorch expects. The last batch takes the
+    remainder, so every batch has at least ``batch_size`` rows (if there are as
+    many) and every row is seen once per pass.
+    """
+
+    def __init__(
+        self, data: Batch, rows: Tensor, batch_size: int, generator: torch.Generator
+    ) -> None:
+        self.data, self.rows = data, rows
+        self.n_batches = max(1, len(rows) // batch_size)
+        self.batch_size = min(batch_size, len(rows))
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = torch.randperm(
+            len(self.rows), generator=self.generator, device=self.rows.device
+        )
+        order = self.rows[order]
+        for index in range(self.n_batches - 1):
+            start = index * self.batch_size
+            yield self.data.take(order[start : start + self.batch_size])
+        yield self.data.take(order[(self.n_batches - 1) * self.batch_size :])
+
+
+def flatten_parameters(module: nn.Module) -> nn.Parameter:
+    """Move all parameters into one flat tensor that they become views of."""
+    parameters = list(module.parameters())
+    flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
+    flat.grad = torch.zeros_like(flat)
+    start = 0
+    for p in parameters:
+        part = slice(start, start + p.numel())
+        p.data = flat.detach()[part].view(p.shape)
+        p.grad = flat.grad[part].view(p.shape)
+        start += p.numel()
+    return flat
+
+
+def make_optimizer(flat: nn.Parameter, learning_rate: float) -> torch.optim.Optimizer:
+    """Return Adam, in one fused kernel where the device has it."""
+    fused = flat.device.type in ("cpu", "cuda", "mps")
+    return torch.optim.Adam([flat], lr=learning_rate, fused=fused)
+
+
+def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Average per-row values; weights have mean one over the training rows."""
+    if weight is None:
+        return values.mean()
+    return (values * weight).mean()
+
+
+def train_step(
+    vae: VAE,
+    batch: Batch,
+    noise: Tensor,
+    flat: nn.Parameter,
+    optimizer: torch.optim.Optimizer,
+    objective: Callable[..., Terms],
+    gradient: str,
+    kl_weight: float,
+) -> Terms:
+    """One step of gradient ascent on the objective; nothing leaves the device."""
+    terms = objective(vae, batch, noise, kl_weight=kl_weight, gradient=gradient)
+    loss = -weighted_mean(terms.objective, batch.weight)
+    assert flat.grad is not None
+    flat.grad.zero_()
+    loss.backward()  # type: ignore[no-untyped-call]
+    limit = GRADIENT_CLIP * math.sqrt(vae.joint.n_columns)
+    norm = torch.linalg.vector_norm(flat.grad)
+    flat.grad.mul_((limit / (norm + 1e-12)).clamp(max=1.0))
+    optimizer.step()
+    return Terms(*(term.detach() for term in terms))
+
+
+class Net(NeuralNet):
+    """A skorch net over resident data.
+
+    ``X`` of ``fit_loop`` is a pair of :class:`Batches`: training and validation
+    rows (the latter may be None).
+    """
+
+    def __init__(self, module: VAE, plan: Plan, generator: torch.Generator, **kwargs):  # type: ignore[no-untyped-def]
+        super().__init__(module, criterion=nn.Identity, train_split=None, **kwargs)
+        self.plan = plan
+        self.generator = generator
+
+    def get_default_callbacks(self) -> list[Any]:
+        return []  # the monitor prints and times nothing twice
+
+    def initialize_optimizer(self, triggered_directly=None):  # type: ignore[no-untyped-def]
+        self.flat_ = flatten_parameters(self.module_)
+        self.optimizer_ = make_optimizer(self.flat_, self.plan.learning_rate_init)
+        return self
+
+    def check_data(self, X: Any, y: Any = None) -> None:
+        """Do nothing: the estimator has validated its input."""
+
+    def get_split_datasets(self, X: Any, y: Any = None, **_: Any) -> Any:
+        return X
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        return dataset
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        # skorch callbacks stop training by raising KeyboardInterrupt; outside of
+        # here it means that the user pressed Ctrl-C
+        if method_name in ("on_batch_begin", "on_batch_end") and not self.callbacks_:
+            return
+        try:
+            super().notify(method_name, **kwargs)
+        except KeyboardInterrupt as stop:
+            raise StopTraining from stop
+
+    def run_single_epoch(  # type: ignore[no-untyped-def]
+        self, iterator, training, prefix, step_fn, **fit_params
+    ) -> None:
+        if not training:  # scored by Monitor, with fixed noise
+            return
+        self.module_.train()
+        listened = any(
+            type(callback).on_batch_end is not Callback.on_batch_end
+            or type(callback).on_batch_begin is not Callback.on_batch_begin
+            for _, callback in self.callbacks_
+        )
+        parts: list[Terms] = []
+        for batch in iterator:
+            if listened:
+                self.notify("on_batch_begin", batch=batch, training=True)
+            parts.append(self.train_step(batch))
+            if listened:
+                self.notify("on_batch_end", batch=batch, training=True)
+        # the one synchronisation of the epoch
+        terms = torch.stack([torch.cat(values) for values in zip(*parts, strict=True)])
+        means = terms.double().mean(1).tolist()
+        if not all(math.isfinite(value) for value in means):
+            raise ValueError(
+                f"The loss became non-finite in epoch {len(self.record.objective) + 1}."
+                " Lower learning_rate_init (now "
+                f"{self.plan.learning_rate_init:g}), or look for extreme values in X"
+                " and set numeric_transform='quantile'."
+            )
+        self.record.objective.append(means[0])
+        self.record.reconstruction.append(means[1])
+        self.record.kl.append(means[2])
+        self.history.record("train_loss", -means[0])
+
+    def train_step(self, batch: Batch, **_: Any) -> Terms:
+        plan = self.plan
+        warmup = self.kl_warmup_steps_
+        kl_weight = plan.kl_weight * min(1.0, (self.step_ + 1) / (warmup + 1))
+        rate = self.learning_rate_at(self.step_)
+        self.optimizer_.param_groups[0]["lr"] = rate
+        noise = torch.empty(
+            plan.n_draws, len(batch), self.module_.n_latent, device=batch.x.device
+        ).normal_(generator=self.generator)
+        terms = train_step(
+            self.module_,
+            batch,
+            noise,
+            self.flat_,
+            self.optimizer_,
+            OBJECTIVES[plan.objective],
+            plan.gradient,
+            kl_weight,
+        )
+        self.step_ += 1
+        return terms
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of a step under the plan's schedule."""
+        plan = self.plan
+        rate = plan.learning_rate_init * self.rate_factor_
+        if plan.learning_rate == "constant":
+            return rate
+        # short fits (checks, partial budgets) warm up over a tenth of their steps
+        warmup = min(LEARNING_RATE_WARMUP, self.total_steps_ // 10) + 1
+        rate *= min(1.0, (step + 1) / warmup)
+        if plan.learning_rate == "cosine":
+            phase = 0.5 * (1 + math.cos(math.pi * step / max(1, self.total_steps_)))
+            rate *= LEARNING_RATE_END + (1 - LEARNING_RATE_END) * phase
+        return rate
+
+    def prepare(self, total_steps: int, record: History) -> None:
+        """Set the counters of one run."""
+        self.total_steps_ = total_steps
+        self.step_ = 0
+        self.rate_factor_ = 1.0
+        # a warm-up longer than the training would change the objective for good
+        self.kl_warmup_steps_ = min(self.plan.kl_warmup_steps, total_steps // 2)
+        self.record = record
+
+
+class Monitor(Callback):  # type: ignore[misc]
+    """Scores each epoch, keeps the best weights, decides when to stop."""
+
+    def __init__(self, plan: Plan, valid: Batch | None, generator: torch.Generator):
+        self.plan = plan
+        self.valid = valid
+        self.generator = generator
+
+    def on_train_begin(self, net: Net, X: Any = None, y: Any = None, **_: Any) -> None:
+        self.best_score = -math.inf
+        self.best_weights = net.flat_.detach().clone()
+        self.stalled = 0
+        self.drops = 0
+        if self.valid is not None:
+            n_rows = len(self.valid)
+            n_draws = self.plan.n_draws
+            if self.plan.objective == "elbo":
+                affordable = VALIDATION_EVALUATIONS // n_rows
+                n_draws = max(n_draws, min(VALIDATION_DRAWS, affordable))
+            # the same noise at every epoch: scores differ by the weights alone
+            self.noise = torch.empty(
+                n_draws, n_rows, net.module_.n_latent, device=self.valid.x.device
+            ).normal_(generator=self.generator)
+            # the start itself is a candidate: it may be an exact linear model
+            self.best_score = self.score(net)
+
+    @torch.inference_mode()
+    def score(self, net: Net) -> float:
+        """Return the objective on the validation rows, in nats per row."""
+        assert self.valid is not None
+        net.module_.eval()
+        objective = OBJECTIVES[self.plan.objective]
+        terms = objective(
+            net.module_, self.valid, self.noise, kl_weight=self.plan.kl_weight
+        )
+        return float(weighted_mean(terms.objective, self.valid.weight))
+
+    def on_epoch_end(
+        self, net: Net, dataset_train: Batches | None = None, **_: Any
+    ) -> None:
+        record, plan = net.record, self.plan
+        assert dataset_train is not None
+        record.active_units.append(count_active_units(net.module_, dataset_train))
+        record.learning_rate.append(net.optimizer_.param_groups[0]["lr"])
+        if plan.verbose:
+            print(
+                f"Iteration {len(record.objective)}, loss = {-record.objective[-1]:.8f}"
+            )
+        if self.valid is not None:
+            record.validation.append(self.score(net))
+            if plan.verbose:
+                print(f"Validation score: {record.validation[-1]:f}")
+        score = record.scores[-1]
+        if score > self.best_score:
+            self.stalled = 0 if score > self.best_score + plan.tol else self.stalled + 1
+            self.best_score = score
+            if self.valid is not None:
+                self.best_weights.copy_(net.flat_.detach())
+        else:
+            self.stalled += 1
+        if net.step_ <= net.kl_warmup_steps_:
+            self.stalled = 0
+        if self.stalled >= plan.n_iter_no_change:
+            self.stall(net)
+
+    def stall(self, net: Net) -> None:
+        """Lower the learning rate (adaptive schedule) or stop."""
+        plan, drops = self.plan, self.drops
+        what = "Validation score" if self.valid is not None else "Training objective"
+        message = (
+            f"{what} did not improve more than tol={plan.tol:f} for "
+            f"{plan.n_iter_no_change} consecutive epochs."
+        )
+        if plan.learning_rate == "adaptive" and drops < ADAPTIVE_DROPS:
+            self.drops, self.stalled = drops + 1, 0
+            net.rate_factor_ /= ADAPTIVE_FACTOR
+            if self.valid is not None:
+                net.flat_.data.copy_(self.best_weights)
+            if plan.verbose:
+                print(
+                    f"{message} Setting learning rate to {net.learning_rate_at(10**9):f}"
+                )
+            return
+        if plan.verbose:
+            print(f"{message} Stopping.")
+        net.record.converged = True
+        raise StopTraining
+
+    def restore(self, net: Net) -> None:
+        """Put the best weights back."""
+        if self.valid is not None:
+            net.flat_.data.copy_(self.best_weights)
+
+
+class ScikitLearnBridge(Callback):  # type: ignore[misc]
+    """Forward epochs to ``sklearn.callback`` as subtasks of the fit task.
+
+    Every begin hook is matched by an end hook, and a callback that asks to stop
+    ends the loop.
+    """
+
+    def __init__(self, context: Any, estimator: Any) -> None:
+        self.context = context
+        self.estimator = estimator
+
+    def on_epoch_begin(self, net: Net, **_: Any) -> None:
+        self.task = self.context.subcontext(task_name="epoch")
+        self.task.call_on_fit_task_begin(estimator=self.estimator)
+
+    def on_epoch_end(self, net: Net, **_: Any) -> None:
+        if self.task.call_on_fit_task_end(estimator=self.estimator):
+            raise StopTraining
+
+
+@torch.inference_mode()
+def count_active_units(vae: VAE, batches: Batches, n_rows: int = 1_000) -> int:
+    """Count latent variables whose posterior means vary over rows."""
+    sample = batches.data.take(batches.rows[:n_rows])
+    loc = vae.encode(sample.x, sample.observed, sample.c).loc
+    return int((loc.var(0, correction=0) > ACTIVE_UNIT_VARIANCE).sum())
+
+
+def train(
+    vae: VAE,
+    data: Batch,
+    train_rows: Tensor,
+    valid_rows: Tensor | None,
+    plan: Plan,
+    generator: torch.Generator,
+    *,
+    callbacks: Sequence[Any] = (),
+    context: Any = None,
+    estimator: Any = None,
+    optimizer_state: dict[str, Any] | None = None,
+) -> tuple[History, dict[str, Any]]:
+    """Train ``vae`` in place and return what was recorded.
+
+    ``data`` lies on the device already. The validation rows choose the weights that
+    are kept; without them the last weights stay. Returns the history and Adam's
+    state as NumPy arrays, which a later call may continue from.
+    """
+    record = History()
+    batches = Batches(data, train_rows, plan.batch_size, generator)
+    valid = None if valid_rows is None else data.take(valid_rows)
+    monitor = Monitor(plan, valid, generator)
+    bridge = [] if context is None else [ScikitLearnBridge(context, estimator)]
+    net = Net(
+        vae,
+        plan,
+        generator,
+        device=data.x.device,
+        callbacks=[("monitor", monitor), *bridge, *callbacks],
+        max_epochs=plan.max_iter,
+    )
+    net.initialize()
+    net.prepare(len(batches) * plan.max_iter, record)
+    if optimizer_state is not None:
+        load_optimizer(net, optimizer_state)
+    try:
+        net.notify("on_train_begin", X=None, y=None)
+        net.fit_loop((batches, valid))
+        net.notify("on_train_end", X=None, y=None)
+    except StopTraining:
+        pass
+    except KeyboardInterrupt:
+        warnings.warn(
+            "Training interrupted by user; the best weights so far are kept.",
+            stacklevel=2,
+        )
+    monitor.restore(net)
+    state = save_optimizer(net)
+    # parameters own their memory again: the flat tensor goes with the optimizer
+    for p in vae.parameters():
+        p.data, p.grad = p.detach().clone(), None
+    vae.eval()
+    return record, state
+
+
+def save_optimizer(net: Net) -> dict[str, Any]:
+    """Return Adam's state as NumPy arrays."""
+    state = net.optimizer_.state.get(net.flat_, {})
+    return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
+
+
+def load_optimizer(net: Net, arrays: dict[str, Any]) -> None:
+    """Continue from a state that :func:`save_optimizer` returned."""
+    device = net.flat_.device
+    net.optimizer_.state[net.flat_] = {
+        name: torch.as_tensor(
+            np.array(value), device=None if name == "step" else device
+        )
+        for name, value in arrays.items()
+    }

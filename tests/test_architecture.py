@@ -1,0 +1,94 @@
+"""The import order inside skvae, held by reading its source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import skvae
+
+PACKAGE = Path(skvae.__file__).parent
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+# A module may import only from the modules above it.
+TABLES = ["_numeric", "_layouts", "_tables", "_columns", "_encoding"]
+TORCH = ["_distributions", "_modules", "_gradients", "_objectives", "_training"]
+ESTIMATORS = ["_base", "_transformer"]
+LEAVES = ["plotting", "datasets"]
+# Imported inside the function that needs them: skvae works without.
+OPTIONAL = {"pandas", "polars", "pyarrow", "matplotlib", "rich"}
+
+
+def _imports(module, *, at_import_time=False):
+    """Full names of what a module imports, those of skvae as ``skvae.name``."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    nodes = _top_level(tree) if at_import_time else ast.walk(tree)
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            source = "skvae" if node.level else ""
+            source = ".".join(part for part in (source, node.module) if part)
+            if source == "skvae":  # from . import _modules; from skvae import _modules
+                names |= {f"skvae.{alias.name}" for alias in node.names}
+            else:
+                names.add(source)
+    return names
+
+
+def _top_level(tree):
+    """Statements that run on import, those under ``if TYPE_CHECKING`` left out."""
+    pending = list(tree.body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        yield node
+        pending.extend(ast.iter_child_nodes(node))
+
+
+def _local_imports(module):
+    return {
+        name.split(".")[1] for name in _imports(module) if name.startswith("skvae.")
+    } - {"__version__"}
+
+
+def _libraries(module, **kwargs):
+    return {name.split(".")[0] for name in _imports(module, **kwargs)} - {"skvae"}
+
+
+def test_every_module_has_a_place():
+    known = {*TABLES, *TORCH, *ESTIMATORS, *LEAVES}
+    assert set(MODULES) <= known, "give the new module its place in this file"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module):
+    if module in LEAVES:
+        allowed = {*TABLES, *TORCH, *ESTIMATORS} if module == "plotting" else set()
+    elif module in TABLES:
+        allowed = set(TABLES[: TABLES.index(module)])
+    elif module in TORCH:
+        allowed = set(TORCH[: TORCH.index(module)])
+    else:
+        earlier = ESTIMATORS[: ESTIMATORS.index(module)]
+        allowed = {*TABLES, *TORCH, *earlier}
+    assert _local_imports(module) <= allowed
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name in TABLES])
+def test_tables_know_no_torch(module):
+    assert "torch" not in _libraries(module)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_training_knows_skorch(module):
+    assert module == "_training" or "skorch" not in _libraries(module)
+
+
+@pytest.mark.parametrize("module", [*MODULES, "__init__"])
+def test_optional_libraries_are_imported_lazily(module):
+    assert not _libraries(module, at_import_time=True) & OPTIONAL
