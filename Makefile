@@ -64,6 +64,8 @@ format: $(VENV)/.installed-test ## format the code and repair what ruff can repa
 	@$(BIN)/ruff format .
 
 docs: $(VENV)/.installed-docs ## build the documentation into docs/_build/html, warnings are errors
+	@# a gallery page is renewed only if its script changed: the package may have, too
+	@rm -rf docs/_build docs/auto_examples docs/generated
 	@$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 picture: $(VENV)/.installed-docs ## redraw the picture of the README
@@ -75,6 +77,6 @@ benchmarks: ## say how the figures of the README are made
 
 clean: ## remove what the other targets made, except .venv
 	rm -rf quickstart docs/_build docs/auto_examples docs/generated \
-	    .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist *.egg-info
+	    docs/sg_execution_times.rst .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist *.egg-info
 	find skvae tests benchmarks examples docs -name __pycache__ -type d -prune \
 	    -exec rm -rf {} +

@@ -250,9 +250,9 @@ def markdown_table(header, rows, digits=3):
 
 
 def write_report(output, lines, results):
-    """Print the report; write it, and the results as JSON beside it."""
+    """Write the report, and the results as JSON beside it; print the report."""
     text = "\n".join(lines) + "\n"
-    print(text)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text)
     output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+    print(text)

@@ -111,7 +111,12 @@ def memory_worker():
     from skvae import VAETransformer
 
     idle = memory_bytes()[0]
-    X = np.random.default_rng(0).standard_normal(MEMORY_SHAPE, dtype=np.float32)
+    rng = np.random.default_rng(0)
+    # torch imports a part of itself (about 100 MB) with the first optimizer
+    small = rng.standard_normal((1000, MEMORY_SHAPE[1]), dtype=np.float32)
+    VAETransformer(max_iter=1, random_state=0).fit(small)
+    used = memory_bytes()[0]
+    X = rng.standard_normal(MEMORY_SHAPE, dtype=np.float32)
     holding = memory_bytes()[0]
     start = time.perf_counter()
     VAETransformer(max_iter=1, random_state=0).fit(X)
@@ -119,6 +124,7 @@ def memory_worker():
     return {
         "data": X.nbytes,
         "above_idle": memory_bytes()[1] - idle,
+        "above_used": memory_bytes()[1] - used,
         "above_holding": memory_bytes()[1] - holding,
         "seconds": seconds,
     }
@@ -204,12 +210,14 @@ def report_lines(results):
             )
         else:
             ratio = value["above_idle"] / value["data"]
+            used = value["above_used"] / value["data"]
             other.append(
                 f"- fit of {MEMORY_SHAPE[0]:,} x {MEMORY_SHAPE[1]} float32 "
                 f"({value['data'] / 1e6:.0f} MB), one epoch, {value['seconds']:.1f} s, "
                 f"{key[1]} thread(s): peak "
                 f"{value['above_idle'] / 1e6:.0f} MB above the process with the "
-                f"libraries imported, {ratio:.2f} x the data (target {MEMORY_TARGET}); "
+                f"libraries imported, {ratio:.2f} x the data (target {MEMORY_TARGET}; "
+                f"{used:.2f} x above the process that has fitted a small table); "
                 f"{value['above_holding'] / 1e6:.0f} MB above the process that holds "
                 f"the data: {'met' if ratio <= MEMORY_TARGET else 'NOT met'}"
             )

@@ -1,9 +1,28 @@
 """Sphinx configuration: numpydoc API pages, a gallery of examples, no network."""
 
 import os
+import re
 from importlib.metadata import version as installed_version
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import skvae
+
+
+def _own_methods(estimator):
+    """Return the public methods that are not plumbing of scikit-learn's.
+
+    The docstrings of get_params, set_output and the like point into scikit-learn's own
+    manual, where they are better read.
+    """
+    shown = {"fit_transform", "get_feature_names_out"}
+    for base in getattr(estimator, "__mro__", ()):
+        if base.__module__.startswith("skvae"):
+            shown |= {
+                name for name in vars(base) if not name.endswith(("__", "_request"))
+            }
+    return shown
+
 
 project = "skvae"
 author = "The skvae developers"
@@ -23,6 +42,11 @@ exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py"]
 
 # API pages: one stub per object; the template lists the methods of a class.
 autosummary_generate = True
+autosummary_context = {
+    "estimator_methods": {
+        name: _own_methods(getattr(skvae, name)) for name in skvae.__all__
+    }
+}
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
@@ -54,3 +78,15 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+
+
+def _quote_fitted_attributes(app, what, name, obj, options, lines):
+    """Put ``n_components_`` in a shape into backticks: bare, it would be a link."""
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            lines[number] = re.sub(r"(?<![`\w.])([a-z]\w*_)(?=[,)])", r"``\1``", line)
+
+
+def setup(app):
+    """Connect the above ahead of numpydoc (priority 500)."""
+    app.connect("autodoc-process-docstring", _quote_fitted_attributes, priority=400)

@@ -14,7 +14,7 @@ from skvae import VAETransformer
 from skvae.datasets import load_penguins
 
 SPECIES_COLORS = {"Adelie": "#d55e00", "Chinstrap": "#7b3f99", "Gentoo": "#007a87"}
-COLUMNS = 8
+COLUMNS = 7
 
 
 def main():
@@ -33,7 +33,10 @@ def draw_penguins(latent, table):
     for name, color in SPECIES_COLORS.items():
         here = (species == name).to_numpy()
         latent.scatter(*Z[here].T, s=14, color=color, alpha=0.75, lw=0, label=name)
-    latent.legend(frameon=False, handletextpad=0.1)
+    latent.legend(
+        frameon=False, handletextpad=0, columnspacing=1, ncols=3, loc="upper center"
+    )
+    latent.margins(y=0.14)
     latent.set(
         title="Penguins: two latent numbers",
         xlabel="latent component 0",
@@ -41,11 +44,11 @@ def draw_penguins(latent, table):
     )
     sampled = model.sample(len(X), random_state=0)
     for rows, label, style in [
-        (X, "real", {"color": "0.6"}),
-        (sampled, "sampled", {"facecolor": "none", "edgecolor": "#007a87"}),
+        (X, "real", {"color": "0.7", "lw": 0}),
+        (sampled, "sampled", {"color": "#007a87", "alpha": 0.7, "lw": 0}),
     ]:
         table.scatter(
-            rows["flipper_length_mm"], rows["bill_depth_mm"], s=14, label=label, **style
+            rows["flipper_length_mm"], rows["bill_depth_mm"], s=16, label=label, **style
         )
     table.legend(frameon=False, handletextpad=0.1)
     table.set(
@@ -70,7 +73,7 @@ def draw_digits(figure):
     rows = [given[:COLUMNS], rebuilt[:COLUMNS], given[COLUMNS:], rebuilt[COLUMNS:]]
     rows += np.split(model.inverse_transform(prior), 2)
     axes = figure.subplots(len(rows), COLUMNS)
-    labels = ["held out", "rebuilt", "held out", "rebuilt", "new", "new"]
+    labels = ["held out", "rebuilt", "held out", "rebuilt", "from prior", ""]
     for row, images, label in zip(axes, rows, labels, strict=True):
         for ax, image in zip(row, images, strict=True):
             ax.imshow(np.reshape(image, (8, 8)), cmap="gray_r", vmin=0, vmax=16)

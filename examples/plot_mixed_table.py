@@ -40,7 +40,7 @@ COLORS = {"Adelie": "#d55e00", "Chinstrap": "#7b3f99", "Gentoo": "#007a87"}
 Z = model.transform(X)
 incomplete = X.isna().any(axis=1).to_numpy()
 
-figure, ax = plt.subplots(figsize=(6, 4.8), layout="constrained")
+figure, ax = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
 for name, color in COLORS.items():
     here = (species == name).to_numpy()
     ax.scatter(
@@ -56,7 +56,7 @@ ax.set(
     title="Posterior means of 344 penguins",
 )
 ax.set_aspect("equal", "datalim")
-ax.legend(frameon=False)
+ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 ax.spines[["top", "right"]].set_visible(False)
 
 # %%
@@ -99,17 +99,22 @@ for name, values in list(scores.items())[1:]:
 # Swapped numbers are obvious. A bird on the wrong island is found only where its
 # species does not live there: Adelie penguins live on all three islands.
 
-figure, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
+figure, ax = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
 ax.boxplot(
-    list(scores.values())[::-1],
+    [-values for values in reversed(scores.values())],
     orientation="horizontal",
     widths=0.55,
     flierprops={"markersize": 3, "markeredgecolor": "0.5"},
     medianprops={"color": "#d55e00", "lw": 2},
-    tick_labels=list(scores)[::-1],
+    tick_labels=list(reversed(scores)),
 )
-ax.set(xlabel="log-likelihood of a held-out row (nats)", xlim=(-80, None))
-ax.set_title("Low scores mark unusual rows")
+ax.set(
+    xscale="log",
+    xlabel="negative log-likelihood of a held-out row (nats, logarithmic axis)",
+    title="Errors make rows improbable",
+)
+ax.set_xticks([15, 20, 30, 50, 100, 200], labels=["15", "20", "30", "50", "100", "200"])
+ax.minorticks_off()
 ax.spines[["top", "right"]].set_visible(False)
 
 # %%
@@ -148,10 +153,9 @@ axes[0].legend(frameon=False)
 
 import pandas as pd
 
-pd.DataFrame(
-    {
-        (column, kind): 100 * table[column].value_counts(normalize=True)
-        for column in ["island", "sex"]
-        for kind, table in [("real", X), ("sampled", sampled)]
-    }
-).round(1)
+KINDS = ["island", "sex"]
+shares = {
+    title: pd.concat({name: table[name].value_counts(normalize=True) for name in KINDS})
+    for title, table in {"real": X, "sampled": sampled}.items()
+}
+(100 * pd.DataFrame(shares)).round(1)

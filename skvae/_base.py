@@ -9,6 +9,7 @@ rows of bounded size.
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Iterator
@@ -21,9 +22,10 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
+from sklearn.model_selection import KFold, cross_val_score
+from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
@@ -49,6 +51,9 @@ MAX_VALIDATION_ROWS = 10_000
 
 #: Rows from which the linear start is computed.
 LINEAR_START_ROWS = 5_000
+
+#: Wider tables start at probabilistic PCA, which is one decomposition.
+FACTOR_ANALYSIS_COLUMNS = 100
 
 #: The most latent variables that ``n_components=None`` gives.
 MAX_DEFAULT_COMPONENTS = 32
@@ -214,27 +219,25 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         device = resolve_device(self.device)
         going_on = (one_pass or self.warm_start) and hasattr(self, "_module")
         if sample_weight is not None:
-            sample_weight = check_weights(sample_weight, X)
-        if not going_on:
+            X, sample_weight = weighted_rows(X, check_weights(sample_weight, X))
+        if going_on:
+            # trained in place: if that fails, what was there must be as it was
+            for name in ("_module", "_random"):
+                setattr(self, name, copy.deepcopy(getattr(self, name)))
+        else:
             self._encoder = TableEncoder(
                 categorical_features=self.categorical_features,
                 numeric_transform=self.numeric_transform,
                 likelihood=self.likelihood,
             ).fit(X, sample_weight, estimator=self)
-            self._random = make_random_state(self.random_state)
-        elif not one_pass:
+        if not (going_on and one_pass):
             self._random = make_random_state(self.random_state)
         values, observed = self._encoder.encode(X, estimator=self)
-        if sample_weight is not None and (sample_weight == 0).any():
-            # a row of weight zero is a row that is not there
-            rows = np.flatnonzero(sample_weight)
-            values, sample_weight = values[rows], sample_weight[rows]
-            observed = None if observed is None else observed[rows]
-
         self.device_ = device
         generator = torch.Generator(device)
         generator.manual_seed(int(self._random.randint(2**31 - 1)))
         if not going_on:
+            self._settle_heads(scored=self.early_stopping and not one_pass)
             self._start(values, observed, sample_weight)
         self._module.to(device)
         data = self._batch(values, observed, sample_weight)
@@ -258,6 +261,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             optimizer_state=getattr(self, "_optimizer_state", None)
             if one_pass
             else None,
+            free_scale=self._free_scale(),
         )
         self._optimizer_state = optimizer_state if one_pass else None
         self._record(history, plan, going_on=going_on)
@@ -276,6 +280,18 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
                 "gradient='stl' is biased for objective='iwae' with n_draws > 1: use "
                 "gradient='dreg'."
             )
+
+    def _settle_heads(self, *, scored: bool):
+        """Leave scales per cell to the validation rows: without them, one a column."""
+        for column in self._encoder.columns_:
+            if column.is_automatic and not scored:
+                column.likelihood = column.likelihood.removesuffix("_heteroscedastic")
+
+    def _free_scale(self) -> torch.Tensor:
+        """Return the mask of the columns whose kind of scale is chosen by the data."""
+        columns = self._encoder.columns_
+        flags = [columns[index].is_automatic for index in self._order]
+        return torch.tensor(flags, device=self.device_)
 
     def _start(self, values, observed, sample_weight):
         """Build the module, started at a linear model of the columns."""
@@ -324,7 +340,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self._module.start_at_marginals(x, weight)
         columns, _, _ = self._module.joint.number_slots()
         if len(columns) > 1:
-            loadings, noise = probabilistic_pca(
+            loadings, noise = factor_analysis(
                 x[:, columns].double().numpy(), self.n_components_
             )
             self._module.start_at_factor_analysis(
@@ -423,14 +439,16 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         }
         self.n_iter_ = len(self.history_["objective"])
         self.loss_curve_ = -self.history_["objective"]
-        self.loss_ = float(self.loss_curve_[-1])
-        self.best_loss_ = float(self.loss_curve_.min())
+        # Ctrl-C in the first epoch leaves an empty curve
+        losses = self.loss_curve_ if self.n_iter_ else np.array([np.nan])
+        self.loss_ = float(losses[-1])
+        self.best_loss_ = float(losses.min())
         self.validation_scores_ = None
         self.best_validation_score_ = None
         if plan.early_stopping:
             self.validation_scores_ = np.array(history.validation)
-            self.best_validation_score_ = float(max(history.validation))
-        self.likelihood_ = {c.name: c.likelihood for c in self._encoder.columns_}
+            self.best_validation_score_ = history.best_score
+        self.likelihood_ = self._likelihood_by_column()
         self.numeric_transform_ = {
             c.name: c.transform for c in self._encoder.columns_ if c.kind == "numeric"
         }
@@ -448,6 +466,16 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
+
+    def _likelihood_by_column(self) -> dict[str, str]:
+        """Return the names of the heads, with the kind of scale that was chosen."""
+        names = {column.name: column.likelihood for column in self._encoder.columns_}
+        per_cell = self._module.joint.has_scale_per_cell()
+        for index, varies in zip(self._order, per_cell, strict=True):
+            column = self._encoder.columns_[index]
+            if not varies:
+                names[column.name] = column.likelihood.removesuffix("_heteroscedastic")
+        return names
 
     # -- inference ---------------------------------------------------------------
 
@@ -580,27 +608,47 @@ def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
     return weights
 
 
+def weighted_rows(X: Any, weights: np.ndarray) -> tuple[Any, np.ndarray | None]:
+    """Return the rows with a weight, and their weights (None where all are equal)."""
+    if not weights.all():  # a row of weight zero is a row that is not there
+        rows = np.flatnonzero(weights)
+        X, weights = _safe_indexing(X, rows), weights[rows]
+    return X, None if (weights == weights[0]).all() else weights
+
+
 def pieces(data: Batch, n_rows: int) -> Iterator[Batch]:
     """Yield consecutive rows of a table."""
     for start in range(0, len(data), n_rows):
         yield Batch(*(t if t is None else t[start : start + n_rows] for t in data))
 
 
-def probabilistic_pca(x: np.ndarray, n_latent: int) -> tuple[np.ndarray, np.ndarray]:
+def factor_analysis(x: np.ndarray, n_latent: int) -> tuple[np.ndarray, np.ndarray]:
     """Return loadings (columns, n_latent) and a noise variance per column.
 
-    The maximum-likelihood loadings of probabilistic PCA (Tipping, Bishop 1999,
-    eq. 7-8); the noise is what they leave of each column's variance.
+    The number of factors is the one, among powers of two and the largest possible,
+    whose probabilistic PCA scores best in cross-validation; the loadings of the other
+    latent variables are zero. Wide tables keep the factors of probabilistic PCA.
     """
     n_rows, n_columns = x.shape
-    kept = min(n_latent, n_columns - 1, n_rows - 1)
-    pca = PCA(kept, svd_solver="full" if n_columns <= n_rows else "auto").fit(x)
+    most = max(1, min(n_latent, n_columns - 1, 2 * n_rows // 3 - 1))
+    candidates = sorted({min(2**power, most) for power in range(8)})
+    if n_rows >= 6 and len(candidates) > 1:
+        scores = [
+            cross_val_score(PCA(n_factors), x, cv=KFold(3)).mean()
+            for n_factors in candidates
+        ]
+        most = candidates[int(np.argmax(scores))]
+    pca = PCA(most).fit(x)
     signal = np.maximum(pca.explained_variance_ - pca.noise_variance_, 0)
-    loadings = np.zeros((n_columns, n_latent))
-    loadings[:, :kept] = pca.components_.T * np.sqrt(signal)
+    factors = pca.components_.T * np.sqrt(signal)
     variance = x.var(axis=0)
-    noise = np.maximum(variance - np.square(loadings).sum(1), 1e-3 * variance + 1e-6)
-    return loadings, noise
+    noise = variance - np.square(factors).sum(1)
+    if n_columns <= FACTOR_ANALYSIS_COLUMNS:
+        model = FactorAnalysis(most, tol=1e-3, noise_variance_init=np.maximum(noise, 1e-6)).fit(x)
+        factors, noise = model.components_.T, model.noise_variance_
+    loadings = np.zeros((n_columns, n_latent))
+    loadings[:, :most] = factors
+    return loadings, np.maximum(noise, 1e-5 * variance + 1e-6)
 
 
 def head_key(column: Column) -> tuple[str, int]:

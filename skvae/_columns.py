@@ -33,7 +33,7 @@ HEADS = (*NUMERIC_HEADS, *CATEGORY_HEADS)
 TRANSFORMS = ("auto", "standard", "quantile", "none")
 CATEGORY_KINDS = ("ordinal", "categorical")
 AUTO_HEADS = {
-    "numeric": "normal",
+    "numeric": "student_t_heteroscedastic",
     "count": "poisson",
     "boolean": "bernoulli",
     "ordinal": "ordinal",
@@ -66,6 +66,8 @@ class Column:
         The only value of a numeric column without spread.
     is_empty : bool
         Whether no cell was observed in training.
+    is_automatic : bool
+        Whether the head of a numeric column was chosen by its data.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Column:
     n_categories: int = 0
     constant: float | int | None = None
     is_empty: bool = False
+    is_automatic: bool = False
 
     @property
     def has_categories(self) -> bool:
@@ -247,7 +250,8 @@ class ColumnFitter:
             is_count = self.types[index].family == "integer" and poisson_fits(
                 values, weights
             )
-            head = "poisson" if is_count else "normal"
+            head = AUTO_HEADS["count" if is_count else "numeric"]
+            column.is_automatic = True
         column.likelihood = head
         if head in CATEGORY_HEADS:
             if not _is_whole(values).all():

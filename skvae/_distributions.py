@@ -28,6 +28,11 @@ SCALE_FLOOR = 1e-3
 #: A per-cell log-scale moves at most this far from its column's log-scale.
 LOG_SCALE_RANGE = 4.0
 
+#: Encoder inputs further than this many standard deviations from their column's mean
+#: are squashed: one wild cell must not throw the latents of its row out of the range
+#: that the decoder was trained on.
+INPUT_RANGE = 5.0
+
 #: Bounds of log rates and logits that keep float32 finite.
 LOG_RATE_LIMIT = 20.0
 
@@ -77,6 +82,14 @@ class StandardNormal(NamedTuple):
 
 
 Prior = StandardNormal | DiagonalNormal
+
+
+class Cells(NamedTuple):
+    """Decoded rows beside what was observed."""
+
+    outputs: Tensor  # (rows, n_outputs)
+    x: Tensor  # (rows, n_columns)
+    weight: Tensor  # (rows, n_columns), 0 where missing
 
 
 class Head(nn.Module):
@@ -149,9 +162,20 @@ class LocationScale(Head):
         self.gate: Tensor
         # 0 for columns whose scale is better left alone, see restrict_scale
         self.register_buffer("gate", torch.ones(n_columns if per_cell else 0))
+        self.low: Tensor
+        self.high: Tensor
+        self.register_buffer("low", torch.full((n_columns,), -math.inf))
+        self.register_buffer("high", torch.full((n_columns,), math.inf))
+
+    def embed(self, x: Tensor) -> Tensor:
+        inside = x.clamp(self.low, self.high)
+        return inside + F.softsign(x - inside)
 
     def start_at(self, x: Tensor, weight: Tensor) -> Tensor:
         mean, variance = _moments(x, weight)
+        reach = INPUT_RANGE * variance.sqrt()
+        self.low.copy_(mean - reach)
+        self.high.copy_(mean + reach)
         if self.raw_log_scale.numel() == 1:
             variance = variance.mean(0, keepdim=True)
         self.set_deviation(variance.sqrt())
@@ -183,6 +207,33 @@ class LocationScale(Head):
     def point(self, outputs: Tensor) -> Tensor:
         return self.loc(outputs)
 
+    @torch.no_grad()
+    def choose_scale(self, train: Cells, valid: Cells, free: Tensor) -> None:
+        """Give up the scale per cell where ``valid`` favours one scale per column.
+
+        The one scale is the best of a grid on ``train``; only columns of the mask
+        ``free`` are changed.
+        """
+        per_cell, raw = self._score(valid), self.raw_log_scale.clone()
+        # around the average log-scale of the cells, a factor of 10 either way
+        raw_cells = (self.scale(train.outputs) - SCALE_FLOOR).clamp(min=1e-12).log()
+        centre = raw_cells.mean(0)
+        self.gate.zero_()
+        best, best_score = centre, torch.full_like(centre, -math.inf)
+        for shift in torch.linspace(-2.3, 2.3, 47).tolist():
+            self.raw_log_scale.copy_(centre + shift)
+            score = self._score(train)
+            best = torch.where(score > best_score, centre + shift, best)
+            best_score = torch.maximum(score, best_score)
+        self.raw_log_scale.copy_(best)
+        dropped = free & (self._score(valid) > per_cell)
+        self.gate.copy_((~dropped).to(self.gate.dtype))
+        self.raw_log_scale.copy_(torch.where(dropped, best, raw))
+
+    def _score(self, cells: Cells) -> Tensor:
+        """Return the weighted log-likelihood of each column."""
+        return (self.log_prob(cells.outputs, cells.x) * cells.weight).sum(0)
+
 
 class Normal(LocationScale):
     """Normal columns."""
@@ -203,12 +254,12 @@ class StudentT(LocationScale):
 
     def __init__(self, n_columns: int, scale: str = "column") -> None:
         super().__init__(n_columns, scale)
-        # 2 + softplus(6), 8 degrees of freedom: tails between Normal and heavy
-        self.raw_freedom = nn.Parameter(torch.full((n_columns,), 6.0))
+        # 2 + exp(raw): 30 degrees of freedom at the start, close to a Normal
+        self.raw_freedom = nn.Parameter(torch.full((n_columns,), math.log(28.0)))
 
     def freedom(self) -> Tensor:
         """Return the degrees of freedom, (n_columns,)."""
-        return 2 + F.softplus(self.raw_freedom)
+        return 2 + self.raw_freedom.clamp(max=12.0).exp()
 
     def deviation_per_scale(self) -> Tensor:
         freedom = self.freedom()
@@ -484,6 +535,36 @@ class Joint(nn.Module):
                     part = part.square().mean(0, keepdim=True).sqrt()
                 head.set_deviation(part)
                 start += head.n_columns
+
+    def choose_scales(
+        self,
+        train: tuple[Tensor, Tensor, Tensor],
+        valid: tuple[Tensor, Tensor, Tensor],
+        free: Tensor,  # (n_columns,) bool
+    ) -> None:
+        """Choose between scales per cell and per column, see LocationScale."""
+        sides = []
+        for outputs, x, weight in (train, valid):
+            parts = (
+                outputs.split(self.outputs, -1),
+                x.split(self.columns, -1),
+                weight.split(self.columns, -1),
+            )
+            sides.append([Cells(*cells) for cells in zip(*parts, strict=True)])
+        masks = free.split(self.columns)
+        for head, *group in zip(self._heads(), *sides, masks, strict=True):
+            if isinstance(head, LocationScale) and head.per_cell:
+                head.choose_scale(*group)
+
+    def has_scale_per_cell(self) -> list[bool]:
+        """Tell for every column whether its scale moves from cell to cell."""
+        flags: list[bool] = []
+        for head in self._heads():
+            if isinstance(head, LocationScale) and head.per_cell:
+                flags += [bool(gate) for gate in head.gate]
+            else:
+                flags += [False] * head.n_columns
+        return flags
 
     def _head(self, index: int) -> Head:
         head = self.heads[index]

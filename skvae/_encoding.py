@@ -58,7 +58,7 @@ class TableEncoder(BaseEstimator):
         - "quantile": map quantiles to those of N(0, 1), linear in between and
           beyond the ends.
         - "none": leave values as they are.
-        - "auto": "quantile" where the column has at least 100 observed cells, at
+        - "auto": "quantile" where the column has at least 500 observed cells, at
           least 80% of them distinct, and the quantile map raises the Normal
           log density of held-out cells by more than 0.1 nats per cell over
           "standard" (fitted on one half of at most 20,000 cells, compared on the

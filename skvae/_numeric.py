@@ -17,7 +17,7 @@ from sklearn.preprocessing import QuantileTransformer
 
 # The rules of numeric_transform="auto", also stated in TableEncoder's docstring.
 MAX_ROWS_FOR_CHOICE = 20_000
-MIN_ROWS_FOR_QUANTILE = 100
+MIN_ROWS_FOR_QUANTILE = 500
 MIN_DISTINCT_SHARE = 0.8
 MIN_GAIN_IN_NATS = 0.1
 MAX_QUANTILES = 100

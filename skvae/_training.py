@@ -20,6 +20,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from ._modules import VAE, Batch
 from ._objectives import OBJECTIVES, Terms
@@ -33,11 +34,15 @@ LEARNING_RATE_WARMUP = 100
 #: The cosine schedule ends at this fraction of the initial learning rate.
 LEARNING_RATE_END = 0.01
 
-#: The adaptive schedule divides the learning rate by this, at most that many times.
-ADAPTIVE_FACTOR, ADAPTIVE_DROPS = 5.0, 3
+#: Without improvement a schedule goes back to the best weights and divides the
+#: learning rate by this, at most that many times, before training stops.
+RATE_FACTOR, RATE_DROPS = 4.0, 3
 
 #: Rows times draws that one validation score evaluates, at least and at most.
 VALIDATION_DRAWS, VALIDATION_EVALUATIONS = 16, 4_000
+
+#: Training rows that the choice between scales is fitted on.
+SCALE_ROWS = 5_000
 
 #: A latent variable is active if the variance of its posterior mean over rows
 #: exceeds this (Burda, Grosse, Salakhutdinov 2016, section 5.2).
@@ -73,12 +78,20 @@ class History:
     active_units: list[int] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
+    best_score: float = -math.inf
     converged: bool = False
 
     @property
     def scores(self) -> list[float]:
         """The monitored scores: validation where there is one."""
         return self.validation or self.objective
+
+    def drop_unscored(self) -> None:
+        """Drop an epoch that Ctrl-C cut short between training and scoring."""
+        n_scored = len(self.learning_rate)
+        for values in vars(self).values():
+            if isinstance(values, list):
+                del values[n_scored:]
 
 
 class StopTraining(Exception):
@@ -129,10 +142,52 @@ def flatten_parameters(module: nn.Module) -> nn.Parameter:
     return flat
 
 
-def make_optimizer(flat: nn.Parameter, learning_rate: float) -> torch.optim.Optimizer:
-    """Return Adam, in one fused kernel where the device has it."""
-    fused = flat.device.type in ("cpu", "cuda", "mps")
-    return torch.optim.Adam([flat], lr=learning_rate, fused=fused)
+class Adam:
+    """Adam on one flat parameter, in one fused kernel.
+
+    The update is torch's functional Adam. ``torch.optim.Adam`` itself would import
+    torch's compiler: some seconds and 100 MB at the first fit of a process.
+    """
+
+    def __init__(self, flat: nn.Parameter, learning_rate: float) -> None:
+        self.flat = flat
+        self.learning_rate = learning_rate
+        self.state = {
+            "exp_avg": torch.zeros_like(flat),
+            "exp_avg_sq": torch.zeros_like(flat),
+            "step": torch.zeros((), device=flat.device),
+        }
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update the parameter by its gradient."""
+        assert self.flat.grad is not None
+        adam(
+            [self.flat],
+            [self.flat.grad],
+            [self.state["exp_avg"]],
+            [self.state["exp_avg_sq"]],
+            [],
+            [self.state["step"]],
+            fused=True,
+            foreach=False,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self.learning_rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
+
+    def save(self) -> dict[str, np.ndarray]:
+        """Return the state as NumPy arrays."""
+        return {name: value.cpu().numpy().copy() for name, value in self.state.items()}
+
+    def load(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go on from a state that :meth:`save` returned."""
+        for name, value in arrays.items():
+            self.state[name].copy_(torch.from_numpy(np.array(value)))
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
@@ -147,7 +202,7 @@ def train_step(
     batch: Batch,
     noise: Tensor,
     flat: nn.Parameter,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     objective: Callable[..., Terms],
     gradient: str,
     kl_weight: float,
@@ -182,7 +237,7 @@ class Net(NeuralNet):
 
     def initialize_optimizer(self, triggered_directly=None):  # type: ignore[no-untyped-def]
         self.flat_ = flatten_parameters(self.module_)
-        self.optimizer_ = make_optimizer(self.flat_, self.plan.learning_rate_init)
+        self.optimizer_ = Adam(self.flat_, self.plan.learning_rate_init)
         return self
 
     def check_data(self, X: Any, y: Any = None) -> None:
@@ -195,14 +250,18 @@ class Net(NeuralNet):
         return dataset
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
-        # skorch callbacks stop training by raising KeyboardInterrupt; outside of
-        # here it means that the user pressed Ctrl-C
+        # callbacks for skorch stop training by raising KeyboardInterrupt; anywhere
+        # else it means that the user pressed Ctrl-C
         if method_name in ("on_batch_begin", "on_batch_end") and not self.callbacks_:
             return
-        try:
-            super().notify(method_name, **kwargs)
-        except KeyboardInterrupt as stop:
-            raise StopTraining from stop
+        getattr(self, method_name)(self, **kwargs)
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **kwargs)
+            except KeyboardInterrupt as stop:
+                if isinstance(callback, Monitor | ScikitLearnBridge):
+                    raise
+                raise StopTraining from stop
 
     def run_single_epoch(  # type: ignore[no-untyped-def]
         self, iterator, training, prefix, step_fn, **fit_params
@@ -215,16 +274,20 @@ class Net(NeuralNet):
             or type(callback).on_batch_begin is not Callback.on_batch_begin
             for _, callback in self.callbacks_
         )
-        parts: list[Terms] = []
+        # One buffer for the whole epoch: small tensors kept from every batch would
+        # fragment the heap by more than the table's own size.
+        terms = torch.empty(len(Terms._fields), len(iterator.rows), device=self.device)
+        done = 0
         for batch in iterator:
             if listened:
                 self.notify("on_batch_begin", batch=batch, training=True)
-            parts.append(self.train_step(batch))
+            for row, values in zip(terms, self.train_step(batch), strict=True):
+                row[done : done + len(batch)] = values
+            done += len(batch)
             if listened:
                 self.notify("on_batch_end", batch=batch, training=True)
         # the one synchronisation of the epoch
-        terms = torch.stack([torch.cat(values) for values in zip(*parts, strict=True)])
-        means = terms.double().mean(1).tolist()
+        means = terms.mean(1).tolist()
         if not all(math.isfinite(value) for value in means):
             raise ValueError(
                 f"The loss became non-finite in epoch {len(self.record.objective) + 1}."
@@ -241,8 +304,7 @@ class Net(NeuralNet):
         plan = self.plan
         warmup = self.kl_warmup_steps_
         kl_weight = plan.kl_weight * min(1.0, (self.step_ + 1) / (warmup + 1))
-        rate = self.learning_rate_at(self.step_)
-        self.optimizer_.param_groups[0]["lr"] = rate
+        self.optimizer_.learning_rate = self.learning_rate_at(self.step_)
         noise = torch.empty(
             plan.n_draws, len(batch), self.module_.n_latent, device=batch.x.device
         ).normal_(generator=self.generator)
@@ -307,7 +369,7 @@ class Monitor(Callback):  # type: ignore[misc]
                 n_draws, n_rows, net.module_.n_latent, device=self.valid.x.device
             ).normal_(generator=self.generator)
             # the start itself is a candidate: it may be an exact linear model
-            self.best_score = self.score(net)
+            self.best_score = net.record.best_score = self.score(net)
 
     @torch.inference_mode()
     def score(self, net: Net) -> float:
@@ -325,20 +387,21 @@ class Monitor(Callback):  # type: ignore[misc]
     ) -> None:
         record, plan = net.record, self.plan
         assert dataset_train is not None
-        record.active_units.append(count_active_units(net.module_, dataset_train))
-        record.learning_rate.append(net.optimizer_.param_groups[0]["lr"])
+        active_units = count_active_units(net.module_, dataset_train)
+        if self.valid is not None:
+            record.validation.append(self.score(net))
+        record.active_units.append(active_units)
+        record.learning_rate.append(net.optimizer_.learning_rate)
         if plan.verbose:
             print(
                 f"Iteration {len(record.objective)}, loss = {-record.objective[-1]:.8f}"
             )
-        if self.valid is not None:
-            record.validation.append(self.score(net))
-            if plan.verbose:
+            if self.valid is not None:
                 print(f"Validation score: {record.validation[-1]:f}")
         score = record.scores[-1]
         if score > self.best_score:
             self.stalled = 0 if score > self.best_score + plan.tol else self.stalled + 1
-            self.best_score = score
+            self.best_score = record.best_score = score
             if self.valid is not None:
                 self.best_weights.copy_(net.flat_.detach())
         else:
@@ -356,9 +419,9 @@ class Monitor(Callback):  # type: ignore[misc]
             f"{what} did not improve more than tol={plan.tol:f} for "
             f"{plan.n_iter_no_change} consecutive epochs."
         )
-        if plan.learning_rate == "adaptive" and drops < ADAPTIVE_DROPS:
+        if plan.learning_rate != "constant" and drops < RATE_DROPS:
             self.drops, self.stalled = drops + 1, 0
-            net.rate_factor_ /= ADAPTIVE_FACTOR
+            net.rate_factor_ /= RATE_FACTOR
             if self.valid is not None:
                 net.flat_.data.copy_(self.best_weights)
             if plan.verbose:
@@ -387,14 +450,20 @@ class ScikitLearnBridge(Callback):  # type: ignore[misc]
     def __init__(self, context: Any, estimator: Any) -> None:
         self.context = context
         self.estimator = estimator
+        self.task: Any = None
 
     def on_epoch_begin(self, net: Net, **_: Any) -> None:
         self.task = self.context.subcontext(task_name="epoch")
         self.task.call_on_fit_task_begin(estimator=self.estimator)
 
     def on_epoch_end(self, net: Net, **_: Any) -> None:
-        if self.task.call_on_fit_task_end(estimator=self.estimator):
+        if self.close():
             raise StopTraining
+
+    def close(self) -> bool:
+        """End the task of the epoch, if one is open; tell whether to stop."""
+        task, self.task = self.task, None
+        return task is not None and task.call_on_fit_task_end(estimator=self.estimator)
 
 
 @torch.inference_mode()
@@ -403,6 +472,24 @@ def count_active_units(vae: VAE, batches: Batches, n_rows: int = 1_000) -> int:
     sample = batches.data.take(batches.rows[:n_rows])
     loc = vae.encode(sample.x, sample.observed, sample.c).loc
     return int((loc.var(0, correction=0) > ACTIVE_UNIT_VARIANCE).sum())
+
+
+@torch.no_grad()
+def choose_scales(
+    vae: VAE, train: Batch, valid: Batch, free_scale: Tensor, net: Net
+) -> None:
+    """Drop the scale per cell in columns where validation favours one per column."""
+    vae.eval()
+    sides = []
+    for batch in (train, valid):
+        qz = vae.encode(batch.x, batch.observed, batch.c)
+        noise = torch.empty_like(qz.loc).normal_(generator=net.generator)
+        px = vae.decode(qz.rsample(noise), batch.c)
+        weight = torch.ones_like(batch.x) if batch.observed is None else batch.observed
+        if batch.weight is not None:
+            weight = weight * batch.weight.unsqueeze(1)
+        sides.append((px, batch.x, weight.to(batch.x.dtype)))
+    vae.joint.choose_scales(sides[0], sides[1], free_scale)
 
 
 def train(
@@ -417,12 +504,14 @@ def train(
     context: Any = None,
     estimator: Any = None,
     optimizer_state: dict[str, Any] | None = None,
+    free_scale: Tensor | None = None,
 ) -> tuple[History, dict[str, Any]]:
     """Train ``vae`` in place and return what was recorded.
 
     ``data`` lies on the device already. The validation rows choose the weights that
-    are kept; without them the last weights stay. Returns the history and Adam's
-    state as NumPy arrays, which a later call may continue from.
+    are kept; without them the last weights stay. They also decide, for the columns of
+    the mask ``free_scale``, whether a scale per cell stays. Returns the history and
+    Adam's state as NumPy arrays, which a later call may continue from.
     """
     record = History()
     batches = Batches(data, train_rows, plan.batch_size, generator)
@@ -440,7 +529,7 @@ def train(
     net.initialize()
     net.prepare(len(batches) * plan.max_iter, record)
     if optimizer_state is not None:
-        load_optimizer(net, optimizer_state)
+        net.optimizer_.load(optimizer_state)
     try:
         net.notify("on_train_begin", X=None, y=None)
         net.fit_loop((batches, valid))
@@ -452,27 +541,16 @@ def train(
             "Training interrupted by user; the best weights so far are kept.",
             stacklevel=2,
         )
+        record.drop_unscored()
+    for callback in bridge:  # the last epoch may have ended early
+        callback.close()
     monitor.restore(net)
-    state = save_optimizer(net)
+    if valid is not None and free_scale is not None:
+        choose_scales(vae, data.take(train_rows[:SCALE_ROWS]), valid, free_scale, net)
+    state = net.optimizer_.save()
     # parameters own their memory again: the flat tensor goes with the optimizer
     for p in vae.parameters():
         p.data, p.grad = p.detach().clone(), None
     vae.eval()
     return record, state
 
-
-def save_optimizer(net: Net) -> dict[str, Any]:
-    """Return Adam's state as NumPy arrays."""
-    state = net.optimizer_.state.get(net.flat_, {})
-    return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
-
-
-def load_optimizer(net: Net, arrays: dict[str, Any]) -> None:
-    """Continue from a state that :func:`save_optimizer` returned."""
-    device = net.flat_.device
-    net.optimizer_.state[net.flat_] = {
-        name: torch.as_tensor(
-            np.array(value), device=None if name == "step" else device
-        )
-        for name, value in arrays.items()
-    }

@@ -187,7 +187,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         table; None without early stopping.
 
     best_validation_score_ : float or None
-        The highest of ``validation_scores_``.
+        Score of the weights that were kept: the highest of ``validation_scores_``, or
+        that of the linear start where no epoch improved on it.
 
     history_ : dict of str to ndarray of shape (n_iter_,)
         "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent
@@ -320,7 +321,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             booleans given as numbers, the most probable category.
         """
         check_is_fitted(self)
-        Z = check_array(Z, dtype=np.float32, input_name="Z")
+        Z = check_array(Z, dtype=np.float32, input_name="Z", force_writeable=True)
         if Z.shape[1] != self.n_components_:
             raise ValueError(
                 f"Z has {Z.shape[1]} columns, but the model has n_components_="

@@ -128,8 +128,7 @@ def load_penguins(*, return_X_y: bool = False, as_frame: bool = True) -> Any:
 def _read_penguins() -> tuple[np.ndarray, np.ndarray]:
     """Read the file: features (344, 6) of floats, strings and NaN; species (344,)."""
     path = resources.files("skvae") / "data" / "penguins.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     data = np.empty((len(rows), len(_FEATURES)), dtype=object)
     for column, name in enumerate(_FEATURES):
         convert = float if name in _NUMERIC else str

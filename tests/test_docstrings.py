@@ -12,6 +12,7 @@ IGNORED = {
     "GL01",  # the summary starts on the line of the quotes
     "GL02",  # the quotes of a one-line docstring close on its line
     "ES01",  # no extended summary
+    "RT02",  # a returned value has a name, as in scikit-learn
     "SA01",  # no "See Also"
     "SA04",  # "See Also" without a description
 }

@@ -1,0 +1,243 @@
+"""The contract of scikit-learn estimators, on estimators with default parameters."""
+
+import inspect
+
+import numpy as np
+import pytest
+from sklearn import config_context
+from sklearn.exceptions import UnsetMetadataPassedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skvae import VAETransformer
+
+#: All that may fail, with the reasons.
+EXPECTED_FAILURES = {
+    "VAETransformer": {
+        "check_sample_weight_equivalence_on_dense_data": (
+            "A row of weight k and k rows differ in batches, validation rows and noise;"
+            " they agree on the average, see test_weights_stand_for_repeated_rows."
+        ),
+    },
+}
+
+#: Checks of scikit-learn that check_estimator does not run.
+EXTRA_CHECKS = [
+    "check_param_validation",
+    "check_transformer_get_feature_names_out",
+    "check_transformer_get_feature_names_out_pandas",
+    "check_get_feature_names_out_error",
+    "check_set_output_transform",
+    "check_set_output_transform_pandas",
+    "check_set_output_transform_polars",
+    "check_global_output_transform_pandas",
+    "check_global_set_output_transform_polars",
+    "check_dataframe_column_names_consistency",
+]
+
+LOOP_PARAMETERS = {
+    "max_iter",
+    "tol",
+    "n_iter_no_change",
+    "early_stopping",
+    "validation_fraction",
+    "batch_size",
+    "learning_rate_init",
+    "learning_rate",
+    "warm_start",
+    "verbose",
+    "random_state",
+    "activation",
+    "hidden_layer_sizes",
+}
+
+
+def expected_failures(estimator):
+    return EXPECTED_FAILURES[type(estimator).__name__]
+
+
+@parametrize_with_checks(
+    [VAETransformer(max_iter=2)],
+    expected_failed_checks=expected_failures,
+    xfail_strict=True,
+)
+def test_common_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("name", EXTRA_CHECKS)
+def test_extra_checks(name):
+    check = getattr(estimator_checks, name)
+    check("VAETransformer", VAETransformer(max_iter=2))
+
+
+def test_column_names_of_later_chunks():
+    # the part for partial_fit is skipped where early_stopping is on
+    check = estimator_checks.check_dataframe_column_names_consistency
+    check("VAETransformer", VAETransformer(max_iter=2, early_stopping=False))
+
+
+def test_nothing_but_weights_is_expected_to_fail():
+    for failures in EXPECTED_FAILURES.values():
+        assert all(name.startswith("check_sample_weight_eq") for name in failures)
+
+
+def test_loop_parameters_are_named_as_in_the_mlp():
+    ours = inspect.signature(VAETransformer).parameters
+    assert set(ours) >= LOOP_PARAMETERS
+    assert set(inspect.signature(MLPClassifier).parameters) >= LOOP_PARAMETERS
+    first, *others = ours.values()
+    assert first.name == "n_components"
+    assert all(parameter.kind == parameter.KEYWORD_ONLY for parameter in others)
+
+
+def test_html_representation(numbers):
+    vae = VAETransformer(max_iter=1)
+    assert "VAETransformer" in vae._repr_html_()
+    assert "fitted" in vae.fit(numbers)._repr_html_().lower()
+
+
+# -- weights of the rows -------------------------------------------------------------
+
+
+@pytest.fixture
+def weighted_rows():
+    """Two clusters, and weights that make the small one the larger one."""
+    rng = np.random.default_rng(0)
+    centres = np.repeat([[0.0, 0, 0], [4, 2, -3]], [48, 12], axis=0)
+    X = centres + rng.normal(size=(60, 3)) @ rng.normal(size=(3, 3))
+    return X, np.repeat([1, 9], [48, 12])
+
+
+def test_weights_stand_for_repeated_rows(weighted_rows):
+    X, weights = weighted_rows
+    repeated = X.repeat(weights, axis=0)
+
+    def mean_score(rows, sample_weight, seed):
+        vae = VAETransformer(
+            n_components=2,
+            hidden_layer_sizes=(16,),
+            max_iter=40,
+            batch_size=len(rows) // 3,  # as many steps, whatever the number of rows
+            early_stopping=False,
+            learning_rate_init=0.01,
+            random_state=seed,
+        )
+        return vae.fit(rows, sample_weight=sample_weight).score(repeated)
+
+    seeds = range(8)
+    with_weights = np.array([mean_score(X, weights, seed) for seed in seeds])
+    with_copies = np.array([mean_score(repeated, None, seed) for seed in seeds])
+    without = np.array([mean_score(X, None, seed) for seed in seeds])
+
+    def standard_error(scores):
+        return scores.std(ddof=1) / np.sqrt(len(scores))
+
+    error = np.hypot(standard_error(with_weights), standard_error(with_copies))
+    gap = abs(with_weights.mean() - with_copies.mean())
+    assert gap < 3 * error
+    # and the test could tell weights that are ignored
+    assert with_copies.mean() - without.mean() > 6 * error
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_rows_of_weight_zero_are_not_there(mixed_table, early_stopping):
+    X = mixed_table()
+    weights = np.arange(len(X)) % 4  # 0, 1, 2, 3, ...
+    # nothing may be learned from the rows without weight: neither scales, nor
+    # categories, nor that a cell can be missing
+    X["island"] = X["island"].astype("object")
+    X.loc[weights == 0, "island"] = "Atlantis"
+    X.loc[weights == 0, "mass"] = 1e6
+    X["whole"] = np.where(weights == 0, np.nan, np.arange(len(X)))
+    X["constant"] = np.where(weights == 0, 2.0, 1.0)
+    X = X.astype({"island": "string"})
+    vae = VAETransformer(max_iter=3, early_stopping=early_stopping, random_state=0)
+    kept = X[weights > 0]
+    left_out = vae.fit(X, sample_weight=weights).score_samples(kept)
+    removed = vae.fit(kept, sample_weight=weights[weights > 0]).score_samples(kept)
+    np.testing.assert_array_equal(left_out, removed)
+
+
+def test_equal_weights_are_no_weights(numbers):
+    vae = VAETransformer(max_iter=3, random_state=0)
+    plain = vae.fit(numbers).transform(numbers)
+    weighted = vae.fit(numbers, sample_weight=np.full(80, 2.5)).transform(numbers)
+    np.testing.assert_array_equal(plain, weighted)
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars", "pyarrow"])
+def test_weights_with_every_container(mixed_table, container):
+    X = mixed_table(container)
+    vae = VAETransformer(max_iter=3, random_state=0)
+    weights = np.arange(X.shape[0]) % 3
+    scores = vae.fit(X, sample_weight=weights).score_samples(X)
+    reference = mixed_table("pandas")
+    expected = vae.fit(reference, sample_weight=weights).score_samples(reference)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
+
+
+def test_validation_rows_are_weighted(numbers):
+    # an outlier that weighs everything decides which epoch is the best one
+    weights = np.ones(80)
+    weights[7] = 1e6
+    vae = VAETransformer(max_iter=3, random_state=0, validation_fraction=0.9)
+    with_weight = vae.fit(numbers, sample_weight=weights).validation_scores_
+    weights[7] = 1.0
+    weights[8] = 2.0
+    assert not np.allclose(
+        with_weight, vae.fit(numbers, sample_weight=weights).validation_scores_
+    )
+
+
+# -- metadata routing ----------------------------------------------------------------
+
+
+def test_weights_are_routed_through_a_pipeline(numbers):
+    weights = np.random.default_rng(0).integers(1, 4, size=len(numbers))
+    with config_context(enable_metadata_routing=True):
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        vae = VAETransformer(max_iter=2, random_state=0)
+        vae.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        pipeline = Pipeline([("scale", scaler), ("vae", vae)])
+        pipeline.fit(numbers, sample_weight=weights)
+        score = pipeline.score(numbers, sample_weight=weights)
+
+    scaled = StandardScaler().fit_transform(numbers)
+    by_hand = VAETransformer(max_iter=2, random_state=0)
+    by_hand.fit(scaled, sample_weight=weights)
+    assert score == by_hand.score(scaled, sample_weight=weights)
+    assert score != by_hand.score(scaled)
+
+
+def test_weights_are_routed_through_a_search(numbers):
+    weights = np.random.default_rng(0).integers(1, 4, size=len(numbers))
+    with config_context(enable_metadata_routing=True):
+        vae = VAETransformer(max_iter=2, random_state=0)
+        vae.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        search = GridSearchCV(vae, {"n_components": [2]}, cv=2)
+        search.fit(numbers, sample_weight=weights)
+    first, second = np.split(np.arange(80), 2)
+    vae = VAETransformer(2, max_iter=2, random_state=0)
+    vae.fit(numbers[second], sample_weight=weights[second])
+    expected = vae.score(numbers[first], sample_weight=weights[first])
+    assert search.cv_results_["split0_test_score"][0] == pytest.approx(expected)
+
+
+def test_weights_need_a_request(numbers):
+    with config_context(enable_metadata_routing=True):
+        pipeline = Pipeline([("vae", VAETransformer(max_iter=2))])
+        with pytest.raises(UnsetMetadataPassedError, match="sample_weight"):
+            pipeline.fit(numbers, sample_weight=np.ones(80))
+
+
+def test_fit_transform_passes_weights_on(numbers):
+    weights = np.arange(80) % 3
+    vae = VAETransformer(max_iter=2, random_state=0)
+    at_once = vae.fit_transform(numbers, sample_weight=weights)
+    expected = vae.fit(numbers, sample_weight=weights).transform(numbers)
+    np.testing.assert_array_equal(at_once, expected)

@@ -1,0 +1,293 @@
+"""Device discipline: no tensor is made beside the batch's device."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from skvae import VAETransformer
+from skvae._distributions import Joint, Normal, make_head
+from skvae._modules import VAE, Batch
+from skvae._objectives import OBJECTIVES, log_weights
+from skvae._training import Adam, Batches, flatten_parameters, train_step
+
+HEADS = [
+    ("normal", 2, 0),
+    ("normal_heteroscedastic", 2, 0),
+    ("normal_isotropic", 2, 0),
+    ("student_t", 2, 0),
+    ("student_t_heteroscedastic", 2, 0),
+    ("bernoulli", 2, 0),
+    ("categorical", 2, 3),
+    ("ordinal", 2, 4),
+    ("poisson", 2, 0),
+]
+N_ROWS, N_LATENT, N_CONTEXT = 8, 3, 2
+needs_cuda = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device here"
+)
+
+
+class OnlyDevice(TorchDispatchMode):
+    """Raise as soon as an operation returns a tensor on another device.
+
+    Some operations of the meta device accept tensors of the CPU; this does not.
+    """
+
+    def __init__(self, device):
+        super().__init__()
+        self.device = device
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for value in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(value, torch.Tensor) and value.device.type != self.device:
+                raise RuntimeError(f"{func} made a tensor on {value.device}")
+        return out
+
+
+def make_vae(heads, *, n_context=0, linear_path=True):
+    joint = Joint([make_head(*head) for head in heads])
+    generator = torch.Generator().manual_seed(0)
+    return VAE(
+        joint,
+        N_LATENT,
+        (7, 5),
+        "relu",
+        generator,
+        masked=True,
+        n_context=n_context,
+        linear_path=linear_path,
+    )
+
+
+def make_batch(vae, device, *, full=True):
+    """Rows with or without mask, weights and context."""
+    n_columns = vae.joint.n_columns
+    options = {}
+    if full:
+        mask = torch.ones(N_ROWS, n_columns, dtype=torch.bool, device=device)
+        options = {"observed": mask, "weight": torch.ones(N_ROWS, device=device)}
+    if vae.n_context:
+        options["c"] = torch.ones(N_ROWS, vae.n_context, device=device)
+    return Batch(torch.ones(N_ROWS, n_columns, device=device), **options)
+
+
+def run_step(vae, batch, objective, gradient, n_draws):
+    """One training step, with every tensor held to the batch's device."""
+    flat = flatten_parameters(vae)
+    optimizer = Adam(flat, 1e-3)
+    noise = torch.empty(n_draws, N_ROWS, N_LATENT, device=batch.x.device).normal_()
+    with OnlyDevice(batch.x.device.type):
+        return train_step(
+            vae, batch, noise, flat, optimizer, OBJECTIVES[objective], gradient, 0.5
+        )
+
+
+@pytest.mark.parametrize("gradient", ["pathwise", "stl", "dreg"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("n_context", [0, N_CONTEXT])
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("n_draws", [1, 4])
+def test_training_step_stays_on_its_device(
+    gradient, objective, n_context, full, n_draws
+):
+    vae = make_vae(HEADS, n_context=n_context).to("meta")
+    batch = make_batch(vae, "meta", full=full)
+    terms = run_step(vae, batch, objective, gradient, n_draws)
+    for term in terms:
+        assert term.device.type == "meta" and term.shape == (N_ROWS,)
+    for p in vae.parameters():
+        assert p.device.type == "meta" and p.grad is not None
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: head[0])
+def test_every_head_stays_on_its_device(head):
+    vae = make_vae([head]).to("meta")
+    run_step(vae, make_batch(vae, "meta"), "elbo", "pathwise", 1)
+    with OnlyDevice("meta"), torch.no_grad():
+        batch = make_batch(vae, "meta")
+        qz = vae.encode(batch.x, batch.observed)
+        noise = torch.empty(4, N_ROWS, N_LATENT, device="meta")
+        assert log_weights(vae, batch, qz, noise).shape == (4, N_ROWS)
+        vae.joint.point(vae.decode(qz.loc))
+        vae.start_at_marginals(batch.x, torch.ones_like(batch.x))
+
+
+def test_taking_rows_stays_on_the_device():
+    vae = make_vae(HEADS, n_context=N_CONTEXT).to("meta")
+    with OnlyDevice("meta"):
+        index = torch.zeros(3, dtype=torch.long, device="meta")
+        taken = make_batch(vae, "meta").take(index)
+    assert all(t.device.type == "meta" and len(t) == 3 for t in taken)
+
+
+def added_constant(make):
+    """A log-density that adds a tensor which ``make`` places."""
+    plain = Normal.log_prob
+
+    def log_prob(self, outputs, x):
+        return plain(self, outputs, x) + make(x)
+
+    return log_prob
+
+
+def test_a_tensor_on_the_right_device_passes(monkeypatch):
+    make = lambda x: torch.zeros(self_width(x), device=x.device)  # noqa: E731
+    monkeypatch.setattr(Normal, "log_prob", added_constant(make))
+    vae = make_vae(HEADS).to("meta")
+    run_step(vae, make_batch(vae, "meta"), "elbo", "pathwise", 1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: torch.zeros(self_width(x)),
+        lambda x: torch.tensor(0.0),
+        lambda x: torch.cat([torch.zeros(1), torch.zeros(1)]).sum(),
+    ],
+    ids=["zeros", "scalar", "sum"],
+)
+def test_a_tensor_on_the_wrong_device_is_an_error(make, monkeypatch):
+    """The tests above can fail: a head that makes a tensor on the CPU is caught."""
+    monkeypatch.setattr(Normal, "log_prob", added_constant(make))
+    vae = make_vae(HEADS).to("meta")
+    with pytest.raises(RuntimeError, match="on cpu"):
+        run_step(vae, make_batch(vae, "meta"), "elbo", "pathwise", 1)
+
+
+def self_width(x):
+    return x.shape[-1]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_training_step_changes_every_parameter(objective):
+    """The same step on real numbers: the meta device computes nothing."""
+    vae = make_vae(HEADS, n_context=N_CONTEXT)
+    batch = make_batch(vae, "cpu")
+    before = [p.detach().clone() for p in vae.parameters()]
+    torch_state = torch.get_rng_state()
+    flat = flatten_parameters(vae)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(4, N_ROWS, N_LATENT, generator=generator)
+    for _ in range(3):
+        terms = train_step(
+            vae,
+            batch,
+            noise,
+            flat,
+            Adam(flat, 1e-2),
+            OBJECTIVES[objective],
+            "pathwise",
+            1.0,
+        )
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert all(torch.isfinite(term).all() for term in terms)
+    for (name, p), old in zip(vae.named_parameters(), before, strict=True):
+        assert torch.isfinite(p).all(), name
+        assert not torch.equal(p, old), name
+
+
+# -- CUDA -----------------------------------------------------------------------
+
+
+def mixed_rows(n_rows=300):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n_rows, 2)) @ rng.normal(size=(2, 6))
+    X[:, 4] = rng.poisson(np.exp(0.3 * X[:, 4]))
+    X[:, 5] = X[:, 5] > 0
+    X[rng.random(X.shape) < 0.1] = np.nan
+    return X
+
+
+LIKELIHOOD = {4: "poisson", 5: "bernoulli"}
+
+
+@pytest.fixture(scope="module")
+def cuda_vae():
+    vae = VAETransformer(
+        2, likelihood=LIKELIHOOD, max_iter=5, device="cuda", random_state=0
+    )
+    return vae.fit(mixed_rows())
+
+
+@needs_cuda
+def test_fit_on_cuda(cuda_vae):
+    X = mixed_rows()
+    assert cuda_vae.device_ == "cuda"
+    assert all(p.device.type == "cuda" for p in cuda_vae._module.parameters())
+    for values in (
+        cuda_vae.transform(X),
+        cuda_vae.inverse_transform(cuda_vae.transform(X)),
+        cuda_vae.sample(5, random_state=0),
+        cuda_vae.sample_posterior(X, 2, random_state=0),
+        cuda_vae.score_samples(X),
+    ):
+        assert isinstance(values, np.ndarray) and np.isfinite(values).all()
+    again = VAETransformer(**cuda_vae.get_params()).fit(X)
+    np.testing.assert_allclose(again.transform(X), cuda_vae.transform(X), atol=1e-3)
+
+
+@needs_cuda
+@pytest.mark.parametrize("gradient", ["pathwise", "stl", "dreg"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_training_step_on_cuda(objective, gradient):
+    vae = make_vae(HEADS, n_context=N_CONTEXT).to("cuda")
+    terms = run_step(vae, make_batch(vae, "cuda"), objective, gradient, 4)
+    assert all(torch.isfinite(term).all() for term in terms)
+    px = vae.decode(
+        torch.zeros(N_ROWS, N_LATENT, device="cuda"),
+        torch.zeros(N_ROWS, N_CONTEXT, device="cuda"),
+    )
+    generator = torch.Generator("cuda").manual_seed(0)
+    with torch.no_grad():
+        draws = vae.joint.sample(px, generator)
+    assert draws.device.type == "cuda" and torch.isfinite(draws).all()
+
+
+@needs_cuda
+def test_batches_on_cuda():
+    data = Batch(torch.arange(10.0, device="cuda").unsqueeze(1))
+    generator = torch.Generator("cuda").manual_seed(0)
+    rows = torch.arange(10, device="cuda")
+    seen = torch.cat([batch.x for batch in Batches(data, rows, 4, generator)])
+    assert sorted(seen.flatten().tolist()) == list(range(10))
+
+
+@needs_cuda
+def test_model_of_cuda_loads_on_the_cpu(cuda_vae, tmp_path):
+    """A process that sees no CUDA device loads the pickle and agrees."""
+    X = mixed_rows()
+    (tmp_path / "vae.pkl").write_bytes(pickle.dumps(cuda_vae))
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "Z.npy", cuda_vae.transform(X))
+    script = """
+import pickle, sys
+import numpy as np, torch
+folder = sys.argv[1]
+assert not torch.cuda.is_available()
+with open(folder + "/vae.pkl", "rb") as file:
+    vae = pickle.load(file)
+assert vae.device_ == "cpu"
+X, Z = np.load(folder + "/X.npy"), np.load(folder + "/Z.npy")
+np.testing.assert_allclose(vae.transform(X), Z, atol=1e-3)
+assert np.isfinite(vae.score_samples(X)).all()
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        env=environment_without_cuda(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def environment_without_cuda():
+    import os
+
+    return os.environ | {"CUDA_VISIBLE_DEVICES": ""}
