@@ -1,3 +1,7 @@
+"""Variational autoencoders for tables, as scikit-learn estimators."""
+
 from ._transformer import VAETransformer
+
 __version__ = "0.1.0"
-__all__=["VAETransformer"]
+
+__all__ = ["VAETransformer", "__version__"]

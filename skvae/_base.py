@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -118,9 +118,12 @@ def unchanged_on_error(estimator: Any) -> Iterator[None]:
 class BaseVAE(CallbackSupportMixin, BaseEstimator):
     """Base of the estimators: one conditional VAE on a table."""
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": [
+            "array-like",
+            Interval(Integral, 1, None, closed="left"),
+        ],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "likelihood": [str, dict],
         "numeric_transform": [str, dict],
@@ -131,7 +134,10 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         "kl_weight": [Interval(Real, 0, None, closed="left")],
         "kl_warmup_steps": [Interval(Integral, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "batch_size": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "learning_rate": [StrOptions({"cosine", "adaptive", "constant"})],
         "early_stopping": ["boolean"],
@@ -214,7 +220,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     # -- fit ---------------------------------------------------------------------
 
     def _fit(self, X, sample_weight, *, one_pass: bool = False):
-        """Train on a table; with ``one_pass`` for one epoch, on top of what is there."""
+        """Train on a table; with ``one_pass`` for one epoch, going on from before."""
         self._check_gradient()
         device = resolve_device(self.device)
         going_on = (one_pass or self.warm_start) and hasattr(self, "_module")
@@ -270,10 +276,12 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         return self
 
     def _check_gradient(self):
-        if self.gradient == "dreg" and not (self.objective == "iwae" and self.n_draws > 1):
+        if self.gradient == "dreg" and not (
+            self.objective == "iwae" and self.n_draws > 1
+        ):
             raise ValueError(
-                "gradient='dreg' is the estimator of the importance-weighted bound: use "
-                "it with objective='iwae' and n_draws > 1 (with one draw it is 'stl')."
+                "gradient='dreg' belongs to the importance-weighted bound: use it with "
+                "objective='iwae' and n_draws > 1 (with one draw it is 'stl')."
             )
         if self.gradient == "stl" and self.objective == "iwae" and self.n_draws > 1:
             raise ValueError(
@@ -388,8 +396,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         n_valid = min(max(1, n_valid), n_rows - 1, MAX_VALIDATION_ROWS)
         if n_valid < 1:
             raise ValueError(
-                f"early_stopping=True needs at least 2 rows of positive weight, but got "
-                f"{n_rows}: set early_stopping=False."
+                "early_stopping=True needs at least 2 rows of positive weight, but "
+                f"got {n_rows}: set early_stopping=False."
             )
         order = self._random.permutation(n_rows)
         return np.sort(order[n_valid:]), np.sort(order[:n_valid])
@@ -432,7 +440,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             "active_units": history.active_units,
             "learning_rate": history.learning_rate,
         }
-        old = self.history_ if going_on else {}
+        old = getattr(self, "history_", {}) if going_on else {}
         self.history_ = {
             name: np.concatenate([old.get(name, []), values])
             for name, values in new.items()
@@ -604,7 +612,9 @@ def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
     if not weights.any():
-        raise ValueError("sample_weight is zero for every row: give some rows a weight.")
+        raise ValueError(
+            "sample_weight is zero for every row: give some rows a weight."
+        )
     return weights
 
 
@@ -619,7 +629,7 @@ def weighted_rows(X: Any, weights: np.ndarray) -> tuple[Any, np.ndarray | None]:
 def pieces(data: Batch, n_rows: int) -> Iterator[Batch]:
     """Yield consecutive rows of a table."""
     for start in range(0, len(data), n_rows):
-        yield Batch(*(t if t is None else t[start : start + n_rows] for t in data))
+        yield data.rows(start, start + n_rows)
 
 
 def factor_analysis(x: np.ndarray, n_latent: int) -> tuple[np.ndarray, np.ndarray]:
@@ -644,7 +654,9 @@ def factor_analysis(x: np.ndarray, n_latent: int) -> tuple[np.ndarray, np.ndarra
     variance = x.var(axis=0)
     noise = variance - np.square(factors).sum(1)
     if n_columns <= FACTOR_ANALYSIS_COLUMNS:
-        model = FactorAnalysis(most, tol=1e-3, noise_variance_init=np.maximum(noise, 1e-6)).fit(x)
+        model = FactorAnalysis(
+            most, tol=1e-3, noise_variance_init=np.maximum(noise, 1e-6)
+        ).fit(x)
         factors, noise = model.components_.T, model.noise_variance_
     loadings = np.zeros((n_columns, n_latent))
     loadings[:, :most] = factors

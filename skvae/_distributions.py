@@ -194,7 +194,7 @@ class LocationScale(Head):
 
     def scale(self, outputs: Tensor) -> Tensor:
         """Return the scale, (n_columns,) or (..., n_columns) per cell."""
-        raw = self.raw_log_scale
+        raw: Tensor = self.raw_log_scale
         if self.per_cell:
             shift = outputs[..., self.n_columns :] / LOG_SCALE_RANGE
             raw = raw + (LOG_SCALE_RANGE * self.gate) * torch.tanh(shift)
@@ -317,7 +317,7 @@ class Categorical(Head):
         )
 
     def _logits(self, outputs: Tensor) -> Tensor:
-        return outputs.unflatten(-1, (self.n_columns, self.n_categories))
+        return outputs.view(*outputs.shape[:-1], self.n_columns, self.n_categories)
 
     def embed(self, x: Tensor) -> Tensor:
         return (x.unsqueeze(-1) == self.codes).to(x.dtype).flatten(-2)

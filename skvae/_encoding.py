@@ -66,16 +66,16 @@ class TableEncoder(BaseEstimator):
 
     likelihood : str or dict, default="auto"
         Decoder head of every column: "normal", "normal_heteroscedastic",
-        "normal_isotropic", "student_t", "bernoulli", "poisson", "categorical" or
-        "ordinal"; a dict gives heads by column name or index, and the columns that
-        it leaves out follow "auto". One of the first six names applies to all
-        numeric columns, and the other columns follow "auto".
+        "normal_isotropic", "student_t", "student_t_heteroscedastic", "bernoulli",
+        "poisson", "categorical" or "ordinal"; a dict gives heads by column name or
+        index, and the columns that it leaves out follow "auto". One of the first
+        seven names applies to all numeric columns, the others follow "auto".
 
-        "auto" gives numeric columns "normal", boolean columns "bernoulli",
-        columns of categories "categorical" or "ordinal". A column of non-negative
-        integers (by its dtype) with more than two distinct values gets "poisson"
-        where a Poisson with its mean has at least the average log-likelihood of a
-        Normal with its mean and variance.
+        "auto" gives numeric columns "student_t_heteroscedastic", boolean columns
+        "bernoulli", columns of categories "categorical" or "ordinal". A column of
+        non-negative integers (by its dtype) with more than two distinct values gets
+        "poisson" where a Poisson with its mean has at least the average
+        log-likelihood of a Normal with its mean and variance.
 
         "bernoulli" also takes numeric columns within [0, 1], which stay as they
         are, and columns of two categories; "poisson" takes numeric columns of

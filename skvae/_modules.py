@@ -22,6 +22,7 @@ generator that is passed in, so the global random state stays untouched.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -51,7 +52,15 @@ class Batch(NamedTuple):
 
     def take(self, index: Tensor) -> Batch:
         """Return the rows at ``index``."""
-        return Batch(*(t if t is None else t.index_select(0, index) for t in self))
+        return self._map(lambda tensor: tensor.index_select(0, index))
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Return a view of consecutive rows."""
+        return self._map(lambda tensor: tensor[start:stop])
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        x, *others = self
+        return Batch(function(x), *(t if t is None else function(t) for t in others))
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -69,7 +78,7 @@ class Forward(NamedTuple):
 def make_linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     """Return a linear layer with Xavier weights drawn from ``generator``."""
     # skip_init: nn.Linear() would draw from the global generator
-    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out)
     nn.init.xavier_uniform_(layer.weight, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer
@@ -95,7 +104,7 @@ class MLP(nn.Module):
         super().__init__()
         widths = [n_in, *hidden_layer_sizes]
         layers: list[nn.Module] = []
-        for width, next_width in zip(widths, widths[1:], strict=False):
+        for width, next_width in pairwise(widths):
             layers += [make_linear(width, next_width, generator)]
             layers += [ACTIVATIONS[activation]()]
         self.hidden = nn.Sequential(*layers)

@@ -9,7 +9,6 @@ one flat tensor, so that clipping and the optimizer are one kernel each.
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -212,7 +211,7 @@ def train_step(
     loss = -weighted_mean(terms.objective, batch.weight)
     assert flat.grad is not None
     flat.grad.zero_()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     limit = GRADIENT_CLIP * math.sqrt(vae.joint.n_columns)
     norm = torch.linalg.vector_norm(flat.grad)
     flat.grad.mul_((limit / (norm + 1e-12)).clamp(max=1.0))
@@ -220,14 +219,16 @@ def train_step(
     return Terms(*(term.detach() for term in terms))
 
 
-class Net(NeuralNet):
+class Net(NeuralNet):  # type: ignore[misc]
     """A skorch net over resident data.
 
     ``X`` of ``fit_loop`` is a pair of :class:`Batches`: training and validation
     rows (the latter may be None).
     """
 
-    def __init__(self, module: VAE, plan: Plan, generator: torch.Generator, **kwargs):  # type: ignore[no-untyped-def]
+    def __init__(
+        self, module: VAE, plan: Plan, generator: torch.Generator, **kwargs: Any
+    ):
         super().__init__(module, criterion=nn.Identity, train_split=None, **kwargs)
         self.plan = plan
         self.generator = generator
@@ -282,7 +283,8 @@ class Net(NeuralNet):
             if listened:
                 self.notify("on_batch_begin", batch=batch, training=True)
             for row, values in zip(terms, self.train_step(batch), strict=True):
-                row[done : done + len(batch)] = values
+                weighted = values if batch.weight is None else values * batch.weight
+                row[done : done + len(batch)] = weighted
             done += len(batch)
             if listened:
                 self.notify("on_batch_end", batch=batch, training=True)
@@ -425,9 +427,7 @@ class Monitor(Callback):  # type: ignore[misc]
             if self.valid is not None:
                 net.flat_.data.copy_(self.best_weights)
             if plan.verbose:
-                print(
-                    f"{message} Setting learning rate to {net.learning_rate_at(10**9):f}"
-                )
+                print(f"{message} Dividing the learning rate by {RATE_FACTOR:g}.")
             return
         if plan.verbose:
             print(f"{message} Stopping.")
@@ -553,4 +553,3 @@ def train(
         p.data, p.grad = p.detach().clone(), None
     vae.eval()
     return record, state
-

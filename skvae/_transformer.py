@@ -55,15 +55,17 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Distribution p(x | z) of the columns: one name for all, or a dict from
         column name or index to name; columns that a dict leaves out follow "auto".
 
-        - "auto": by the kind of the column. Numbers get "normal", with a scale per
-          cell where the validation rows favour it; counts that a Poisson fits
-          better get "poisson"; booleans "bernoulli", ordered categories "ordinal",
-          other categories "categorical". The choice is reported in ``likelihood_``.
+        - "auto": by the kind of the column. Numbers get "student_t", which learns how
+          heavy the tails are, with a scale per cell where the validation rows favour
+          it ("student_t_heteroscedastic"); counts that a Poisson fits better get
+          "poisson"; booleans "bernoulli", ordered categories "ordinal", other
+          categories "categorical". The choice is reported in ``likelihood_``.
         - "normal": Normal with a learned scale per column.
         - "normal_heteroscedastic": Normal with a scale per cell.
         - "normal_isotropic": Normal with one scale for all such columns, the noise
           of probabilistic PCA.
-        - "student_t": Student-t with learned scale and degrees of freedom.
+        - "student_t", "student_t_heteroscedastic": Student-t with learned degrees of
+          freedom (more than 2) and a scale per column or per cell.
         - "poisson": non-negative whole numbers.
         - "bernoulli": booleans, two categories, or numbers in [0, 1].
         - "ordinal": ordered categories (cumulative logit).
@@ -116,9 +118,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Learning rate of Adam, the highest one of a schedule.
 
     learning_rate : {"cosine", "adaptive", "constant"}, default="cosine"
-        Schedule: "cosine" falls to 1% over ``max_iter`` epochs, "adaptive" divides
-        the rate by 5, at most three times, whenever the score has not improved for
-        ``n_iter_no_change`` epochs.
+        Schedule: "cosine" falls to 1% over ``max_iter`` epochs. Both "cosine" and
+        "adaptive" go back to the best weights and divide the rate by 4, three times
+        at most, when the score has not improved for ``n_iter_no_change`` epochs.
 
     early_stopping : bool, default=True
         Whether to set rows aside, score them after each epoch, keep the weights
@@ -129,8 +131,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Share of the rows set aside, at most 10,000 rows.
 
     n_iter_no_change : int or numpy.inf, default=None
-        Epochs without improvement after which training stops. None takes 10, or as
-        many as make 1,000 steps if that is more.
+        Epochs without improvement after which the learning rate falls (see
+        ``learning_rate``) or training stops. None takes 10, or as many as make 1,000
+        steps if that is more.
 
     tol : float, default=1e-4
         Improvement in nats per row that counts.
@@ -418,8 +421,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Notes
         -----
         On average over draws the estimate lies below log p(x) and rises with their
-        number [2]_. All rows share their noise, so that a row's score does not
-        depend on the other rows.
+        number (Burda et al. 2016). All rows share their noise, so that a row's score
+        does not depend on the other rows.
         """
         data = self._encode(X)
         n_draws = check_count(n_draws, "n_draws")
