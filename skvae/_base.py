@@ -14,7 +14,6 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -24,7 +23,7 @@ from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import KFold, cross_val_score
+from sklearn.model_selection import KFold
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
@@ -46,6 +45,12 @@ DEFAULT_STEPS, DEFAULT_EPOCHS = 5_000, 50
 #: Steps without improvement after which a fit stops, see ``n_iter_no_change``.
 PATIENCE_STEPS, PATIENCE_EPOCHS = 1_000, 10
 
+#: KL warm-up of a model that does not start at a linear one, see ``kl_warmup_steps``.
+WARMUP_STEPS = 1_000
+
+#: Validation rows of small tables, see ``validation_fraction``.
+MIN_VALIDATION_ROWS = 50
+
 #: The most rows that the validation score is computed on.
 MAX_VALIDATION_ROWS = 10_000
 
@@ -64,12 +69,10 @@ EVIDENCE_DRAWS = 256
 
 def package_versions() -> dict[str, str]:
     """Return the versions that a fitted model depends on."""
-    versions = {"torch": str(torch.__version__)}
-    try:
-        versions["skvae"] = version("skvae")
-    except PackageNotFoundError:  # run from a folder, not installed
-        versions["skvae"] = "unknown"
-    return versions
+    # not the installed metadata: those of an editable install may be out of date
+    from . import __version__
+
+    return {"torch": str(torch.__version__), "skvae": __version__}
 
 
 def resolve_device(device: str | None) -> str:
@@ -132,7 +135,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         "gradient": [StrOptions({"pathwise", "stl", "dreg"})],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
         "kl_weight": [Interval(Real, 0, None, closed="left")],
-        "kl_warmup_steps": [Interval(Integral, 0, None, closed="left")],
+        "kl_warmup_steps": [Interval(Integral, 0, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [
             Interval(Integral, 1, None, closed="left"),
@@ -141,7 +144,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "learning_rate": [StrOptions({"cosine", "adaptive", "constant"})],
         "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "n_iter_no_change": [
             Interval(Integral, 1, None, closed="left"),
             Options(Real, {np.inf}),
@@ -168,13 +171,13 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         gradient="pathwise",
         n_draws=1,
         kl_weight=1.0,
-        kl_warmup_steps=0,
+        kl_warmup_steps=None,
         max_iter=None,
         batch_size="auto",
-        learning_rate_init=3e-3,
+        learning_rate_init=5e-3,
         learning_rate="cosine",
         early_stopping=True,
-        validation_fraction=0.1,
+        validation_fraction=None,
         n_iter_no_change=None,
         tol=1e-4,
         warm_start=False,
@@ -392,7 +395,11 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         """Return row numbers for training and validation (None without)."""
         if one_pass or not self.early_stopping:
             return np.arange(n_rows), None
-        n_valid = round(self.validation_fraction * n_rows)
+        fraction = self.validation_fraction
+        if fraction is None:
+            # fewer rows than this choose weights by chance, more leave too few to fit
+            fraction = min(max(0.1, MIN_VALIDATION_ROWS / n_rows), 0.25)
+        n_valid = round(fraction * n_rows)
         n_valid = min(max(1, n_valid), n_rows - 1, MAX_VALIDATION_ROWS)
         if n_valid < 1:
             raise ValueError(
@@ -415,12 +422,16 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         patience = self.n_iter_no_change
         if patience is None:
             patience = max(PATIENCE_EPOCHS, math.ceil(PATIENCE_STEPS / n_batches))
+        kl_warmup_steps = self.kl_warmup_steps
+        if kl_warmup_steps is None:
+            # without a linear start all latents could switch off before they are used
+            kl_warmup_steps = 0 if self._architecture["linear_path"] else WARMUP_STEPS
         return Plan(
             objective=self.objective,
             gradient=self.gradient,
             n_draws=self.n_draws,
             kl_weight=self.kl_weight,
-            kl_warmup_steps=0 if one_pass else self.kl_warmup_steps,
+            kl_warmup_steps=0 if one_pass else kl_warmup_steps,
             max_iter=1 if one_pass else max_iter,
             batch_size=batch_size,
             learning_rate_init=self.learning_rate_init,
@@ -643,11 +654,9 @@ def factor_analysis(x: np.ndarray, n_latent: int) -> tuple[np.ndarray, np.ndarra
     most = max(1, min(n_latent, n_columns - 1, 2 * n_rows // 3 - 1))
     candidates = sorted({min(2**power, most) for power in range(8)})
     if n_rows >= 6 and len(candidates) > 1:
-        scores = [
-            cross_val_score(PCA(n_factors), x, cv=KFold(3)).mean()
-            for n_factors in candidates
-        ]
-        most = candidates[int(np.argmax(scores))]
+        most = candidates[int(np.argmax(probabilistic_pca_scores(x, candidates)))]
+    if not x.var(axis=0).any():  # nothing to analyse
+        return np.zeros((n_columns, n_latent)), np.full(n_columns, 1e-6)
     pca = PCA(most).fit(x)
     signal = np.maximum(pca.explained_variance_ - pca.noise_variance_, 0)
     factors = pca.components_.T * np.sqrt(signal)
@@ -661,6 +670,34 @@ def factor_analysis(x: np.ndarray, n_latent: int) -> tuple[np.ndarray, np.ndarra
     loadings = np.zeros((n_columns, n_latent))
     loadings[:, :most] = factors
     return loadings, np.maximum(noise, 1e-5 * variance + 1e-6)
+
+
+def probabilistic_pca_scores(x: np.ndarray, candidates: list[int]) -> np.ndarray:
+    """Return the log-likelihood per held-out row by number of factors.
+
+    What ``cross_val_score(PCA(n_factors), x, cv=KFold(3))`` gives, from one
+    decomposition per fold, with a floor on the noise: columns that follow from others
+    make no singular covariance.
+    """
+    scores = np.zeros(len(candidates))
+    for kept, left_out in KFold(3).split(x):
+        center = x[kept].mean(axis=0)
+        _, lengths, axes = np.linalg.svd(x[kept] - center, full_matrices=False)
+        variance = np.square(lengths) / (len(kept) - 1)
+        floor = 1e-5 * variance.max() + 1e-6
+        held_out = x[left_out] - center
+        inside = np.square(held_out @ axes.T).mean(axis=0)
+        total = np.square(held_out).sum(axis=1).mean()
+        for index, k in enumerate(candidates):
+            noise = max(floor, variance[k:].mean() if k < len(variance) else 0)
+            signal = np.maximum(variance[:k], noise)
+            scores[index] -= 0.5 * (
+                np.log(signal).sum()
+                + (x.shape[1] - k) * math.log(noise)
+                + (inside[:k] / signal).sum()
+                + (total - inside[:k].sum()) / noise
+            )
+    return scores / 3 - 0.5 * x.shape[1] * math.log(2 * math.pi)
 
 
 def head_key(column: Column) -> tuple[str, int]:

@@ -26,12 +26,12 @@ LOG_2PI = math.log(2 * math.pi)
 SCALE_FLOOR = 1e-3
 
 #: A per-cell log-scale moves at most this far from its column's log-scale.
-LOG_SCALE_RANGE = 4.0
+LOG_SCALE_RANGE = 7.0
 
 #: Encoder inputs further than this many standard deviations from their column's mean
 #: are squashed: one wild cell must not throw the latents of its row out of the range
 #: that the decoder was trained on.
-INPUT_RANGE = 5.0
+INPUT_RANGE = 10.0
 
 #: Bounds of log rates and logits that keep float32 finite.
 LOG_RATE_LIMIT = 20.0
@@ -259,7 +259,8 @@ class StudentT(LocationScale):
 
     def freedom(self) -> Tensor:
         """Return the degrees of freedom, (n_columns,)."""
-        return 2 + self.raw_freedom.clamp(max=12.0).exp()
+        # at 400 a t is Normal to 1e-5 nats; far above, float32 loses lgamma's digits
+        return 2 + self.raw_freedom.clamp(max=6.0).exp()
 
     def deviation_per_scale(self) -> Tensor:
         freedom = self.freedom()
@@ -525,16 +526,21 @@ class Joint(nn.Module):
         columns, inputs, outputs = torch.tensor(slots, dtype=torch.long).view(-1, 3).t()
         return columns, inputs, outputs
 
-    def set_deviation(self, deviation: Tensor) -> None:
-        """Set the noise of the number columns, in the order of number_slots."""
+    def set_deviation(self, deviation: Tensor) -> Tensor:
+        """Set the noise of the number columns, in the order of number_slots.
+
+        Returns what was set: columns that share a scale get their average.
+        """
+        deviation = deviation.clone()
         start = 0
         for head in self._heads():
             if isinstance(head, LocationScale):
                 part = deviation[start : start + head.n_columns]
                 if head.raw_log_scale.numel() == 1:
-                    part = part.square().mean(0, keepdim=True).sqrt()
-                head.set_deviation(part)
+                    part[:] = part.square().mean().sqrt()
+                head.set_deviation(part[: head.raw_log_scale.numel()])
                 start += head.n_columns
+        return deviation
 
     def choose_scales(
         self,

@@ -259,8 +259,9 @@ class VAE(nn.Module):
         factorised posterior is exact.
         """
         _, inputs, outputs = self.joint.number_slots()
-        loadings, noise_variance = loadings.double(), noise_variance.double()
-        weighted = loadings / noise_variance.unsqueeze(1)  # Ψ⁻¹ W
+        loadings = loadings.double()
+        deviation = self.joint.set_deviation(noise_variance.double().sqrt())
+        weighted = loadings / deviation.square().unsqueeze(1)  # Ψ⁻¹ W
         signal, rotation = torch.linalg.eigh(loadings.t() @ weighted)
         precision = 1 + signal.clamp(min=0)
         posterior = (weighted @ rotation).t() / precision.unsqueeze(1)
@@ -274,7 +275,6 @@ class VAE(nn.Module):
         decoder = bias.new_zeros(self.joint.n_outputs, self.n_latent + self.n_context)
         decoder[outputs, : self.n_latent] = (loadings @ rotation).to(bias)
         self.decoder.start_linear(decoder, bias)
-        self.joint.set_deviation(noise_variance.sqrt().to(bias))
 
     @property
     def n_encoder_inputs(self) -> int:

@@ -392,6 +392,7 @@ class Monitor(Callback):  # type: ignore[misc]
         active_units = count_active_units(net.module_, dataset_train)
         if self.valid is not None:
             record.validation.append(self.score(net))
+            net.history.record("valid_loss", -record.validation[-1])
         record.active_units.append(active_units)
         record.learning_rate.append(net.optimizer_.learning_rate)
         if plan.verbose:
@@ -492,6 +493,7 @@ def choose_scales(
     vae.joint.choose_scales(sides[0], sides[1], free_scale)
 
 
+@torch.enable_grad()
 def train(
     vae: VAE,
     data: Batch,

@@ -102,9 +102,10 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Weight of the Kullback-Leibler term; values other than 1 give a
         beta-VAE, whose ``loss_`` no longer bounds log p(x).
 
-    kl_warmup_steps : int, default=0
+    kl_warmup_steps : int, default=None
         Optimizer steps over which the weight of the Kullback-Leibler term rises
-        from 0 to ``kl_weight``, at most half of the training.
+        from 0 to ``kl_weight``, at most half of the training. None takes 1,000 if no
+        column is numeric and 0 otherwise, as numeric columns start at a linear model.
 
     max_iter : int, default=None
         Number of epochs (passes over the training rows). None takes 50, or as many
@@ -114,7 +115,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Rows per step. "auto" takes an eighth of the rows, between 16 and 256, and
         1024 from 100,000 rows up.
 
-    learning_rate_init : float, default=3e-3
+    learning_rate_init : float, default=5e-3
         Learning rate of Adam, the highest one of a schedule.
 
     learning_rate : {"cosine", "adaptive", "constant"}, default="cosine"
@@ -127,8 +128,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         that score best and stop when the score no longer improves. Without it the
         last weights are kept and the training objective decides when to stop.
 
-    validation_fraction : float, default=0.1
-        Share of the rows set aside, at most 10,000 rows.
+    validation_fraction : float, default=None
+        Share of the rows set aside, at most 10,000 rows. None takes a tenth, and of
+        small tables up to a quarter to have 50 rows.
 
     n_iter_no_change : int or numpy.inf, default=None
         Epochs without improvement after which the learning rate falls (see

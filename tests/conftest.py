@@ -87,7 +87,9 @@ def _polars(columns):
 def _pyarrow(columns):
     pa = pytest.importorskip("pyarrow")
     codes = [None if v is None else LEVELS.index(v) for v in columns["size"]]
-    size = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), LEVELS, ordered=True)
+    size = pa.DictionaryArray.from_arrays(
+        pa.array(codes, pa.int8()), LEVELS, ordered=True
+    )
     island = pa.array(columns["island"]).dictionary_encode()
     mass = pa.array(columns["mass"], pa.float32())
     visits = pa.array(columns["visits"], pa.uint8())

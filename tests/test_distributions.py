@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.special import log_softmax
 
 from skvae._distributions import (
+    INPUT_RANGE,
     LOG_SCALE_RANGE,
     SCALE_FLOOR,
     DiagonalNormal,
@@ -71,7 +72,7 @@ def parts(name, head, outputs):
         raw = raw + LOG_SCALE_RANGE * np.tanh(shift / LOG_SCALE_RANGE)
     freedom = None
     if name.startswith("student_t"):
-        freedom = 2 + np.logaddexp(0, head.raw_freedom.detach().numpy())
+        freedom = head.freedom().detach().numpy()
     return loc, SCALE_FLOOR + np.exp(raw), freedom
 
 
@@ -144,7 +145,9 @@ def test_categorical_equals_log_softmax():
 def test_ordinal_equals_difference_of_logistic_cdfs():
     head = random_head("ordinal")
     outputs = 3 * random(20, head.n_outputs)
-    reference = logistic_differences(head.thresholds().detach().numpy(), outputs.numpy())
+    reference = logistic_differences(
+        head.thresholds().detach().numpy(), outputs.numpy()
+    )
     np.testing.assert_allclose(
         log_probabilities(head, outputs).numpy(), reference, rtol=1e-9
     )
@@ -271,6 +274,23 @@ def test_embedding():
         assert torch.equal(make_head(name, 3, 0).embed(x), x)
 
 
+@pytest.mark.parametrize("name", NUMBERS)
+def test_embedding_squashes_wild_cells(name):
+    x = simulated_table(name)
+    head = make_head(name, N_COLUMNS, 0).double()
+    head.start_at(x, torch.ones_like(x))
+    deviations = torch.tensor([-1e6, -4, -1.2, -0.98, 0, 0.98, 1.2, 4, 1e6])
+    deviations = INPUT_RANGE * deviations
+    wild = x.mean(0) + deviations.unsqueeze(1) * x.std(0, correction=0)
+    seen = head.embed(wild)
+    assert torch.equal(seen[3:6], wild[3:6])
+    assert (seen.diff(dim=0) > 0).all()  # the order stays
+    beyond = INPUT_RANGE * x.std(0, correction=0) + 1 - (wild - wild[4]).abs()
+    assert (
+        (seen - wild[4]).abs() <= (wild - wild[4]).abs() + beyond.clamp(max=0)
+    ).all()
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_embedding_has_the_declared_width(name):
     head = make_head(name, N_COLUMNS, N_CATEGORIES)
@@ -369,7 +389,9 @@ def test_start_is_finite_on_degenerate_columns(name):
 # -- scales, gradients and extremes --------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["normal_heteroscedastic", "student_t_heteroscedastic"])
+@pytest.mark.parametrize(
+    "name", ["normal_heteroscedastic", "student_t_heteroscedastic"]
+)
 def test_scale_per_cell(name):
     head = random_head(name)
     column_scale = SCALE_FLOOR + head.raw_log_scale.exp()
@@ -441,6 +463,30 @@ def test_extremes_stay_finite_in_float32(name, data):
         assert torch.isfinite(head.point(outputs)).all()
         draws = head.sample(outputs.expand(3, -1), generator())
         assert torch.isfinite(draws).all()
+
+
+@pytest.mark.parametrize("raw", [-20.0, 0.0, 3.0, 6.0, 10.0, 100.0])
+def test_degrees_of_freedom_stay_where_float32_is_accurate(raw):
+    head = make_head("student_t", 1, 0)
+    with torch.no_grad():
+        head.raw_freedom.fill_(raw)
+    freedom = head.freedom().item()
+    assert freedom >= 2
+    x = torch.linspace(-4, 4, 9).unsqueeze(-1)
+    outputs, scale = torch.zeros_like(x), head.scale(torch.zeros(1)).item()
+    reference = stats.t.logpdf(x.numpy(), freedom, 0, scale)
+    ours = head.log_prob(outputs, x).detach().numpy()
+    np.testing.assert_allclose(ours, reference, atol=2e-4)
+
+
+def test_student_t_approaches_the_normal():
+    student, normal = make_head("student_t", 1, 0), make_head("normal", 1, 0)
+    with torch.no_grad():
+        student.raw_freedom.fill_(100.0)
+    x = torch.linspace(-3, 3, 9).unsqueeze(-1)
+    zeros = torch.zeros_like(x)
+    difference = student.log_prob(zeros, x) - normal.log_prob(zeros, x)
+    assert difference.abs().max() < 0.05
 
 
 def test_unknown_likelihood():
@@ -515,9 +561,8 @@ def mixed_cells(n_rows, names=HEADS, seed=1):
 
 
 def split_by_head(joint, outputs, x):
-    return zip(
-        joint.heads, outputs.split(joint.outputs, -1), x.split(joint.columns, -1)
-    )
+    parts = outputs.split(joint.outputs, -1), x.split(joint.columns, -1)
+    return zip(joint.heads, *parts, strict=True)
 
 
 @pytest.mark.parametrize("names", [["normal"], ["ordinal"], HEADS])
@@ -633,6 +678,34 @@ def test_number_slots_and_deviations():
     torch.testing.assert_close(per_cell.scale(zero)[0].detach(), deviation[:3])
     shared = deviation[3:].square().mean().sqrt().reshape(1)
     torch.testing.assert_close(isotropic.scale(zero).detach(), shared)
+
+
+def test_scale_per_cell_stays_only_where_validation_favours_it():
+    """Column 0 needs a scale per cell, column 1 overfits one, column 2 is not free."""
+    generator_ = generator()
+    joint = Joint([make_head("bernoulli", 1, 0), make_head(NUMBERS[1], 3, 0)]).double()
+    head = joint.heads[1]
+
+    def side(n_rows):
+        log_scale = torch.randn(n_rows, 1, generator=generator_).double()
+        noise = torch.randn(n_rows, 3, generator=generator_).double()
+        numbers = noise * torch.cat([log_scale.exp(), torch.ones(n_rows, 2)], 1)
+        flags = torch.zeros(n_rows, 1, dtype=torch.float64)
+        outputs = torch.cat([flags, 0 * numbers, log_scale.expand(-1, 3)], 1)
+        x = torch.cat([flags, numbers], 1)
+        return outputs, x, torch.ones_like(x)
+
+    free = torch.tensor([False, True, True, False])
+    valid = side(400)
+    before = head.raw_log_scale.clone()
+    joint.choose_scales(side(2000), valid, free)
+    assert joint.has_scale_per_cell() == [False, True, False, True]
+    scale = head.scale(valid[0][:, 1:])
+    assert scale[:, 1].max() == scale[:, 1].min()  # one scale for the column
+    assert scale[0, 1].item() == pytest.approx(1.0, abs=0.1)
+    # the others are as they were
+    torch.testing.assert_close(head.raw_log_scale[[0, 2]], before[[0, 2]])
+    torch.testing.assert_close(scale[:, 0], scale[:, 2])
 
 
 def test_no_number_slots_without_numbers():

@@ -1,6 +1,7 @@
 """Bounds on log p(x) against linear-Gaussian models, where log p(x) is known."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ def test_bound_rises_with_the_number_of_draws_up_to_the_evidence():
     noise = normal_noise(5000, 32, vae.n_latent)
     counts = [1, 5, 50, 5000]
     bounds = [importance_weighted_bound(vae, x, noise, k) for k in counts]
-    for lower, higher in zip(bounds, bounds[1:], strict=False):
+    for lower, higher in pairwise(bounds):
         assert (lower < higher).all()
     gaps = [float((evidence - bound).mean()) for bound in bounds]
     assert gaps[0] > 2 * gaps[1] > 4 * gaps[2] > 0

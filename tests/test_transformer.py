@@ -5,7 +5,6 @@ import warnings
 import narwhals.stable.v2 as nw
 import numpy as np
 import pytest
-from conftest import CONTAINERS
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import FactorAnalysis
@@ -16,8 +15,9 @@ from sklearn.pipeline import make_pipeline
 from skvae import VAETransformer, _base
 from skvae._modules import VAE
 
-LIKELIHOODS = {
-    "mass": "normal",
+CONTAINERS = ["pandas", "polars", "pyarrow"]
+KINDS = {
+    "mass": ("normal", "student_t"),  # or the same with a scale per cell
     "island": "categorical",
     "size": "ordinal",
     "flag": "bernoulli",
@@ -26,19 +26,11 @@ LIKELIHOODS = {
 
 
 def schema(table):
-    """Names and dtypes of a data frame, with its categories."""
+    """Names and dtypes of a data frame, with the categories that a dtype declares."""
+    if hasattr(table, "schema") and hasattr(table.schema, "types"):  # pyarrow
+        return dict(zip(table.schema.names, table.schema.types, strict=True))
     table = nw.from_native(table)
-    found = {}
-    for name in table.columns:
-        series = table[name]
-        is_category = series.dtype in (nw.Categorical, nw.Enum)
-        categories = sorted(series.cat.get_categories()) if is_category else None
-        found[name] = (str(series.to_native().dtype), categories)
-    return found
-
-
-def to_numpy(column):
-    return column.to_numpy(zero_copy_only=False) if hasattr(column, "chunks") else column
+    return {name: table[name].to_native().dtype for name in table.columns}
 
 
 @pytest.fixture(params=CONTAINERS)
@@ -53,10 +45,12 @@ def fitted(request, mixed_table):
 
 def test_what_is_learned_of_the_columns(fitted):
     vae, _ = fitted
-    assert vae.likelihood_ == LIKELIHOODS
+    assert list(vae.likelihood_) == list(KINDS)
+    for name, kind in KINDS.items():
+        assert vae.likelihood_[name].startswith(kind)
     assert vae.numeric_transform_ == {"mass": "standard"}
     assert vae.n_features_in_ == 5
-    assert vae.feature_names_in_.tolist() == list(LIKELIHOODS)
+    assert vae.feature_names_in_.tolist() == list(KINDS)
     assert vae.n_components_ == 3
     assert vae.device_ == "cpu"
 
@@ -67,7 +61,7 @@ def test_transform(fitted):
     assert Z.shape == (60, 3)
     assert Z.dtype == np.float32
     assert np.isfinite(Z).all()
-    assert Z.std() > 0.1
+    assert Z.std(axis=0).max() > 0.01
     np.testing.assert_array_equal(clone(vae).fit_transform(X), Z)
 
 
@@ -194,12 +188,11 @@ def test_search_over_components_by_its_own_score(numbers):
 def test_search_with_a_classifier(mixed_table):
     X = mixed_table()
     y = X["mass"].fillna(40).to_numpy() > 48
-    pipeline = make_pipeline(
-        VAETransformer(max_iter=5, random_state=0), LogisticRegression()
-    )
+    vae = VAETransformer(max_iter=20, early_stopping=False, random_state=0)
+    pipeline = make_pipeline(vae, LogisticRegression())
     grid = {"vaetransformer__n_components": [1, 4]}
     search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X, y)
-    assert search.best_score_ > max(y.mean(), 1 - y.mean())
+    assert search.best_score_ > 0.7
 
 
 # -- missing cells and odd columns ---------------------------------------------------
@@ -287,6 +280,29 @@ def test_unknown_categories_are_missing_with_one_warning(fitted, calls, method):
     np.testing.assert_array_equal(found, calls[method](vae, missing))
 
 
+@pytest.mark.parametrize(
+    "table",
+    {
+        "repeated": lambda a: np.repeat(a, 2, axis=1),
+        "collinear": lambda a: a[:, :1] * [1.0, -2.0, 3.0, 0.5],
+        "wide": lambda a: np.resize(a, (8, 37)),
+        "constant": lambda a: np.ones((20, 3)),
+        "hardly any variation": lambda a: np.eye(40, 3, k=-3),
+        "hardly any cell": lambda a: np.where(np.abs(a) < 2, np.nan, a),
+        "two rows": lambda a: a[:2],
+        "three rows": lambda a: a[:3],
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_odd_tables_give_no_warning(table):
+    X = table[1](np.random.default_rng(0).normal(size=(100, 3)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vae = VAETransformer(max_iter=2, random_state=0).fit(X)
+        assert np.isfinite(vae.transform(X)).all()
+        assert np.isfinite(vae.score_samples(X)).all()
+
+
 def test_one_column():
     X = np.random.default_rng(0).normal(size=(40, 1))
     vae = VAETransformer(max_iter=3, random_state=0).fit(X)
@@ -307,13 +323,15 @@ def test_many_components(numbers):
 # -- densities -----------------------------------------------------------------------
 
 
-def test_density_integrates_to_one():
+@pytest.mark.parametrize("transform", ["standard", "quantile"])
+def test_density_integrates_to_one(transform):
     rng = np.random.default_rng(0)
-    X = np.exp(rng.normal(size=(300, 1)))  # skewed: a quantile map
-    vae = VAETransformer(max_iter=5, random_state=0).fit(X)
-    assert vae.numeric_transform_ == {"x0": "quantile"}
-    grid = np.linspace(-20, 60, 20_001)[:, None]
-    density = np.exp(vae.evidence(grid, 100).astype(float))
+    X = np.exp(rng.normal(size=(300, 1)))
+    vae = VAETransformer(max_iter=5, numeric_transform=transform, random_state=0)
+    vae.fit(X)
+    assert vae.numeric_transform_ == {"x0": transform}
+    grid = np.linspace(-40, 120, 12_001)[:, None]
+    density = np.exp(vae.evidence(grid, 20).astype(float))
     assert np.trapezoid(density, grid[:, 0]) == pytest.approx(1, abs=0.05)
 
 
@@ -334,11 +352,17 @@ def test_digits_beat_factor_analysis():
 
 
 def test_evidence_rises_with_draws(numbers):
-    vae = VAETransformer(2, max_iter=30, random_state=0).fit(numbers)
-    scores = [vae.evidence(numbers, n_draws).mean() for n_draws in (1, 10, 100, 1000)]
-    assert (np.diff(scores) > -0.01).all()
-    assert scores[0] < scores[-1] - 0.1
-    assert vae.score_samples(numbers).mean() == pytest.approx(scores[-1], abs=0.1)
+    vae = VAETransformer(2, max_iter=20, random_state=0).fit(numbers)
+    # the encoder has seen no missing cells, so that q(z | x) is poor
+    X = np.where(np.arange(numbers.size).reshape(numbers.shape) % 2, np.nan, numbers)
+    means = np.zeros(3)
+    for seed in range(30):  # rows share their noise, so only seeds average it out
+        vae._evidence_seed = seed
+        means += [vae.evidence(X, n_draws).mean() for n_draws in (1, 8, 256)]
+    one, eight, many = means / 30
+    assert one + 0.1 < eight < many - 0.02
+    # and scores are those of 256 draws
+    assert vae.score(X) == pytest.approx(vae.evidence(X, 256).mean(), rel=1e-6)
 
 
 def test_memory_of_inference_is_bounded(numbers, monkeypatch):
