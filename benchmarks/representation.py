@@ -55,7 +55,13 @@ ABOUT = {
 }
 VERDICTS = {True: "met", False: "NOT met"}
 # A density cannot be compared with the mass of a discrete likelihood.
-CONTINUOUS_HEADS = {"normal", "normal_heteroscedastic", "normal_isotropic", "student_t"}
+CONTINUOUS_HEADS = {
+    "normal",
+    "normal_heteroscedastic",
+    "normal_isotropic",
+    "student_t",
+    "student_t_heteroscedastic",
+}
 
 
 # Data

@@ -619,14 +619,9 @@ def make_random_state(random_state: Any) -> np.random.RandomState:
 
 def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
     """Return row weights as float64, non-negative and not all zero."""
-    weights = _check_sample_weight(
+    return _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
-    if not weights.any():
-        raise ValueError(
-            "sample_weight is zero for every row: give some rows a weight."
-        )
-    return weights
 
 
 def weighted_rows(X: Any, weights: np.ndarray) -> tuple[Any, np.ndarray | None]:

@@ -28,8 +28,8 @@ SCALE_FLOOR = 1e-3
 #: A per-cell log-scale moves at most this far from its column's log-scale.
 LOG_SCALE_RANGE = 7.0
 
-#: Encoder inputs further than this many standard deviations from their column's mean
-#: are squashed: one wild cell must not throw the latents of its row out of the range
+#: Encoder inputs are cut off this many standard deviations from their column's mean:
+#: one wild cell must not throw the latents of its row out of the range
 #: that the decoder was trained on.
 INPUT_RANGE = 10.0
 
@@ -61,8 +61,9 @@ class DiagonalNormal(NamedTuple):
         """Return KL(self || prior) in nats, shape (...,)."""
         if isinstance(prior, StandardNormal):
             variance = torch.exp(2 * self.log_scale)
-            per_component = self.loc.square() + variance - 2 * self.log_scale - 1
-            return 0.5 * per_component.sum(-1)
+            squares = torch.addcmul(variance, self.loc, self.loc)
+            total = torch.sub(squares, self.log_scale, alpha=2).sum(-1)
+            return 0.5 * (total - self.loc.shape[-1])
         log_ratio = self.log_scale - prior.log_scale
         shift = (self.loc - prior.loc) * torch.exp(-prior.log_scale)
         per_component = torch.exp(2 * log_ratio) + shift.square() - 2 * log_ratio - 1
@@ -168,8 +169,7 @@ class LocationScale(Head):
         self.register_buffer("high", torch.full((n_columns,), math.inf))
 
     def embed(self, x: Tensor) -> Tensor:
-        inside = x.clamp(self.low, self.high)
-        return inside + F.softsign(x - inside)
+        return x.clamp(self.low, self.high)
 
     def start_at(self, x: Tensor, weight: Tensor) -> Tensor:
         mean, variance = _moments(x, weight)
@@ -240,7 +240,8 @@ class Normal(LocationScale):
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         scale = self.scale(outputs)
-        standardised = (x - self.loc(outputs)) / scale
+        # loc - x: the other way round autograd would negate every gradient
+        standardised = (self.loc(outputs) - x) * scale.reciprocal()
         return -0.5 * standardised.square() - (scale.log() + 0.5 * LOG_2PI)
 
     def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
@@ -273,7 +274,7 @@ class StudentT(LocationScale):
             - torch.lgamma(freedom / 2)
             - 0.5 * torch.log(math.pi * freedom)
         )
-        squared = ((x - self.loc(outputs)) / scale).square()
+        squared = ((self.loc(outputs) - x) * scale.reciprocal()).square()
         tail = 0.5 * (freedom + 1) * torch.log1p(squared / freedom)
         return log_normaliser - scale.log() - tail
 

@@ -85,10 +85,10 @@ def make_linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
 
 
 class MLP(nn.Module):
-    """A multilayer perceptron, optionally beside a linear path.
+    """A multilayer perceptron, optionally with a linear path around its layers.
 
-    With ``linear_path`` the output is ``layers(x) + x @ linear.T``, so a linear
-    model is a special case that training starts from.
+    With ``linear_path`` the output layer sees the input beside the last hidden layer,
+    so a linear model is a special case that training starts from.
     """
 
     def __init__(
@@ -108,27 +108,26 @@ class MLP(nn.Module):
             layers += [make_linear(width, next_width, generator)]
             layers += [ACTIVATIONS[activation]()]
         self.hidden = nn.Sequential(*layers)
+        self.linear_path = linear_path and bool(hidden_layer_sizes)
         self.output = make_linear(widths[-1], n_out, generator)
-        self.linear = (
-            nn.Parameter(torch.zeros(n_out, n_in))
-            if linear_path and hidden_layer_sizes
-            else None
-        )
+        if self.linear_path:
+            direct = self.output.weight.new_zeros(n_out, n_in)
+            weight = torch.cat([self.output.weight.detach(), direct], 1)
+            self.output.weight = nn.Parameter(weight)
 
     def forward(self, x: Tensor) -> Tensor:  # (..., n_in) -> (..., n_out)
-        out: Tensor = self.output(self.hidden(x))
-        if self.linear is not None:
-            out = out + x @ self.linear.t()
+        hidden = self.hidden(x)
+        if self.linear_path:
+            hidden = torch.cat([hidden, x], -1)
+        out: Tensor = self.output(hidden)
         return out
 
     @torch.no_grad()
     def start_linear(self, weight: Tensor, bias: Tensor) -> None:
         """Make the network equal to ``x @ weight.T + bias``."""
-        if self.linear is None:  # no hidden layer: the output layer is the map
-            self.output.weight.copy_(weight)
-        else:
-            self.linear.copy_(weight)
-            self.output.weight.zero_()
+        # the input comes last, and alone where there is no hidden layer
+        self.output.weight.zero_()
+        self.output.weight[:, -weight.shape[1] :] = weight
         self.output.bias.copy_(bias)
 
 

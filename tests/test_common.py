@@ -69,6 +69,7 @@ def test_common_checks(estimator, check):
     check(estimator)
 
 
+@pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
 @pytest.mark.parametrize("name", EXTRA_CHECKS)
 def test_extra_checks(name):
     check = getattr(estimator_checks, name)

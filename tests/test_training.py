@@ -10,6 +10,7 @@ import pytest
 import torch
 from joblib import hash as state_hash
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from skorch.callbacks import Callback, EarlyStopping
 
@@ -450,6 +451,17 @@ def test_progress_bar(numbers, capsys):
     assert "100%" in out
     # it goes into a pickle, and works again
     pickle.loads(pickle.dumps(vae)).fit(numbers)
+
+
+def test_progress_bar_of_a_search(numbers, capsys):
+    pytest.importorskip("rich")
+    from sklearn.callback import ProgressBar
+
+    search = GridSearchCV(VAETransformer(2, max_iter=2), {"n_components": [2]}, cv=2)
+    search.set_callbacks(ProgressBar()).fit(numbers)
+    out = capsys.readouterr().out
+    assert out.count("VAETransformer - fit") == 3  # two splits and the refit
+    assert not hasattr(search.best_estimator_, "_skl_callbacks")
 
 
 # -- what is reported ----------------------------------------------------------------
