@@ -126,8 +126,9 @@ def fit_quantile(values: np.ndarray) -> Affine | PiecewiseLinear:
 
 def _merge_ties(knots: np.ndarray, scores: np.ndarray):
     """Merge equal knots and average their scores, so that both strictly increase."""
-    # A gap far below the column's range is rounding, and its slope would overflow.
-    smallest_gap = 1e-12 * (knots[-1] - knots[0])
+    # A gap far below the column's range is rounding; the slope of a subnormal one
+    # would overflow.
+    smallest_gap = max(1e-12 * (knots[-1] - knots[0]), 1e-300)
     starts = np.concatenate([[True], np.diff(knots) > smallest_gap])
     group = np.cumsum(starts) - 1
     counts = np.bincount(group)

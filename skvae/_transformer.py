@@ -418,7 +418,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,), float32
-            log (1/K) sum_k p(x, z_k) / q(z_k | x) in nats, in the units of X.
+            The estimate log (1/K) sum_k p(x, z_k) / q(z_k | x) in nats, in the units
+            of X.
 
         Notes
         -----
