@@ -393,8 +393,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
     def _split(self, n_rows: int, one_pass: bool):
         """Return row numbers for training and validation (None without)."""
+        order = self._random.permutation(n_rows)
         if one_pass or not self.early_stopping:
-            return np.arange(n_rows), None
+            return order, None
         fraction = self.validation_fraction
         if fraction is None:
             # fewer rows than this choose weights by chance, more leave too few to fit
@@ -406,8 +407,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
                 "early_stopping=True needs at least 2 rows of positive weight, but "
                 f"got {n_rows}: set early_stopping=False."
             )
-        order = self._random.permutation(n_rows)
-        return np.sort(order[n_valid:]), np.sort(order[:n_valid])
+        return order[n_valid:], order[:n_valid]
 
     def _plan(self, n_rows: int, one_pass: bool) -> Plan:
         """Resolve what the number of rows decides."""
@@ -518,7 +518,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         rows_at_once = max(1, INFERENCE_FLOATS // (width * draws_at_once))
         # The same noise for every row: a row's score depends on no other row.
         generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-        noise = torch.empty(n_draws, 1, vae.n_latent, device=self.device_)
+        noise = data.x.new_empty(n_draws, 1, vae.n_latent)
         noise = noise.normal_(generator=generator).split(draws_at_once)
         scores = []
         with torch.inference_mode():
@@ -607,7 +607,8 @@ def build_module(architecture: dict[str, Any], seed: int) -> VAE:
     heads = options.pop("heads")
     joint = Joint([make_head(*head) for head in heads])
     generator = torch.Generator().manual_seed(seed)
-    return VAE(joint, generator=generator, **options)
+    # float32 also where the user has set another default
+    return VAE(joint, generator=generator, **options).float()
 
 
 def make_random_state(random_state: Any) -> np.random.RandomState:
@@ -658,9 +659,7 @@ def factor_analysis(x: np.ndarray, n_latent: int) -> tuple[np.ndarray, np.ndarra
     variance = x.var(axis=0)
     noise = variance - np.square(factors).sum(1)
     if n_columns <= FACTOR_ANALYSIS_COLUMNS:
-        model = FactorAnalysis(
-            most, tol=1e-3, noise_variance_init=np.maximum(noise, 1e-6)
-        ).fit(x)
+        model = FactorAnalysis(most, noise_variance_init=np.maximum(noise, 1e-6)).fit(x)
         factors, noise = model.components_.T, model.noise_variance_
     loadings = np.zeros((n_columns, n_latent))
     loadings[:, :most] = factors

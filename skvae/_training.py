@@ -37,8 +37,12 @@ LEARNING_RATE_END = 0.01
 #: learning rate by this, at most that many times, before training stops.
 RATE_FACTOR, RATE_DROPS = 4.0, 3
 
-#: Rows times draws that one validation score evaluates, at least and at most.
+#: Draws of a validation score of the ELBO, as long as rows times draws stay below the
+#: second number.
 VALIDATION_DRAWS, VALIDATION_EVALUATIONS = 16, 4_000
+
+#: Decoder outputs that validation holds at a time.
+VALIDATION_CELLS = 2**22
 
 #: Training rows that the choice between scales is fitted on.
 SCALE_ROWS = 5_000
@@ -154,7 +158,7 @@ class Adam:
         self.state = {
             "exp_avg": torch.zeros_like(flat),
             "exp_avg_sq": torch.zeros_like(flat),
-            "step": torch.zeros((), device=flat.device),
+            "step": torch.zeros((), dtype=torch.float32, device=flat.device),
         }
 
     @torch.no_grad()
@@ -253,8 +257,6 @@ class Net(NeuralNet):  # type: ignore[misc]
     def notify(self, method_name: str, **kwargs: Any) -> None:
         # callbacks for skorch stop training by raising KeyboardInterrupt; anywhere
         # else it means that the user pressed Ctrl-C
-        if method_name in ("on_batch_begin", "on_batch_end") and not self.callbacks_:
-            return
         getattr(self, method_name)(self, **kwargs)
         for _, callback in self.callbacks_:
             try:
@@ -277,7 +279,7 @@ class Net(NeuralNet):  # type: ignore[misc]
         )
         # One buffer for the whole epoch: small tensors kept from every batch would
         # fragment the heap by more than the table's own size.
-        terms = torch.empty(len(Terms._fields), len(iterator.rows), device=self.device)
+        terms = iterator.data.x.new_empty(len(Terms._fields), len(iterator.rows))
         done = 0
         for batch in iterator:
             if listened:
@@ -307,9 +309,8 @@ class Net(NeuralNet):  # type: ignore[misc]
         warmup = self.kl_warmup_steps_
         kl_weight = plan.kl_weight * min(1.0, (self.step_ + 1) / (warmup + 1))
         self.optimizer_.learning_rate = self.learning_rate_at(self.step_)
-        noise = torch.empty(
-            plan.n_draws, len(batch), self.module_.n_latent, device=batch.x.device
-        ).normal_(generator=self.generator)
+        shape = (plan.n_draws, len(batch), self.module_.n_latent)
+        noise = batch.x.new_empty(shape).normal_(generator=self.generator)
         terms = train_step(
             self.module_,
             batch,
@@ -367,9 +368,8 @@ class Monitor(Callback):  # type: ignore[misc]
                 affordable = VALIDATION_EVALUATIONS // n_rows
                 n_draws = max(n_draws, min(VALIDATION_DRAWS, affordable))
             # the same noise at every epoch: scores differ by the weights alone
-            self.noise = torch.empty(
-                n_draws, n_rows, net.module_.n_latent, device=self.valid.x.device
-            ).normal_(generator=self.generator)
+            noise = self.valid.x.new_empty(n_draws, n_rows, net.module_.n_latent)
+            self.noise = noise.normal_(generator=self.generator)
             # the start itself is a candidate: it may be an exact linear model
             self.best_score = net.record.best_score = self.score(net)
 
@@ -377,12 +377,17 @@ class Monitor(Callback):  # type: ignore[misc]
     def score(self, net: Net) -> float:
         """Return the objective on the validation rows, in nats per row."""
         assert self.valid is not None
-        net.module_.eval()
+        vae = net.module_.eval()
         objective = OBJECTIVES[self.plan.objective]
-        terms = objective(
-            net.module_, self.valid, self.noise, kl_weight=self.plan.kl_weight
-        )
-        return float(weighted_mean(terms.objective, self.valid.weight))
+        n_draws, n_rows = self.noise.shape[:2]
+        at_once = max(1, VALIDATION_CELLS // (n_draws * vae.joint.n_outputs))
+        values = []
+        for start in range(0, n_rows, at_once):
+            rows = self.valid.rows(start, start + at_once)
+            noise = self.noise[:, start : start + at_once]
+            terms = objective(vae, rows, noise, kl_weight=self.plan.kl_weight)
+            values.append(terms.objective)
+        return float(weighted_mean(torch.cat(values), self.valid.weight))
 
     def on_epoch_end(
         self, net: Net, dataset_train: Batches | None = None, **_: Any
@@ -415,7 +420,7 @@ class Monitor(Callback):  # type: ignore[misc]
             self.stall(net)
 
     def stall(self, net: Net) -> None:
-        """Lower the learning rate (adaptive schedule) or stop."""
+        """Go back to the best weights at a lower learning rate, or stop."""
         plan, drops = self.plan, self.drops
         what = "Validation score" if self.valid is not None else "Training objective"
         message = (

@@ -188,8 +188,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         ``loss_`` by epoch.
 
     validation_scores_ : ndarray of shape (n_iter_,) or None
-        Objective on the validation rows by epoch, in nats per row of the encoded
-        table; None without early stopping.
+        Objective on the validation rows by epoch of the last call of ``fit``, in nats
+        per row of the encoded table; None without early stopping.
 
     best_validation_score_ : float or None
         Score of the weights that were kept: the highest of ``validation_scores_``, or
@@ -352,7 +352,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         check_is_fitted(self)
         n_samples = check_count(n_samples, "n_samples")
         generator = self._generator(random_state)
-        z = torch.empty(n_samples, self.n_components_, device=self.device_)
+        shape = (n_samples, self.n_components_)
+        z = torch.empty(shape, dtype=torch.float32, device=self.device_)
         z.normal_(generator=generator)
         joint = self._module.joint
         rows = self._decoded(z, lambda px: joint.sample(px, generator))

@@ -198,3 +198,17 @@ def test_the_caller_may_disable_gradients(serial):
     with torch.no_grad():
         found = fit_and_transform(X, 0)
     assert_same(found, expected[0])
+
+
+def test_another_default_dtype_changes_nothing():
+    X = np.random.default_rng(0).normal(size=(80, 4))
+    expected = VAETransformer(max_iter=2, random_state=0).fit(X)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = VAETransformer(max_iter=2, random_state=0).fit(X)
+        scores = model.score_samples(X)
+        assert model.sample(3, random_state=0).shape == (3, 4)
+    finally:
+        torch.set_default_dtype(default)
+    np.testing.assert_allclose(scores, expected.score_samples(X), rtol=1e-4)
