@@ -33,6 +33,10 @@ LOG_SCALE_RANGE = 7.0
 #: that the decoder was trained on.
 INPUT_RANGE = 10.0
 
+#: Degrees of freedom that a Student-t column may start from: whichever suits its
+#: marginal distribution, from practically Normal to heavy tails.
+START_FREEDOM = (400.0, 30.0, 8.0)
+
 #: Bounds of log rates and logits that keep float32 finite.
 LOG_RATE_LIMIT = 20.0
 
@@ -255,8 +259,23 @@ class StudentT(LocationScale):
 
     def __init__(self, n_columns: int, scale: str = "column") -> None:
         super().__init__(n_columns, scale)
-        # 2 + exp(raw): 30 degrees of freedom at the start, close to a Normal
+        # freedom = 2 + exp(raw)
         self.raw_freedom = nn.Parameter(torch.full((n_columns,), math.log(28.0)))
+
+    @torch.no_grad()
+    def start_at(self, x: Tensor, weight: Tensor) -> Tensor:
+        bias = super().start_at(x, weight)
+        deviation = _moments(x, weight)[1].sqrt()
+        cells = Cells(bias.expand(len(x), -1), x, weight)
+        candidates = torch.tensor(START_FREEDOM).to(self.raw_freedom).sub(2).log()
+        scores = []
+        for raw in candidates:
+            self.raw_freedom.fill_(raw)
+            self.set_deviation(deviation)
+            scores.append(self._score(cells))
+        self.raw_freedom.copy_(candidates[torch.stack(scores).argmax(0)])
+        self.set_deviation(deviation)
+        return bias
 
     def freedom(self) -> Tensor:
         """Return the degrees of freedom, (n_columns,)."""

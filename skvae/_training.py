@@ -371,11 +371,13 @@ class Monitor(Callback):  # type: ignore[misc]
             noise = self.valid.x.new_empty(n_draws, n_rows, net.module_.n_latent)
             self.noise = noise.normal_(generator=self.generator)
             # the start itself is a candidate: it may be an exact linear model
-            self.best_score = net.record.best_score = self.score(net)
+            self.start_weights = self.best_weights.clone()
+            self.start_rows = self.best_rows = self.score_rows(net)
+            self.best_score = net.record.best_score = self.mean(self.start_rows)
 
     @torch.inference_mode()
-    def score(self, net: Net) -> float:
-        """Return the objective on the validation rows, in nats per row."""
+    def score_rows(self, net: Net) -> Tensor:
+        """Return the objective of each validation row, in nats."""
         assert self.valid is not None
         vae = net.module_.eval()
         objective = OBJECTIVES[self.plan.objective]
@@ -387,7 +389,12 @@ class Monitor(Callback):  # type: ignore[misc]
             noise = self.noise[:, start : start + at_once]
             terms = objective(vae, rows, noise, kl_weight=self.plan.kl_weight)
             values.append(terms.objective)
-        return float(weighted_mean(torch.cat(values), self.valid.weight))
+        return torch.cat(values)
+
+    def mean(self, values: Tensor) -> float:
+        """Average over the validation rows by their weights."""
+        assert self.valid is not None
+        return float(weighted_mean(values, self.valid.weight))
 
     def on_epoch_end(
         self, net: Net, dataset_train: Batches | None = None, **_: Any
@@ -395,8 +402,10 @@ class Monitor(Callback):  # type: ignore[misc]
         record, plan = net.record, self.plan
         assert dataset_train is not None
         active_units = count_active_units(net.module_, dataset_train)
+        rows = None
         if self.valid is not None:
-            record.validation.append(self.score(net))
+            rows = self.score_rows(net)
+            record.validation.append(self.mean(rows))
             net.history.record("valid_loss", -record.validation[-1])
         record.active_units.append(active_units)
         record.learning_rate.append(net.optimizer_.learning_rate)
@@ -410,8 +419,9 @@ class Monitor(Callback):  # type: ignore[misc]
         if score > self.best_score:
             self.stalled = 0 if score > self.best_score + plan.tol else self.stalled + 1
             self.best_score = record.best_score = score
-            if self.valid is not None:
+            if rows is not None:
                 self.best_weights.copy_(net.flat_.detach())
+                self.best_rows = rows
         else:
             self.stalled += 1
         if net.step_ <= net.kl_warmup_steps_:
@@ -441,9 +451,20 @@ class Monitor(Callback):  # type: ignore[misc]
         raise StopTraining
 
     def restore(self, net: Net) -> None:
-        """Put the best weights back."""
-        if self.valid is not None:
-            net.flat_.data.copy_(self.best_weights)
+        """Put the best weights back: the start, unless it is beaten clearly.
+
+        Few validation rows favour some later weights by chance. In the spirit of the
+        one-standard-error rule (Breiman et al. 1984), the simplest model stays unless
+        the mean gain over rows exceeds twice its standard error.
+        """
+        if self.valid is None:
+            return
+        net.flat_.data.copy_(self.best_weights)
+        gain = self.best_rows - self.start_rows
+        error = float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else 0.0
+        if self.mean(gain) < 2 * error:
+            net.flat_.data.copy_(self.start_weights)
+            net.record.best_score = self.mean(self.start_rows)
 
 
 class ScikitLearnBridge(Callback):  # type: ignore[misc]

@@ -125,8 +125,10 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     early_stopping : bool, default=True
         Whether to set rows aside, score them after each epoch, keep the weights
-        that score best and stop when the score no longer improves. Without it the
-        last weights are kept and the training objective decides when to stop.
+        that score best and stop when the score no longer improves. The linear start
+        is kept if nothing beats it by more than two standard errors. Without early
+        stopping the last weights are kept and the training objective decides when to
+        stop.
 
     validation_fraction : float, default=None
         Share of the rows set aside, at most 10,000 rows. None takes a tenth, and of
@@ -193,7 +195,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     best_validation_score_ : float or None
         Score of the weights that were kept: the highest of ``validation_scores_``, or
-        that of the linear start where no epoch improved on it.
+        that of the linear start where no epoch improved on it clearly.
 
     history_ : dict of str to ndarray of shape (n_iter_,)
         "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent
