@@ -21,9 +21,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
-from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import KFold
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
@@ -31,6 +29,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from ._columns import Column
 from ._distributions import Joint, make_head
 from ._encoding import TableEncoder
+from ._linear_start import factor_analysis
 from ._modules import ACTIVATIONS, VAE, Batch
 from ._objectives import log_weights
 from ._training import History, Plan, train
@@ -56,9 +55,6 @@ MAX_VALIDATION_ROWS = 10_000
 
 #: Rows from which the linear start is computed.
 LINEAR_START_ROWS = 5_000
-
-#: Wider tables start at probabilistic PCA, which is one decomposition.
-FACTOR_ANALYSIS_COLUMNS = 100
 
 #: The most latent variables that ``n_components=None`` gives.
 MAX_DEFAULT_COMPONENTS = 32
@@ -637,61 +633,6 @@ def pieces(data: Batch, n_rows: int) -> Iterator[Batch]:
     """Yield consecutive rows of a table."""
     for start in range(0, len(data), n_rows):
         yield data.rows(start, start + n_rows)
-
-
-def factor_analysis(x: np.ndarray, n_latent: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return loadings (columns, n_latent) and a noise variance per column.
-
-    The number of factors is the one, among powers of two and the largest possible,
-    whose probabilistic PCA scores best in cross-validation; the loadings of the other
-    latent variables are zero. Wide tables keep the factors of probabilistic PCA.
-    """
-    n_rows, n_columns = x.shape
-    most = max(1, min(n_latent, n_columns - 1, 2 * n_rows // 3 - 1))
-    candidates = sorted({min(2**power, most) for power in range(8)})
-    if n_rows >= 6 and len(candidates) > 1:
-        most = candidates[int(np.argmax(probabilistic_pca_scores(x, candidates)))]
-    if not x.var(axis=0).any():  # nothing to analyse
-        return np.zeros((n_columns, n_latent)), np.full(n_columns, 1e-6)
-    pca = PCA(most).fit(x)
-    signal = np.maximum(pca.explained_variance_ - pca.noise_variance_, 0)
-    factors = pca.components_.T * np.sqrt(signal)
-    variance = x.var(axis=0)
-    noise = variance - np.square(factors).sum(1)
-    if n_columns <= FACTOR_ANALYSIS_COLUMNS:
-        model = FactorAnalysis(most, noise_variance_init=np.maximum(noise, 1e-6)).fit(x)
-        factors, noise = model.components_.T, model.noise_variance_
-    loadings = np.zeros((n_columns, n_latent))
-    loadings[:, :most] = factors
-    return loadings, np.maximum(noise, 1e-5 * variance + 1e-6)
-
-
-def probabilistic_pca_scores(x: np.ndarray, candidates: list[int]) -> np.ndarray:
-    """Return the log-likelihood per held-out row by number of factors.
-
-    What ``cross_val_score(PCA(n_factors), x, cv=KFold(3))`` gives, from one
-    decomposition per fold, with a floor on the noise: columns that follow from others
-    make no singular covariance.
-    """
-    scores = np.zeros(len(candidates))
-    for kept, left_out in KFold(3).split(x):
-        center = x[kept].mean(axis=0)
-        _, lengths, axes = np.linalg.svd(x[kept] - center, full_matrices=False)
-        variance = np.square(lengths) / (len(kept) - 1)
-        floor = 1e-5 * variance.max() + 1e-6
-        held_out = x[left_out] - center
-        inside = np.square(held_out @ axes.T).mean(axis=0)
-        total = np.square(held_out).sum(axis=1).mean()
-        for index, k in enumerate(candidates):
-            noise = max(floor, variance[k:].mean() if k < len(variance) else 0)
-            signal = np.maximum(variance[:k], noise)
-            scores[index] -= 0.5 * (
-                np.log(signal).sum()
-                + (x.shape[1] - k) * math.log(noise)
-                + (inside[:k] / signal).sum()
-                + (total - inside[:k].sum()) / noise
-            )
-    return scores / 3 - 0.5 * x.shape[1] * math.log(2 * math.pi)
 
 
 def head_key(column: Column) -> tuple[str, int]:

@@ -15,6 +15,7 @@ from skvae._distributions import (
     INPUT_RANGE,
     LOG_SCALE_RANGE,
     SCALE_FLOOR,
+    START_FREEDOM,
     DiagonalNormal,
     Joint,
     StandardNormal,
@@ -709,3 +710,14 @@ def test_scale_per_cell_stays_only_where_validation_favours_it():
 def test_no_number_slots_without_numbers():
     slots = mixed_joint(["bernoulli", "poisson"]).number_slots()
     assert [len(slot) for slot in slots] == [0, 0, 0]
+
+
+def test_student_t_starts_from_suitable_tails():
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.rand(2000, generator=generator)
+    heavy = torch.from_numpy(stats.t(3).rvs(2000, random_state=0)).float()
+    x = torch.stack([flat, heavy], 1)
+    head = make_head("student_t", 2, 0)
+    head.start_at(x, torch.ones_like(x))
+    freedom = head.freedom().tolist()
+    assert freedom == pytest.approx([START_FREEDOM[0], START_FREEDOM[-1]], rel=1e-3)

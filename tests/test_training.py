@@ -4,6 +4,7 @@ import inspect
 import pickle
 import re
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from skorch.callbacks import Callback, EarlyStopping
 
 import skvae._training as training
 from skvae import VAETransformer
-from skvae._modules import VAE
+from skvae._modules import VAE, Batch
 
 HISTORY = ["objective", "reconstruction", "kl", "active_units", "learning_rate"]
 
@@ -113,7 +114,7 @@ def test_the_best_weights_are_restored(overfitted):
     assert torch.equal(restored, recorder.weights[best])
     assert not torch.equal(restored, recorder.weights[-1])
     # the restored model scores on the validation rows what is reported
-    score = recorder.monitor.score(recorder.net)
+    score = recorder.monitor.mean(recorder.monitor.score_rows(recorder.net))
     assert score == pytest.approx(vae.best_validation_score_, abs=1e-5)
     assert vae.best_validation_score_ == vae.validation_scores_.max()
 
@@ -139,15 +140,32 @@ def test_the_start_is_kept_where_no_epoch_improves_on_it(numbers):
     vae.set_params(n_iter_no_change=np.inf).fit(numbers)
     recorder = vae.callbacks[0]
     assert vae.best_validation_score_ > vae.validation_scores_.max()
-    score = recorder.monitor.score(recorder.net)
+    score = recorder.monitor.mean(recorder.monitor.score_rows(recorder.net))
     assert score == pytest.approx(vae.best_validation_score_, abs=1e-5)
+
+
+@pytest.mark.parametrize(("gain", "kept"), [(0.05, "start"), (0.5, "best")])
+def test_the_start_stays_unless_it_is_clearly_beaten(gain, kept):
+    weights = torch.zeros(1)
+    net = SimpleNamespace(
+        flat_=SimpleNamespace(data=weights), record=SimpleNamespace(best_score=9.0)
+    )
+    monitor = training.Monitor(None, Batch(torch.zeros(100, 1)), None)
+    monitor.start_weights, monitor.best_weights = torch.tensor([1.0]), torch.ones(1) + 1
+    # gains of standard deviation 1: two standard errors of their mean are 0.2
+    noise = torch.linspace(-1.72, 1.72, 100)
+    monitor.start_rows = torch.linspace(-5, 3, 100)
+    monitor.best_rows = monitor.start_rows + noise + gain
+    monitor.restore(net)
+    assert weights.item() == {"start": 1.0, "best": 2.0}[kept]
+    assert (net.record.best_score == 9.0) is (kept == "best")
 
 
 def test_scale_choice_does_not_worsen_the_restored_model(numbers):
     vae = VAETransformer(2, max_iter=20, callbacks=[Recorder()], random_state=0)
     vae.fit(numbers)
     recorder = vae.callbacks[0]
-    score = recorder.monitor.score(recorder.net)
+    score = recorder.monitor.mean(recorder.monitor.score_rows(recorder.net))
     assert score > vae.best_validation_score_ - 0.05
 
 
@@ -288,7 +306,7 @@ def test_ctrl_c_keeps_the_best_weights_and_warns(numbers, monkeypatch, early_sto
     if early_stopping:
         recorder = vae.callbacks[0]
         assert len(vae.validation_scores_) == 2
-        score = recorder.monitor.score(recorder.net)
+        score = recorder.monitor.mean(recorder.monitor.score_rows(recorder.net))
         assert score == pytest.approx(vae.best_validation_score_, abs=1e-5)
 
 
