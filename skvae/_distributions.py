@@ -267,13 +267,16 @@ class StudentT(LocationScale):
         bias = super().start_at(x, weight)
         deviation = _moments(x, weight)[1].sqrt()
         cells = Cells(bias.expand(len(x), -1), x, weight)
-        candidates = torch.tensor(START_FREEDOM).to(self.raw_freedom).sub(2).log()
-        scores = []
-        for raw in candidates:
-            self.raw_freedom.fill_(raw)
+        best = torch.zeros_like(self.raw_freedom)
+        best_score = torch.full_like(best, -math.inf)
+        for freedom in START_FREEDOM:
+            raw = torch.full_like(best, math.log(freedom - 2))
+            self.raw_freedom.copy_(raw)
             self.set_deviation(deviation)
-            scores.append(self._score(cells))
-        self.raw_freedom.copy_(candidates[torch.stack(scores).argmax(0)])
+            score = self._score(cells)
+            best = torch.where(score > best_score, raw, best)
+            best_score = torch.maximum(score, best_score)
+        self.raw_freedom.copy_(best)
         self.set_deviation(deviation)
         return bias
 
