@@ -347,6 +347,10 @@ def main():
     tables = {}
     for part in options.part:
         labels = [ours if m == "ours" else m for m in METHODS[part]]
+        done = [(n, s) for n in names[part] for s in options.seeds]
+        labels = [
+            m for m in labels if any((part, n, m, s) in checkpoint for n, s in done)
+        ]
         tables[part] = medians(checkpoint, part, names[part], labels, options.seeds)
         lines += part_lines(part, tables[part], checkpoint, labels, options.seeds)
     lines += target_lines(tables, ours)
