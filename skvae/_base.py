@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -58,6 +59,9 @@ LINEAR_START_ROWS = 5_000
 
 #: The most latent variables that ``n_components=None`` gives.
 MAX_DEFAULT_COMPONENTS = 32
+
+#: What ``history_`` holds.
+RECORDED = ("objective", "reconstruction", "kl", "active_units", "learning_rate")
 
 #: Importance draws of ``score_samples``.
 EVIDENCE_DRAWS = 256
@@ -309,22 +313,20 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         }
         if not keys:  # nothing varies: model the constants rather than nothing
             keys = {i: head_key(c) for i, c in enumerate(self._encoder.columns_)}
-        groups = list(dict.fromkeys(keys.values()))
+        counts = Counter(keys.values())  # in the order of first appearance
         self._order = np.array(
-            [index for group in groups for index, key in keys.items() if key == group]
+            [index for group in counts for index, key in keys.items() if key == group]
         )
         if observed is not None:
             observed = observed[:, self._order]
         self._architecture = {
-            "heads": [
-                (name, list(keys.values()).count((name, n)), n) for name, n in groups
-            ],
+            "heads": [(name, counts[name, n], n) for name, n in counts],
             "n_latent": self._resolve_n_components(),
             "hidden_layer_sizes": self._hidden_layer_sizes(),
             "activation": self.activation,
             "masked": observed is not None and not observed.all(),
             "linear_path": any(
-                name.startswith(("normal", "student_t")) for name, _ in groups
+                name.startswith(("normal", "student_t")) for name, _ in counts
             ),
         }
         self.n_components_ = self._architecture["n_latent"]
@@ -440,17 +442,10 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
     def _record(self, history: History, plan: Plan, *, going_on: bool):
         """Set the fitted attributes that describe the training."""
-        new = {
-            "objective": history.objective,
-            "reconstruction": history.reconstruction,
-            "kl": history.kl,
-            "active_units": history.active_units,
-            "learning_rate": history.learning_rate,
-        }
         old = getattr(self, "history_", {}) if going_on else {}
         self.history_ = {
-            name: np.concatenate([old.get(name, []), values])
-            for name, values in new.items()
+            name: np.concatenate([old.get(name, []), getattr(history, name)])
+            for name in RECORDED
         }
         self.n_iter_ = len(self.history_["objective"])
         self.loss_curve_ = -self.history_["objective"]
@@ -577,15 +572,15 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         super().__setstate__(state)
         if weights is None:
             return
-        for name, installed in package_versions().items():
-            if name == "skvae" and saved.get(name) != installed:
-                warnings.warn(
-                    f"This {type(self).__name__} was saved with skvae "
-                    f"{saved.get(name)} and is loaded with {installed}: check its "
-                    "results, or fit it again.",
-                    UserWarning,
-                    stacklevel=2,
-                )
+        installed = package_versions()
+        if saved.get("skvae") != installed["skvae"]:
+            warnings.warn(
+                f"This {type(self).__name__} was saved with skvae "
+                f"{saved.get('skvae')} and is loaded with {installed['skvae']}: check "
+                "its results, or fit it again.",
+                UserWarning,
+                stacklevel=2,
+            )
         try:
             resolve_device(self.device_)
         except ValueError:  # trained on a device that this machine does not have

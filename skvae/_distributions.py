@@ -37,7 +37,7 @@ INPUT_RANGE = 10.0
 #: marginal distribution, from practically Normal to heavy tails.
 START_FREEDOM = (400.0, 30.0, 8.0)
 
-#: Bounds of log rates and logits that keep float32 finite.
+#: Upper bound of a Poisson's log rate, which keeps float32 finite.
 LOG_RATE_LIMIT = 20.0
 
 
@@ -165,7 +165,7 @@ class LocationScale(Head):
         # scale = floor + exp(raw_log_scale): smooth, never below the floor
         self.raw_log_scale = nn.Parameter(torch.zeros(n_scales))
         self.gate: Tensor
-        # 0 for columns whose scale is better left alone, see restrict_scale
+        # 0 for columns whose scale is better left alone, see choose_scale
         self.register_buffer("gate", torch.ones(n_columns if per_cell else 0))
         self.low: Tensor
         self.high: Tensor
@@ -352,10 +352,7 @@ class Categorical(Head):
         return torch.log(frequency / frequency.sum(-1, keepdim=True)).flatten()
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        log_probability = F.log_softmax(self._logits(outputs), dim=-1)
-        code = x.long().unsqueeze(-1)
-        code = code.expand(*log_probability.shape[:-1], 1)
-        return log_probability.gather(-1, code).squeeze(-1)
+        return _pick_codes(F.log_softmax(self._logits(outputs), dim=-1), x)
 
     def point(self, outputs: Tensor) -> Tensor:
         return self._logits(outputs).argmax(-1).to(outputs.dtype)
@@ -412,10 +409,7 @@ class Ordinal(Head):
         return torch.cat([upper[..., :1], middle, lower[..., -1:]], dim=-1)
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        log_probability = self.log_probabilities(outputs)
-        code = x.long().unsqueeze(-1)
-        code = code.expand(*log_probability.shape[:-1], 1)
-        return log_probability.gather(-1, code).squeeze(-1)
+        return _pick_codes(self.log_probabilities(outputs), x)
 
     def point(self, outputs: Tensor) -> Tensor:
         return self.log_probabilities(outputs).argmax(-1).to(outputs.dtype)
@@ -447,6 +441,12 @@ class Poisson(Head):
         return torch.poisson(self.point(outputs), generator=generator)
 
 
+def _pick_codes(log_probability: Tensor, x: Tensor) -> Tensor:
+    """Return the log-probability of the codes ``x``: (..., n_categories) -> (...,)."""
+    code = x.long().unsqueeze(-1).expand(*log_probability.shape[:-1], 1)
+    return log_probability.gather(-1, code).squeeze(-1)
+
+
 def _draw_codes(probability: Tensor, generator: torch.Generator) -> Tensor:
     """Draw from the last dimension: (..., n_categories) -> (...,)."""
     flat = probability.flatten(0, -2)
@@ -474,45 +474,31 @@ class Joint(nn.Module):
 
     def embed(self, x: Tensor, observed: Tensor | None) -> Tensor:
         """Return (..., n_inputs); a missing cell's inputs are zero."""
-        parts = []
-        for start, head in self._starts():
-            columns = slice(start, start + head.n_columns)
-            part = head.embed(x[..., columns])
-            if observed is not None:
-                mask = observed[..., columns].to(part.dtype)
-                repeats = head.n_inputs // head.n_columns
-                part = part * mask.repeat_interleave(repeats, -1)
-            parts.append(part)
+        cells = zip(self._heads(), x.split(self.columns, -1), strict=True)
+        parts = [head.embed(part) for head, part in cells]
+        if observed is not None:
+            for index, mask in enumerate(observed.split(self.columns, -1)):
+                repeats = self.inputs[index] // self.columns[index]
+                mask = mask.to(x.dtype).repeat_interleave(repeats, -1)
+                parts[index] = parts[index] * mask
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def start_at(self, x: Tensor, weight: Tensor) -> Tensor:
         """Set every head to its marginal fit; return biases (n_outputs,)."""
-        return torch.cat(
-            [
-                head.start_at(
-                    x[:, start : start + head.n_columns],
-                    weight[:, start : start + head.n_columns],
-                )
-                for start, head in self._starts()
-            ]
+        groups = zip(
+            self._heads(),
+            x.split(self.columns, -1),
+            weight.split(self.columns, -1),
+            strict=True,
         )
+        return torch.cat([head.start_at(*cells) for head, *cells in groups])
 
     def log_prob_cells(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Return the log-density of every cell, (..., n_columns)."""
         if len(self.heads) == 1:
             return self._head(0).log_prob(outputs, x)
-        return torch.cat(
-            [
-                head.log_prob(out, cells)
-                for head, out, cells in zip(
-                    self._heads(),
-                    outputs.split(self.outputs, -1),
-                    x.split(self.columns, -1),
-                    strict=True,
-                )
-            ],
-            -1,
-        )
+        groups = zip(self._split(outputs), x.split(self.columns, -1), strict=True)
+        return torch.cat([h.log_prob(out, part) for (h, out), part in groups], -1)
 
     def log_prob(self, outputs: Tensor, x: Tensor, observed: Tensor | None) -> Tensor:
         """Return the log-density of the observed cells of each row, (...,)."""
@@ -605,13 +591,6 @@ class Joint(nn.Module):
 
     def _split(self, outputs: Tensor) -> list[tuple[Head, Tensor]]:
         return list(zip(self._heads(), outputs.split(self.outputs, -1), strict=True))
-
-    def _starts(self) -> list[tuple[int, Head]]:
-        starts, start = [], 0
-        for head in self._heads():
-            starts.append((start, head))
-            start += head.n_columns
-        return starts
 
 
 def make_head(likelihood: str, n_columns: int, n_categories: int) -> Head:

@@ -82,7 +82,10 @@ def iwae(
         objective = doubly_reparameterised(log_weight, z)
     else:
         objective = importance_weighted(log_weight)
-    return Terms(objective, reconstruction.mean(0).detach(), qz.kl(pz).detach())
+    # the KL is only recorded: no graph is built for it
+    return Terms(
+        objective, reconstruction.mean(0).detach(), qz.detach().kl(pz).detach()
+    )
 
 
 def log_weights(vae: VAE, batch: Batch, qz: DiagonalNormal, noise: Tensor) -> Tensor:
