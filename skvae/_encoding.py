@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,18 @@ from skvae._tables import Table, object_families, open_table
 BLOCK_ROWS = 4096
 # Columns of a data frame whose temporary copies exist at the same time.
 COLUMNS_AT_ONCE = 16
+
+
+@contextmanager
+def unchanged_on_error(estimator: Any) -> Iterator[None]:
+    """Give the estimator its attributes back if the block fails."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 class TableEncoder(BaseEstimator):
@@ -152,14 +165,8 @@ class TableEncoder(BaseEstimator):
         self : TableEncoder
             The fitted encoder.
         """
-        before = self.__dict__.copy()
-        try:
+        with unchanged_on_error(self):
             self._fit(X, sample_weight, self if estimator is None else estimator)
-        except Exception:
-            # Bad input changes nothing.
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
         return self
 
     def _fit(self, X, sample_weight, owner: Any) -> None:

@@ -20,8 +20,8 @@ from ._base import (
     BaseVAE,
     check_weights,
     make_random_state,
-    unchanged_on_error,
 )
+from ._encoding import unchanged_on_error
 
 
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE):
