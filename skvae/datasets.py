@@ -1,13 +1,27 @@
-"""Small data sets that come with the package."""
+"""Small data sets that come with the package, and missing cells for any table."""
 
 import csv
 from importlib import resources
+from numbers import Real
 from typing import Any
 
+import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.utils import Bunch
+from scipy.optimize import bisect
+from scipy.special import expit, logit
+from sklearn.utils import Bunch, check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-__all__ = ["load_penguins"]
+from skvae._tables import (
+    ArrayTable,
+    ArrowTable,
+    PandasTable,
+    PolarsTable,
+    Table,
+    object_families,
+)
+
+__all__ = ["ampute", "load_penguins"]
 
 _NUMERIC = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"]
 _FEATURES = ["island", *_NUMERIC, "sex"]
@@ -150,3 +164,274 @@ def _to_frame(data: np.ndarray, target: np.ndarray) -> Any:
     return frame.astype(
         {name: "float64" if name in _NUMERIC else "category" for name in frame.columns}
     )
+
+
+@validate_params(
+    {
+        "mechanism": [StrOptions({"mcar", "mar", "mnar"})],
+        "rate": [Interval(Real, 0, 1, closed="neither")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def ampute(
+    X: Any, mechanism: str = "mcar", rate: float = 0.3, *, random_state: Any = None
+) -> Any:
+    """Make cells of a table missing: at random or by a known mechanism.
+
+    The opposite of imputation. As the hidden values are known, an imputer can be
+    measured on them.
+
+    Parameters
+    ----------
+    X : array-like or data frame of shape (n_samples, n_features)
+        The table: a NumPy array or a pandas, polars or pyarrow table, with numbers,
+        booleans (which count as 0 and 1) and categories or strings. Cells may be
+        missing already, and stay so.
+    mechanism : {"mcar", "mar", "mnar"}, default="mcar"
+        What decides that a cell goes missing [1]_.
+
+        - "mcar", missing completely at random: nothing. Every cell goes missing with
+          the same probability.
+        - "mar", missing at random: other cells of its row, which stay visible. A
+          random third of the columns, at least one, is left as it is. In the other
+          columns the log-odds of going missing are a random linear combination of the
+          standardised columns that are left, of unit variance and with coefficients
+          of its own for every column [2]_.
+        - "mnar", missing not at random: the value of the cell itself. The log-odds are
+          three times the standardised value, so large numbers vanish more often.
+
+        The categories of a column count as numbers drawn from a standard normal
+        distribution.
+    rate : float, default=0.3
+        Expected share of the observed cells that go missing, between 0 and 1: in every
+        column, or with "mar" in every column that is not left as it is.
+    random_state : int, RandomState instance or None, default=None
+        Determines which cells go missing. An int gives the same cells at every call,
+        whatever library the table comes from.
+
+    Returns
+    -------
+    X_missing : array or data frame of shape (n_samples, n_features)
+        A copy of X, of the same library, with the same dtypes as far as these can hold
+        missing cells: an array of integers or booleans becomes float64 and one of
+        strings becomes object; pandas columns of NumPy integers that lose a cell
+        become float64, those of NumPy booleans "boolean". Missing cells are NaN, or
+        the missing value of the dtype.
+
+    Raises
+    ------
+    ValueError
+        If "mar" is asked of a single column; if "mar" or "mnar" meets infinite values,
+        or columns that are neither numbers nor categories, such as dates.
+
+    See Also
+    --------
+    load_penguins : A table with some missing cells of its own.
+
+    References
+    ----------
+    .. [1] Rubin, D. B. (1976). Inference and missing data. Biometrika 63(3), 581-592.
+    .. [2] Muzellec, B., Josse, J., Boyer, C. and Cuturi, M. (2020). Missing data
+       imputation using optimal transport. Proceedings of the 37th International
+       Conference on Machine Learning, 7130-7140.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skvae.datasets import ampute
+    >>> X = np.arange(12).reshape(4, 3)
+    >>> ampute(X, rate=0.25, random_state=1)
+    array([[ 0.,  1., nan],
+           [ 3., nan, nan],
+           [nan,  7.,  8.],
+           [ 9., 10., 11.]])
+    """
+    table, native = _open(X)
+    rng = check_random_state(random_state)
+    # Drawn first, so that with "mcar" the cells missing at a low rate are also missing
+    # at a higher one.
+    uniform = rng.random_sample((table.n_rows, table.n_columns))
+    if mechanism == "mcar":
+        probabilities = np.full(uniform.shape, float(rate))
+    elif mechanism == "mar":
+        probabilities = _mar_probabilities(table, rate, rng)
+    else:
+        probabilities = _mnar_probabilities(table, rate, rng)
+    hide = {
+        "numpy": _hide_in_array,
+        "pandas": _hide_in_pandas,
+        "polars": _hide_in_polars,
+        "pyarrow": _hide_in_arrow,
+    }[table.library]
+    return hide(native, uniform < probabilities)
+
+
+def _open(X: Any) -> tuple[Table, Any]:
+    """Access to the columns of a table, and the table or the array that it becomes."""
+    X = nw.to_native(X, pass_through=True)
+    if nw.dependencies.is_polars_lazyframe(X):
+        raise TypeError("X is a polars LazyFrame. Call its collect method first.")
+    if nw.dependencies.is_pandas_dataframe(X):
+        return PandasTable(X), X
+    if nw.dependencies.is_polars_dataframe(X):
+        return PolarsTable(X), X
+    if nw.dependencies.is_pyarrow_table(X):
+        return ArrowTable(X), X
+    array = check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
+    return ArrayTable(array), array
+
+
+# ---------------------------------------------------------------------------
+# Which cells go missing
+# ---------------------------------------------------------------------------
+def _mar_probabilities(
+    table: Table, rate: float, rng: np.random.RandomState
+) -> np.ndarray:
+    """Probability that a cell goes missing, given the columns that stay: (n, d)."""
+    if table.n_columns < 2:
+        raise ValueError(
+            'mechanism="mar" hides cells by other columns that stay visible, but X has '
+            f'{table.n_columns} column(s). Add a column, or use "mcar" or "mnar".'
+        )
+    scores = _scores(table, rng)
+    order = rng.permutation(table.n_columns)
+    kept, others = np.split(order, [max(1, table.n_columns // 3)])
+    causes = np.nan_to_num(scores[:, kept])  # a missing cell counts as the mean
+    probabilities = np.zeros(scores.shape)
+    for column in others:
+        log_odds = _standardise(causes @ rng.standard_normal(len(kept)))
+        observed = ~np.isnan(scores[:, column])
+        probabilities[:, column] = _probabilities(log_odds, observed, rate)
+    return probabilities
+
+
+def _mnar_probabilities(
+    table: Table, rate: float, rng: np.random.RandomState
+) -> np.ndarray:
+    """Probability that a cell goes missing, given its own value: (n, d)."""
+    scores = _scores(table, rng)
+    probabilities = np.zeros(scores.shape)
+    for column, values in enumerate(scores.T):
+        log_odds = 3 * np.nan_to_num(values)
+        probabilities[:, column] = _probabilities(log_odds, ~np.isnan(values), rate)
+    return probabilities
+
+
+def _scores(table: Table, rng: np.random.RandomState) -> np.ndarray:
+    """Standardised numbers, random scores of categories, NaN where missing: (n, d)."""
+    scores = np.empty((table.n_rows, table.n_columns))
+    for index, label in enumerate(table.labels):
+        if _is_numeric(table, index):
+            values = table.numbers(index).astype(np.float64)
+            if np.isinf(values).any():
+                raise ValueError(
+                    f"Column {label!r} holds infinite values, which cannot be "
+                    'standardised. Replace them, or use mechanism="mcar".'
+                )
+            scores[:, index] = _standardise(values)
+        else:
+            scores[:, index] = _category_scores(*table.factorize(index), rng)
+    return scores
+
+
+def _is_numeric(table: Table, index: int) -> bool:
+    type_ = table.column_type(index)
+    family = type_.family
+    if family == "other":
+        raise ValueError(
+            f"Column {table.labels[index]!r} has the dtype {type_.name}, which is "
+            "neither numeric nor categorical. Convert or drop it, or use "
+            'mechanism="mcar".'
+        )
+    if family == "object":
+        return set(object_families(table.objects(index))) <= {"boolean", "number"}
+    return family in ("float", "integer", "boolean", "null")
+
+
+def _category_scores(
+    codes: np.ndarray, categories: list, rng: np.random.RandomState
+) -> np.ndarray:
+    """Draw a number for every category, NaN where the cell is missing."""
+    # Libraries list categories in different orders, or list some that do not occur.
+    observed = np.unique(codes[codes >= 0])
+    present = sorted(observed, key=lambda code: str(categories[code]))
+    numbers = np.full(len(categories) + 1, np.nan)  # the last one serves the code -1
+    numbers[present] = rng.standard_normal(len(present))
+    return numbers[codes]
+
+
+def _standardise(values: np.ndarray) -> np.ndarray:
+    """Shift and scale the observed values to mean 0 and variance 1; constants to 0."""
+    observed = values[~np.isnan(values)]
+    # The deviation of a constant may be a rounding error, that of tiny numbers 0.
+    if not observed.size or observed.min() == observed.max() or observed.std() == 0:
+        return values * 0
+    return (values - observed.mean()) / observed.std()
+
+
+def _probabilities(
+    log_odds: np.ndarray, observed: np.ndarray, rate: float
+) -> np.ndarray:
+    """Logistic probabilities, shifted to have the mean ``rate`` in observed cells."""
+    known = log_odds[observed]
+    if not known.size:
+        return np.zeros(len(log_odds))
+    # With the first shift every probability is below the rate, with the last above.
+    shift = bisect(
+        lambda shift: expit(known + shift).mean() - rate,
+        logit(rate) - known.max() - 1,
+        logit(rate) - known.min() + 1,
+    )
+    return expit(log_odds + shift)
+
+
+# ---------------------------------------------------------------------------
+# How they go missing in a copy of the table
+# ---------------------------------------------------------------------------
+def _hide_in_array(array: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    dtype = {"i": np.float64, "u": np.float64, "b": np.float64, "U": object}
+    result = np.array(array, dtype=dtype.get(array.dtype.kind, array.dtype))
+    result[hidden] = np.nan
+    return result
+
+
+def _hide_in_pandas(frame: Any, hidden: np.ndarray) -> Any:
+    result = frame.copy()
+    for index in np.flatnonzero(hidden.any(axis=0)):
+        column = frame.iloc[:, index]
+        if column.dtype == np.dtype(bool):
+            column = column.astype("boolean")
+        elif isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu":
+            column = column.astype(np.float64)
+        else:
+            column = column.copy()
+        column.iloc[hidden[:, index]] = getattr(column.dtype, "na_value", np.nan)
+        result.isetitem(index, column)
+    return result
+
+
+def _hide_in_polars(frame: Any, hidden: np.ndarray) -> Any:
+    import polars as pl
+
+    return frame.with_columns(
+        pl.Series(column.name, [None], dtype=column.dtype)
+        .new_from_index(0, len(column))
+        .zip_with(pl.Series(mask), column)
+        for column, mask in zip(frame.get_columns(), hidden.T, strict=True)
+    )
+
+
+def _hide_in_arrow(table: Any, hidden: np.ndarray) -> Any:
+    import pyarrow as pa
+
+    rows = np.arange(table.num_rows)
+    unified = table.unify_dictionaries()
+    # Taking the row "null" gives null, for every type.
+    columns = [
+        column.take(pa.array(rows, mask=mask))
+        for column, mask in zip(unified.columns, hidden.T, strict=True)
+    ]
+    fields = [field.with_nullable(True) for field in table.schema]
+    schema = pa.schema(fields, metadata=table.schema.metadata)
+    return pa.Table.from_arrays(columns, schema=schema)
