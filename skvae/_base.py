@@ -145,6 +145,13 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
+    #: Steps and epochs of a fit, and of a stall, where the parameters say None.
+    _default_budget: ClassVar[tuple[int, int]] = (DEFAULT_STEPS, DEFAULT_EPOCHS)
+    _default_patience: ClassVar[tuple[int, int]] = (PATIENCE_STEPS, PATIENCE_EPOCHS)
+
+    #: Attributes that are torch modules.
+    _torch_parts: ClassVar[tuple[str, ...]] = ("_module",)
+
     def __init__(
         self,
         n_components=None,
@@ -218,7 +225,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             X, sample_weight = weighted_rows(X, check_weights(sample_weight, X))
         if going_on:
             # trained in place: if that fails, what was there must be as it was
-            for name in ("_module", "_random"):
+            for name in (*self._torch_parts, "_random"):
                 setattr(self, name, copy.deepcopy(getattr(self, name)))
         else:
             self._encoder = TableEncoder(
@@ -238,6 +245,15 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self._module.to(device)
         data = self._batch(values, observed, sample_weight)
         del values, observed
+        self._train(X, data, generator, going_on=going_on, one_pass=one_pass)
+        return self
+
+    def _train(self, X, data, generator, *, going_on, one_pass, prepare=None):
+        """Train the module on the rows, and record how that went.
+
+        ``prepare`` makes what the module sees of the rows of a batch.
+        """
+        device = self.device_
         train_rows, valid_rows = self._split(len(data), one_pass)
         plan = self._plan(len(train_rows), one_pass)
         context = None
@@ -258,12 +274,12 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             if one_pass
             else None,
             free_scale=self._free_scale(),
+            prepare=prepare,
         )
         self._optimizer_state = optimizer_state if one_pass else None
         self._record(history, plan, going_on=going_on)
         if context is not None:
             context.call_on_fit_task_end(estimator=self, X=X)
-        return self
 
     def _check_gradient(self):
         if self.gradient == "dreg" and not (
@@ -293,6 +309,25 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
     def _start(self, values, observed, sample_weight):
         """Build the module, started at a linear model of the columns."""
+        self._describe(masked=observed is not None and not observed.all())
+        self._module = build_module(self._architecture, self._new_seed())
+        self._evidence_seed = self._new_seed()
+        x, weight = self._starting_rows(values, observed, sample_weight)
+        self._module.start_at_marginals(x, weight)
+        columns, _, _ = self._module.joint.number_slots()
+        if len(columns) > 1:
+            loadings, noise = factor_analysis(
+                x[:, columns].double().numpy(), self.n_components_
+            )
+            self._module.start_at_factor_analysis(
+                torch.from_numpy(loadings), torch.from_numpy(noise)
+            )
+
+    def _new_seed(self) -> int:
+        return int(self._random.randint(2**31 - 1))
+
+    def _describe(self, *, masked: bool):
+        """Group like columns and settle the shape of the module."""
         keys = {
             index: head_key(column)
             for index, column in enumerate(self._encoder.columns_)
@@ -304,24 +339,20 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self._order = np.array(
             [index for group in counts for index, key in keys.items() if key == group]
         )
-        if observed is not None:
-            observed = observed[:, self._order]
         self._architecture = {
             "heads": [(name, counts[name, n], n) for name, n in counts],
             "n_latent": self._resolve_n_components(),
             "hidden_layer_sizes": self._hidden_layer_sizes(),
             "activation": self.activation,
-            "masked": observed is not None and not observed.all(),
+            "masked": masked,
             "linear_path": any(
                 name.startswith(("normal", "student_t")) for name, _ in counts
             ),
         }
         self.n_components_ = self._architecture["n_latent"]
-        seed = int(self._random.randint(2**31 - 1))
-        self._evidence_seed = int(self._random.randint(2**31 - 1))
-        self._module = build_module(self._architecture, seed)
 
-        # a sample of the rows (in proportion to their weights) is enough to start
+    def _starting_rows(self, values, observed, sample_weight):
+        """Return some rows, drawn by their weights, and the weights of their cells."""
         n_rows = min(len(values), LINEAR_START_ROWS)
         chances = None if sample_weight is None else sample_weight / sample_weight.sum()
         rows = np.arange(len(values))
@@ -332,16 +363,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         x = torch.from_numpy(values[rows][:, self._order])
         weight = torch.ones_like(x)
         if observed is not None:
-            weight = torch.from_numpy(observed[rows]).to(x.dtype)
-        self._module.start_at_marginals(x, weight)
-        columns, _, _ = self._module.joint.number_slots()
-        if len(columns) > 1:
-            loadings, noise = factor_analysis(
-                x[:, columns].double().numpy(), self.n_components_
-            )
-            self._module.start_at_factor_analysis(
-                torch.from_numpy(loadings), torch.from_numpy(noise)
-            )
+            weight = torch.from_numpy(observed[rows][:, self._order]).to(x.dtype)
+        return x, weight
 
     def _resolve_n_components(self) -> int:
         if self.n_components is not None:
@@ -403,10 +426,12 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         n_batches = max(1, n_rows // batch_size)
         max_iter = self.max_iter
         if max_iter is None:
-            max_iter = max(DEFAULT_EPOCHS, math.ceil(DEFAULT_STEPS / n_batches))
+            steps, epochs = self._default_budget
+            max_iter = max(epochs, math.ceil(steps / n_batches))
         patience = self.n_iter_no_change
         if patience is None:
-            patience = max(PATIENCE_EPOCHS, math.ceil(PATIENCE_STEPS / n_batches))
+            steps, epochs = self._default_patience
+            patience = max(epochs, math.ceil(steps / n_batches))
         kl_warmup_steps = self.kl_warmup_steps
         if kl_warmup_steps is None:
             # without a linear start all latents could switch off before they are used
@@ -501,13 +526,18 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         scores = []
         with torch.inference_mode():
             for piece in pieces(data, rows_at_once):
-                qz = vae.encode(piece.x, piece.observed)
+                qz = vae.encode(piece.x, piece.observed, piece.c)
                 parts = [
                     torch.logsumexp(log_weights(vae, piece, qz, part), 0)
                     for part in noise
                 ]
                 scores.append(torch.logsumexp(torch.stack(parts), 0))
         return torch.cat(scores).cpu().numpy() - math.log(n_draws)
+
+    def _generator(self, random_state) -> torch.Generator:
+        """Return a generator on the model's device."""
+        seed = int(make_random_state(random_state).randint(2**31 - 1))
+        return torch.Generator(self.device_).manual_seed(seed)
 
     def _log_jacobian(self, data: Batch) -> np.ndarray:
         """Return the log-Jacobian of the encoding per row, observed cells only."""
@@ -543,12 +573,16 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         Torch modules are left out: arrays load on any device, and with skops.
         """
         state = dict(super().__getstate__())
-        module = state.pop("_module", None)
-        if module is not None:
-            state["_weights"] = {
-                name: tensor.detach().cpu().numpy().copy()
-                for name, tensor in module.state_dict().items()
-            }
+        weights = {}
+        for part in self._torch_parts:
+            module = state.pop(part, None)
+            if module is not None:
+                weights[part] = {
+                    name: tensor.detach().cpu().numpy().copy()
+                    for name, tensor in module.state_dict().items()
+                }
+        if weights:
+            state["_weights"] = weights
             state["_versions"] = package_versions()
         return state
 
@@ -572,11 +606,15 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             resolve_device(self.device_)
         except ValueError:  # trained on a device that this machine does not have
             self.device_ = resolve_device("auto")
-        self._module = build_module(self._architecture, seed=0)
-        self._module.load_state_dict(
-            {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
-        )
-        self._module.to(self.device_).eval()
+        for part, arrays in weights.items():
+            module = self._build(part)
+            tensors = {n: torch.from_numpy(np.array(a)) for n, a in arrays.items()}
+            module.load_state_dict(tensors)
+            setattr(self, part, module.to(self.device_).eval())
+
+    def _build(self, part: str) -> torch.nn.Module:
+        """Build a torch part anew, for weights to be loaded into."""
+        return build_module(self._architecture, seed=0)
 
 
 def build_module(architecture: dict[str, Any], seed: int) -> VAE:
@@ -601,6 +639,13 @@ def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
     return _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
+
+
+def check_count(number: Any, name: str) -> int:
+    """Return a whole number of at least 1."""
+    if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"{name} must be an int of at least 1, but got {number!r}.")
+    return int(number)
 
 
 def weighted_rows(X: Any, weights: np.ndarray) -> tuple[Any, np.ndarray | None]:

@@ -49,6 +49,8 @@ class Batch(NamedTuple):
     observed: Tensor | None = None  # (rows, columns) bool
     weight: Tensor | None = None  # (rows,)
     c: Tensor | None = None  # (rows, n_context)
+    y: Tensor | None = None  # (rows, columns), see _completion
+    fold: Tensor | None = None  # (rows,), see _completion
 
     def take(self, index: Tensor) -> Batch:
         """Return the rows at ``index``."""
@@ -274,6 +276,19 @@ class VAE(nn.Module):
         decoder = bias.new_zeros(self.joint.n_outputs, self.n_latent + self.n_context)
         decoder[outputs, : self.n_latent] = (loadings @ rotation).to(bias)
         self.decoder.start_linear(decoder, bias)
+
+    @torch.no_grad()
+    def start_at_context(self, outputs: Tensor, sources: Tensor) -> None:
+        """Start decoder ``outputs`` as copies of the context's entries ``sources``.
+
+        The other outputs start at their biases. Needs ``linear_path``.
+        """
+        output = self.decoder.output
+        n_in = self.n_latent + self.n_context
+        output.weight[:, :-n_in].mul_(0.1)  # close to the copies, but not silent
+        output.weight[:, -n_in:] = 0
+        output.weight[outputs, sources + (output.weight.shape[1] - self.n_context)] = 1
+        output.bias[outputs] = 0
 
     @property
     def n_encoder_inputs(self) -> int:

@@ -110,9 +110,14 @@ class Batches:
     """
 
     def __init__(
-        self, data: Batch, rows: Tensor, batch_size: int, generator: torch.Generator
+        self,
+        data: Batch,
+        rows: Tensor,
+        batch_size: int,
+        generator: torch.Generator,
+        prepare: Callable[[Batch], Batch] | None = None,
     ) -> None:
-        self.data, self.rows = data, rows
+        self.data, self.rows, self.prepare = data, rows, prepare
         self.n_batches = max(1, len(rows) // batch_size)
         self.batch_size = min(batch_size, len(rows))
         self.generator = generator
@@ -127,8 +132,13 @@ class Batches:
         order = self.rows[order]
         for index in range(self.n_batches - 1):
             start = index * self.batch_size
-            yield self.data.take(order[start : start + self.batch_size])
-        yield self.data.take(order[(self.n_batches - 1) * self.batch_size :])
+            yield self.take(order[start : start + self.batch_size])
+        yield self.take(order[(self.n_batches - 1) * self.batch_size :])
+
+    def take(self, index: Tensor) -> Batch:
+        """Return the rows at ``index``, prepared."""
+        batch = self.data.take(index)
+        return batch if self.prepare is None else self.prepare(batch)
 
 
 def flatten_parameters(module: nn.Module) -> nn.Parameter:
@@ -496,7 +506,7 @@ class ScikitLearnBridge(Callback):  # type: ignore[misc]
 @torch.inference_mode()
 def count_active_units(vae: VAE, batches: Batches, n_rows: int = 1_000) -> int:
     """Count latent variables whose posterior means vary over rows."""
-    sample = batches.data.take(batches.rows[:n_rows])
+    sample = batches.take(batches.rows[:n_rows])
     loc = vae.encode(sample.x, sample.observed, sample.c).loc
     return int((loc.var(0, correction=0) > ACTIVE_UNIT_VARIANCE).sum())
 
@@ -533,17 +543,19 @@ def train(
     estimator: Any = None,
     optimizer_state: dict[str, Any] | None = None,
     free_scale: Tensor | None = None,
+    prepare: Callable[[Batch], Batch] | None = None,
 ) -> tuple[History, dict[str, Any]]:
     """Train ``vae`` in place and return what was recorded.
 
     ``data`` lies on the device already. The validation rows choose the weights that
     are kept; without them the last weights stay. They also decide, for the columns of
-    the mask ``free_scale``, whether a scale per cell stays. Returns the history and
+    the mask ``free_scale``, whether a scale per cell stays. ``prepare`` makes what the
+    model sees of the rows of a batch, anew at every step. Returns the history and
     Adam's state as NumPy arrays, which a later call may continue from.
     """
     record = History()
-    batches = Batches(data, train_rows, plan.batch_size, generator)
-    valid = None if valid_rows is None else data.take(valid_rows)
+    batches = Batches(data, train_rows, plan.batch_size, generator, prepare)
+    valid = None if valid_rows is None else batches.take(valid_rows)
     monitor = Monitor(plan, valid, generator)
     bridge = [] if context is None else [ScikitLearnBridge(context, estimator)]
     net = Net(
@@ -574,7 +586,8 @@ def train(
         callback.close()
     monitor.restore(net)
     if valid is not None and free_scale is not None:
-        choose_scales(vae, data.take(train_rows[:SCALE_ROWS]), valid, free_scale, net)
+        sample = batches.take(train_rows[:SCALE_ROWS])
+        choose_scales(vae, sample, valid, free_scale, net)
     state = net.optimizer_.save()
     # parameters own their memory again: the flat tensor goes with the optimizer
     for p in vae.parameters():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 import torch
 from sklearn.base import (
@@ -18,8 +16,8 @@ from ._base import (
     EVIDENCE_DRAWS,
     INFERENCE_FLOATS,
     BaseVAE,
+    check_count,
     check_weights,
-    make_random_state,
 )
 from ._encoding import unchanged_on_error
 
@@ -467,11 +465,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             ]
         return torch.cat(parts).numpy()
 
-    def _generator(self, random_state) -> torch.Generator:
-        """Return a generator on the model's device."""
-        seed = int(make_random_state(random_state).randint(2**31 - 1))
-        return torch.Generator(self.device_).manual_seed(seed)
-
     @property
     def _n_features_out(self):
         return self.n_components_
@@ -481,10 +474,3 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def check_count(number, name: str) -> int:
-    """Return a whole number of at least 1."""
-    if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
-        raise ValueError(f"{name} must be an int of at least 1, but got {number!r}.")
-    return int(number)

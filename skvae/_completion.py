@@ -1,0 +1,395 @@
+"""What every cell is expected to be, given the visible ones, and how that is learned.
+
+:class:`ConditionalMean` is the regression part of the imputer: a multivariate normal
+and an ensemble of networks that corrects it. It gives point estimates, and the context
+of the conditional VAE, which models what is left. Letters as in ``_modules``; besides
+
+``y``
+    the rows as the point estimate sees them: numbers in their own units, shifted and
+    scaled to mean 0 and variance 1, codes of categories; a missing cell holds 0
+``v``
+    mask of the visible cells, a random part of the observed ones in training
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ._distributions import Joint
+from ._gaussian import Gaussian
+from ._modules import ACTIVATIONS
+from ._training import Adam, flatten_parameters
+
+#: Wider inputs are left out of the normal: its cost grows with their cube.
+GAUSSIAN_COLUMNS = 64
+
+#: Frequencies of the periodic features of a number (Gorishniy et al. 2022, On
+#: Embeddings for Numerical Features in Tabular Deep Learning).
+N_FREQUENCIES = 16
+
+#: Share of a row's observed cells that is hidden, drawn uniformly per row and step.
+HIDE_LOW, HIDE_HIGH = 0.1, 0.9
+
+#: Weight of visible cells in the loss: to copy them keeps the features informative.
+VISIBLE_WEIGHT = 0.1
+
+#: Decoupled weight decay (Loshchilov and Hutter 2019) and decay of averaged weights.
+WEIGHT_DECAY, AVERAGING = 0.5, 0.995
+
+#: Cells per column that the blend of networks and normal is chosen on.
+BLEND_ROWS = 2_000
+
+#: Times that the averaged weights are scored on left-out rows.
+N_SCORES = 10
+
+
+class Rows(NamedTuple):
+    """Resident rows of the training table."""
+
+    x: Tensor  # (rows, columns) encoded
+    y: Tensor  # (rows, columns)
+    observed: Tensor  # (rows, columns) bool
+    weight: Tensor  # (rows,)
+
+    def take(self, index: Tensor) -> Rows:
+        """Return the rows at ``index``."""
+        return Rows(*(tensor.index_select(0, index) for tensor in self))
+
+
+class Ensemble(nn.Module):
+    """Several perceptrons of the same shape, side by side."""
+
+    def __init__(
+        self,
+        n_members: int,
+        widths: list[int],
+        activation: str,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]()
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for n_in, n_out in pairwise(widths):
+            bound = 1 / math.sqrt(n_in)
+            weight = torch.empty(n_members, n_in, n_out)
+            bias = torch.empty(n_members, 1, n_out)
+            self.weights.append(weight.uniform_(-bound, bound, generator=generator))
+            self.biases.append(bias.uniform_(-bound, bound, generator=generator))
+        with torch.no_grad():  # the start is close to what the networks correct
+            self.weights[-1].mul_(0.1)
+            self.biases[-1].zero_()
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """Return the last hidden layer, (members, rows, width)."""
+        state = features.expand(self.biases[0].shape[0], -1, -1)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            state = self.activation(torch.baddbmm(bias, state, weight))
+        return state
+
+    def output(self, hidden: Tensor) -> Tensor:
+        """Return the output layer, (members, rows, n_out)."""
+        return torch.baddbmm(self.biases[-1], hidden, self.weights[-1])
+
+
+class ConditionalMean(nn.Module):
+    """Expected value of every cell given the visible cells.
+
+    Parameters
+    ----------
+    joint : Joint
+        One Normal head with a scale per column for numbers, Bernoulli and Categorical
+        heads for the others: losses and point estimates of ``y``.
+    hidden_layer_sizes : sequence of int
+        Widths of the networks; without any, the normal stands alone.
+    n_members : int
+        Number of networks.
+    activation : str
+        A key of ``ACTIVATIONS``.
+    generator : torch.Generator
+        Source of the initial weights, on the CPU.
+    """
+
+    def __init__(
+        self,
+        joint: Joint,
+        hidden_layer_sizes: tuple[int, ...],
+        n_members: int,
+        activation: str,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.joint = joint
+        columns, inputs, outputs = joint.number_slots()
+        self.columns: Tensor
+        self.inputs: Tensor
+        self.outputs: Tensor
+        self.register_buffer("columns", columns, persistent=False)
+        self.register_buffer("inputs", inputs, persistent=False)
+        self.register_buffer("outputs", outputs, persistent=False)
+        # the normal takes all inputs, or the numbers alone, or nothing
+        slots = torch.arange(joint.n_inputs)
+        if hidden_layer_sizes and len(slots) > GAUSSIAN_COLUMNS:
+            slots = inputs if len(inputs) <= GAUSSIAN_COLUMNS else inputs[:0]
+        self.slots: Tensor
+        self.register_buffer("slots", slots, persistent=False)
+        self.gaussian = Gaussian(len(slots))
+        self.n_members = n_members if hidden_layer_sizes else 0
+        self.ensemble: Ensemble | None = None
+        if hidden_layer_sizes:
+            n_features = (
+                joint.n_inputs
+                + len(slots)
+                + 2 * N_FREQUENCIES * len(columns)
+                + joint.n_columns
+            )
+            widths = [n_features, *hidden_layer_sizes, joint.n_outputs]
+            self.ensemble = Ensemble(n_members, widths, activation, generator)
+            frequencies = torch.empty(len(columns), N_FREQUENCIES)
+            self.frequencies = nn.Parameter(frequencies.normal_(generator=generator))
+        # log-odds and zeros that the networks' outputs are added to
+        self.start: Tensor
+        self.register_buffer("start", torch.zeros(joint.n_outputs))
+        # shares of the normal and of the networks in a number's estimate
+        self.blend: Tensor
+        blend = torch.tensor([[0.0], [1.0]] if hidden_layer_sizes else [[1.0], [0.0]])
+        self.register_buffer("blend", blend.repeat(1, len(columns)))
+
+    @property
+    def n_context(self) -> int:
+        """Width of :meth:`context`."""
+        joint = self.joint
+        return joint.n_outputs + joint.n_inputs + joint.n_columns
+
+    def gaussian_inputs(self, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rows as the normal sees them, and their visibility."""
+        visible = self._spread(v)[..., self.slots].to(y.dtype)
+        return self.joint.embed(y, v)[..., self.slots], visible
+
+    def _spread(self, v: Tensor) -> Tensor:
+        """Repeat the mask of columns for every input of a column."""
+        return torch.cat(
+            [
+                part.repeat_interleave(n_inputs // n_columns, -1)
+                for part, n_inputs, n_columns in zip(
+                    v.split(self.joint.columns, -1),
+                    self.joint.inputs,
+                    self.joint.columns,
+                    strict=True,
+                )
+            ],
+            -1,
+        )
+
+    def features(self, x: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the networks see, and the normal's estimate of numbers."""
+        mask = v.to(y.dtype)
+        embedded = self.joint.embed(y, v)
+        parts = [embedded, mask]
+        numbers = y.new_zeros(len(y), len(self.columns))
+        if len(self.slots):
+            spread = self._spread(v)[..., self.slots].to(y.dtype)
+            completed = self.gaussian.condition(embedded[..., self.slots], spread)
+            parts.append(completed)
+            filled = torch.zeros_like(embedded)
+            filled[..., self.slots] = completed
+            numbers = filled[..., self.inputs]
+        if len(self.columns):
+            # ranks: encoded numbers are near N(0, 1)
+            rank = torch.erf(x[..., self.columns] / math.sqrt(2))
+            angle = 2 * math.pi * rank.unsqueeze(-1) * self.frequencies
+            waves = torch.cat([angle.sin(), angle.cos()], -1)
+            waves = waves * mask[..., self.columns].unsqueeze(-1)
+            parts.append(waves.flatten(-2))
+        return torch.cat(parts, -1), numbers
+
+    def members(self, x: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return outputs and last hidden layers of the networks, and the numbers.
+
+        Shapes (members, rows, n_outputs), (members, rows, width), (rows, n_numbers).
+        """
+        assert self.ensemble is not None
+        features, numbers = self.features(x, y, v)
+        hidden = self.ensemble.hidden(features)
+        outputs = self.ensemble.output(hidden) + self.start
+        shift = torch.zeros_like(outputs[0])
+        shift[:, self.outputs] = numbers
+        return outputs + shift, hidden, numbers
+
+    def expected(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Return means of numbers, probabilities and modes, (rows, columns)."""
+        if self.ensemble is None:
+            inputs, visible = self.gaussian_inputs(y, v)
+            return self.gaussian.condition(inputs, visible)
+        outputs, _, numbers = self.members(x, y, v)
+        points = self.joint.point(outputs.mean(0))
+        linear, network = self.blend
+        points[:, self.columns] = network * points[:, self.columns] + linear * numbers
+        return points
+
+    def context(
+        self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
+    ) -> Tensor:
+        """Return what the conditional VAE knows of the visible cells.
+
+        That is the outputs of the networks, the cells and their mask. Rows of the
+        training table come with their ``fold``: the outputs are then those of the
+        network that has not seen the row, so the VAE learns from honest residuals.
+        """
+        outputs, _, _ = self.members(x, y, v)
+        if fold is None:
+            own = outputs.mean(0)
+        else:
+            own = outputs[fold, torch.arange(len(x), device=x.device)]
+        return torch.cat([own, self.joint.embed(y, v), v.to(y.dtype)], -1)
+
+    # -- training ----------------------------------------------------------------
+
+    @torch.no_grad()
+    def start_at(self, rows: Rows) -> list[float]:
+        """Start at the marginals and the normal; return the normal's EM trace."""
+        weight = rows.observed * rows.weight.unsqueeze(1)
+        start = self.joint.start_at(rows.y, weight)
+        start[self.outputs] = 0
+        self.start.copy_(start)
+        if not len(self.slots):
+            return []
+        inputs, visible = self.gaussian_inputs(rows.y, rows.observed)
+        return self.gaussian.fit(inputs, visible, rows.weight)
+
+    def loss(self, rows: Rows, v: Tensor, kept: Tensor) -> Tensor:
+        """Return the mean loss per cell; ``kept`` (members, rows) are their shares."""
+        outputs, _, _ = self.members(rows.x, rows.y, v)
+        cells = -self.joint.log_prob_cells(outputs, rows.y.expand(len(outputs), -1, -1))
+        weight = rows.observed * torch.where(v, VISIBLE_WEIGHT, 1.0)
+        per_row = (cells * weight).sum(-1) * rows.weight
+        return (per_row * kept).sum() / (kept.shape[1] * rows.x.shape[1])
+
+
+def hide(
+    observed: Tensor, low: float, high: float, generator: torch.Generator
+) -> Tensor:
+    """Return the mask of the cells that stay visible: a random part of the observed."""
+    device = observed.device
+    rate = torch.rand(len(observed), 1, generator=generator, device=device)
+    chance = torch.rand(observed.shape, generator=generator, device=device)
+    return observed & (chance > low + (high - low) * rate)
+
+
+def train_conditional_mean(
+    model: ConditionalMean,
+    rows: Rows,
+    n_steps: int,
+    batch_size: int,
+    learning_rate: float,
+    generator: torch.Generator,
+) -> tuple[list[float], Tensor | None]:
+    """Train the networks; return the losses of left-out rows, in nats per cell.
+
+    Every network leaves out its own part of the rows. On those the averaged weights are
+    scored as training goes on, the best are kept, and the blend is chosen: cells are
+    predicted there by a network that has not seen their row. Returned as well: which
+    network that is, by row (None where there are too few rows for it).
+    """
+    n_rows, device = len(rows.x), rows.x.device
+    folds = torch.randperm(n_rows, generator=generator, device=device) % model.n_members
+    if n_rows < 5 * model.n_members:  # too few rows to leave any out
+        folds = torch.full_like(folds, -1)
+    members = torch.arange(model.n_members, device=device).unsqueeze(1)
+    held_out = torch.randperm(n_rows, generator=generator, device=device)[:BLEND_ROWS]
+    left_out = rows.take(held_out)
+    left_out_visible = hide(left_out.observed, HIDE_LOW, HIDE_HIGH, generator)
+    left_out_kept = (folds[held_out] == members) | (folds[held_out] < 0)
+    parameters = [
+        *model.ensemble.parameters(),
+        model.frequencies,
+        *model.joint.parameters(),
+    ]
+    holder = nn.ParameterList(parameters)
+    flat = flatten_parameters(holder)
+    decays = torch.cat(
+        [
+            p.new_full((p.numel(),), float(any(p is w for w in model.ensemble.weights)))
+            for p in holder
+        ]
+    )
+    optimizer = Adam(flat, learning_rate)
+    averaged = flat.detach().clone()
+    best, best_loss, losses = averaged.clone(), math.inf, []
+    warmup = max(1, n_steps // 10)
+    scored = {n_steps * (k + 1) // N_SCORES - 1 for k in range(N_SCORES)}
+
+    for step in range(n_steps):
+        index = torch.randint(
+            n_rows, (min(batch_size, n_rows),), generator=generator, device=device
+        )
+        batch = rows.take(index)
+        visible = hide(batch.observed, HIDE_LOW, HIDE_HIGH, generator)
+        kept = (folds[index] != members).to(batch.x.dtype)
+        loss = model.loss(batch, visible, kept)
+        flat.grad.zero_()
+        loss.backward()
+        norm = torch.linalg.vector_norm(flat.grad)
+        flat.grad.mul_((math.sqrt(model.n_members) / (norm + 1e-12)).clamp(max=1.0))
+        phase = max(0, step - warmup) / max(1, n_steps - warmup)
+        rate = min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * phase))
+        optimizer.learning_rate = learning_rate * rate
+        with torch.no_grad():
+            flat.mul_(1 - optimizer.learning_rate * WEIGHT_DECAY * decays)
+            optimizer.step()
+            averaged.lerp_(flat.detach(), 1 - min(AVERAGING, (step + 1) / (step + 10)))
+            if step in scored:
+                live = flat.detach().clone()
+                flat.copy_(averaged)
+                losses.append(
+                    float(model.loss(left_out, left_out_visible, left_out_kept))
+                )
+                if losses[-1] < best_loss:
+                    best, best_loss = averaged.clone(), losses[-1]
+                flat.copy_(live)
+    with torch.no_grad():
+        flat.copy_(best)
+        for p in holder:
+            p.data, p.grad = p.detach().clone(), None
+        if bool((folds < 0).any()):
+            return losses, None
+        choose_blend(model, left_out, left_out_visible, folds[held_out])
+    return losses, folds
+
+
+def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor, folds: Tensor) -> None:
+    """Weigh normal and networks in every number by non-negative least squares.
+
+    A little weight of the equal-parts solution keeps columns with few cells stable.
+    """
+    outputs, _, numbers = model.members(rows.x, rows.y, v)
+    own = outputs[folds, torch.arange(len(rows.x), device=folds.device)]
+    hidden = (rows.observed & ~v)[:, model.columns] * rows.weight.unsqueeze(1)
+    network, truth = own[:, model.outputs], rows.y[:, model.columns]
+    pair = torch.stack([numbers, network])  # (2, rows, numbers)
+    # normal equations of each number, with a ridge towards the networks alone
+    gram = torch.einsum("arj,brj,rj->jab", pair, pair, hidden)
+    moment = torch.einsum("arj,rj,rj->ja", pair, truth, hidden)
+    model.blend.copy_(non_negative_pair(gram, moment).t())
+
+
+def non_negative_pair(gram: Tensor, moment: Tensor) -> Tensor:
+    """Solve non-negative least squares with two unknowns, batched: (n, 2)."""
+    ridge = 0.01 * gram.diagonal(dim1=-2, dim2=-1).sum(-1) + 1.0
+    prior = torch.tensor([0.0, 1.0]).to(gram)
+    gram = gram + torch.diag_embed(ridge.unsqueeze(-1).expand(-1, 2))
+    moment = moment + ridge.unsqueeze(-1) * prior
+    both = torch.linalg.solve(gram, moment)
+    alone = (moment / gram.diagonal(dim1=-2, dim2=-1)).clamp(min=0)
+    first, second = torch.zeros_like(alone), torch.zeros_like(alone)
+    first[:, 0], second[:, 1] = alone[:, 0], alone[:, 1]
+
+    def cost(w: Tensor) -> Tensor:
+        return torch.einsum("na,nab,nb->n", w, gram, w) - 2 * (w * moment).sum(-1)
+
+    single = torch.where((cost(first) < cost(second)).unsqueeze(-1), first, second)
+    return torch.where((both >= 0).all(-1, keepdim=True), both, single)

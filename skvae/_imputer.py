@@ -1,0 +1,661 @@
+"""VAEImputer: complete the missing cells of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import TransformerMixin, _fit_context
+from sklearn.callback._callback_support import callback_management_context
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from torch import Tensor
+
+from ._base import (
+    EVIDENCE_DRAWS,
+    INFERENCE_FLOATS,
+    BaseVAE,
+    build_module,
+    check_count,
+    pieces,
+)
+from ._columns import Column
+from ._completion import ConditionalMean, Rows, hide, train_conditional_mean
+from ._distributions import Joint, LocationScale, make_head
+from ._encoding import unchanged_on_error
+from ._filling import Filling, missing_mask, with_nan
+from ._missingness import fit_slope
+from ._modules import Batch
+from ._training import History
+
+#: Networks of the conditional mean.
+N_MEMBERS = 4
+
+#: Steps that the conditional mean is trained for: this many, and more by row, at most.
+MEAN_STEPS, MEAN_STEPS_PER_ROW, MAX_MEAN_STEPS = 800, 0.3, 5_000
+
+#: Rows of a step of the conditional mean.
+MEAN_BATCH = 256
+
+#: Share of the observed cells that is hidden from the VAE, by row; above 1 for some
+#: rows, so that generating a whole row is learned too.
+HIDE_RANGE = (0.05, 1.1)
+
+#: Rows that the normal is fitted on.
+GAUSSIAN_ROWS = 5_000
+
+#: Draws behind intervals, medians and the correction for self-masking. With 99 the
+#: fifth smallest is the 5% quantile without bias: (n + 1) p is whole.
+INTERVAL_DRAWS = 99
+
+#: Rows that the slopes of self-masking are learned from.
+MISSINGNESS_ROWS = 2_000
+
+#: What the point estimate's head of a group of columns is, by the decoder's head.
+POINT_HEADS = {"bernoulli": "bernoulli", "categorical": "categorical"}
+POINT_HEADS["ordinal"] = "categorical"
+
+
+class VAEImputer(TransformerMixin, BaseVAE):
+    """Complete missing cells with a conditional variational autoencoder."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseVAE._parameter_constraints,
+        "missing_values": "no_validation",
+        "add_indicator": ["boolean"],
+        "keep_empty_features": ["boolean"],
+        "point": [StrOptions({"mean", "median"})],
+        "missingness": [StrOptions({"mar", "self-masking", "agnostic"})],
+        "direction": [StrOptions({"high", "low"}), dict],
+    }
+
+    # most of the work is done before: the conditional mean
+    _default_budget: ClassVar[tuple[int, int]] = (600, 3)
+    _default_patience: ClassVar[tuple[int, int]] = (300, 2)
+    _torch_parts: ClassVar[tuple[str, ...]] = ("_module", "_mean")
+
+    def __init__(
+        self,
+        n_components=None,
+        *,
+        missing_values=np.nan,
+        add_indicator=False,
+        keep_empty_features=False,
+        point="mean",
+        missingness="mar",
+        direction="high",
+        hidden_layer_sizes=(128, 128),
+        activation="silu",
+        likelihood="auto",
+        numeric_transform="auto",
+        categorical_features="from_dtype",
+        objective="elbo",
+        gradient="pathwise",
+        n_draws=1,
+        kl_weight=1.0,
+        kl_warmup_steps=None,
+        max_iter=None,
+        batch_size="auto",
+        learning_rate_init=3e-3,
+        learning_rate="cosine",
+        early_stopping=True,
+        validation_fraction=None,
+        n_iter_no_change=None,
+        tol=1e-4,
+        warm_start=False,
+        callbacks=None,
+        device=None,
+        verbose=False,
+        random_state=None,
+    ):
+        super().__init__(
+            n_components,
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            likelihood=likelihood,
+            numeric_transform=numeric_transform,
+            categorical_features=categorical_features,
+            objective=objective,
+            gradient=gradient,
+            n_draws=n_draws,
+            kl_weight=kl_weight,
+            kl_warmup_steps=kl_warmup_steps,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            learning_rate_init=learning_rate_init,
+            learning_rate=learning_rate,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            warm_start=warm_start,
+            callbacks=callbacks,
+            device=device,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        self.missing_values = missing_values
+        self.add_indicator = add_indicator
+        self.keep_empty_features = keep_empty_features
+        self.point = point
+        self.missingness = missingness
+        self.direction = direction
+
+    # -- fit ---------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Learn from a table with missing cells."""
+        with unchanged_on_error(self), callback_management_context(self):
+            X = with_nan(X, self.missing_values)
+            self._fit(X, sample_weight)
+            self.indicator_features_ = np.flatnonzero(missing_mask(X, self).any(axis=0))
+            return self
+
+    def _start(self, values, observed, sample_weight):
+        """Build the conditional mean and the conditional VAE."""
+        self._describe(masked=True)
+        heads = self._architecture["heads"]
+        if not self._hidden_layer_sizes() and any(
+            not name.startswith(("normal", "student_t")) for name, _, _ in heads
+        ):
+            raise ValueError(
+                "hidden_layer_sizes=() is the linear model, a multivariate normal, and "
+                "takes numeric columns only: encode the others, or give "
+                "hidden_layer_sizes at least one layer."
+            )
+        seed = self._new_seed()
+        self._evidence_seed = self._new_seed()
+        self._mean = build_mean(self._architecture, seed)
+        self._architecture["n_context"] = 0
+        if self._mean.ensemble is not None:
+            self._architecture["n_context"] = self._mean.n_context
+        self._architecture["linear_path"] = True
+        self._module = build_module(self._architecture, seed)
+        self._fit_scales(values, observed)
+        x, weight = self._starting_rows(values, observed, sample_weight)
+        self._module.start_at_marginals(x, weight)
+
+    def _fit_scales(self, values, observed):
+        """Find what leads from ``x`` to ``y``, and the ranges of number columns."""
+        self._scales = {}
+        ranges = np.full((2, 2, len(self._order)), np.inf) * [[[-1]], [[1]]]
+        for position, index in enumerate(self._order):
+            column = self._encoder.columns_[index]
+            if not is_number(column):
+                continue
+            cells = values[:, index]
+            if observed is not None:
+                cells = cells[observed[:, index]]
+            if not len(cells):
+                continue
+            ends = np.array([cells.min(), cells.max()], dtype=np.float64)
+            ranges[:, 0, position] = ends
+            if column.transform != "standard":
+                cells = column.map.inverse(cells.astype(np.float64))
+                mean, scale = float(cells.mean()), float(cells.std()) or 1.0
+                self._scales[position] = (mean, scale)
+                ends = (column.map.inverse(ends) - mean) / scale
+            ranges[:, 1, position] = ends
+        self._ranges = ranges.astype(np.float32)  # (low and high, x and y, columns)
+
+    def _batch(self, values, observed, sample_weight) -> Batch:
+        """Put a table on the device, with its ``y``."""
+        batch = super()._batch(values, observed, sample_weight)
+        seen = batch.observed
+        if seen is None:
+            seen = torch.ones_like(batch.x, dtype=torch.bool)
+        y = batch.x
+        if self._scales:
+            y = y.clone()
+            for position, (mean, scale) in self._scales.items():
+                map_ = self._encoder.columns_[self._order[position]].map
+                column = map_.inverse(batch.x[:, position].double().cpu().numpy())
+                y[:, position] = torch.from_numpy((column - mean) / scale).to(y)
+            y *= seen
+        return Batch(batch.x, seen, batch.weight, None, y)
+
+    def _to_encoded(self, points: Tensor) -> np.ndarray:
+        """Return point estimates, which are in the space of ``y``, in that of ``x``."""
+        encoded = points.cpu().numpy()
+        for position, (mean, scale) in self._scales.items():
+            map_ = self._encoder.columns_[self._order[position]].map
+            column = encoded[:, position].astype(np.float64) * scale + mean
+            encoded[:, position] = map_.forward(column)
+        return encoded
+
+    def _train(self, X, data, generator, *, going_on, one_pass, prepare=None):
+        """Train the conditional mean, then the conditional VAE in its context."""
+        mean = self._mean.to(self.device_)
+        weight = data.weight
+        if weight is None:
+            weight = torch.ones(len(data), device=self.device_)
+        rows = Rows(data.x, data.y, data.observed, weight)
+        some = rows
+        if len(data) > GAUSSIAN_ROWS:
+            chosen = torch.randperm(
+                len(data), generator=generator, device=self.device_
+            )[:GAUSSIAN_ROWS]
+            some = rows.take(chosen)
+        trace = mean.start_at(some) if not going_on else []
+        if mean.ensemble is None:
+            self._record_linear(trace)
+            return
+        plan = self._plan(len(data), one_pass)
+        n_steps = min(MAX_MEAN_STEPS, int(MEAN_STEPS + MEAN_STEPS_PER_ROW * len(data)))
+        if self.max_iter is not None:
+            n_batches = max(1, len(data) // plan.batch_size)
+            n_steps = min(n_steps, self.max_iter * n_batches)
+        losses, folds = train_conditional_mean(
+            mean, rows, n_steps, MEAN_BATCH, plan.learning_rate_init, generator
+        )
+        self.mean_losses_ = np.array(losses)
+        mean.requires_grad_(False).eval()
+        if not going_on:
+            self._start_at_mean()
+
+        def with_context(batch: Batch) -> Batch:
+            v = hide(batch.observed, *HIDE_RANGE, generator)
+            with torch.no_grad():
+                context = mean.context(batch.x, batch.y, v, batch.fold)
+            return Batch(batch.x, batch.observed & ~v, batch.weight, context)
+
+        super()._train(
+            X,
+            Batch(data.x, data.observed, data.weight, None, data.y, folds),
+            generator,
+            going_on=going_on,
+            one_pass=one_pass,
+            prepare=with_context,
+        )
+        self._fit_missingness(data)
+
+    def _start_at_mean(self):
+        """Start the VAE's decoder at what the conditional mean says already."""
+        mean, joint = self._mean, self._module.joint
+        outputs, sources = [], []
+        output = source = 0
+        for head, point in zip(joint.heads, mean.joint.heads, strict=True):
+            width = min(point.n_outputs, head.n_outputs)
+            same = type(head) is type(point) or isinstance(head, LocationScale)
+            if same and isinstance(point, type(head) | LocationScale):
+                outputs += range(output, output + width)
+                sources += range(source, source + width)
+            output, source = output + head.n_outputs, source + point.n_outputs
+        self._module.start_at_context(torch.tensor(outputs), torch.tensor(sources))
+        columns, _, _ = joint.number_slots()
+        position = {int(c): i for i, c in enumerate(mean.columns)}
+        kept = [position[int(c)] for c in columns]
+        scales = [
+            h.scale(h.raw_log_scale)
+            for h in mean.joint.heads
+            if isinstance(h, LocationScale)
+        ]
+        if kept:
+            joint.set_deviation(torch.cat(scales).detach()[kept])
+
+    def _record_linear(self, trace):
+        """Record the EM iterations of the linear model as the others' epochs."""
+        n = len(trace)
+        none = [0.0] * n
+        history = History(trace, trace, none, [self.n_components_] * n, none)
+        self._record(history, self._plan(n, False), going_on=False)
+        self.validation_scores_ = self.best_validation_score_ = None
+
+    def _record(self, history, plan, *, going_on):
+        super()._record(history, plan, going_on=going_on)
+        names = [self._encoder.columns_[i].name for i in self._order]
+        columns = self._mean.columns.tolist()
+        shares = self._mean.blend.t().tolist()
+        self.blend_ = {
+            names[c]: dict(zip(("normal", "networks"), share, strict=True))
+            for c, share in zip(columns, shares, strict=True)
+        }
+
+    def _fit_missingness(self, data):
+        """Learn how the values of a column decide whether they are missing."""
+        self.missingness_slopes_ = {}
+        signs = self._signs()
+        if not signs:
+            return
+        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
+        some = data.rows(0, MISSINGNESS_ROWS)
+        for position, sign in signs.items():
+            v = some.observed.clone()
+            v[:, position] = False
+            draws = np.concatenate(
+                [
+                    self._y_of(x[..., position], position)
+                    for _, x in self._draws(some, INTERVAL_DRAWS, generator, v)
+                ],
+                axis=1,
+            )
+            missing = ~some.observed[:, position].cpu().numpy()
+            name = self._encoder.columns_[self._order[position]].name
+            self.missingness_slopes_[name] = fit_slope(draws, missing, sign)
+
+    def _signs(self) -> dict[int, int]:
+        """Return the declared sign of every number column that masks itself."""
+        if self.missingness == "mar":
+            return {}
+        columns = self._encoder.columns_
+        numbers = {columns[self._order[c]].name: c for c in self._mean.columns.tolist()}
+        if self.missingness == "agnostic":
+            return dict.fromkeys(numbers.values(), 0)
+        declared = self.direction
+        if isinstance(declared, str):
+            declared = dict.fromkeys(numbers, declared)
+        signs = {}
+        for key, side in declared.items():
+            name = columns[key].name if isinstance(key, int | np.integer) else key
+            if side not in ("high", "low"):
+                raise ValueError(
+                    f"direction of column {key!r} must be 'high' or 'low', but got "
+                    f"{side!r}."
+                )
+            if name not in numbers:
+                raise ValueError(
+                    f"direction names {key!r}, which is no numeric column with more "
+                    "than one value."
+                )
+            signs[numbers[name]] = 1 if side == "high" else -1
+        return signs
+
+    # -- inference ---------------------------------------------------------------
+
+    def transform(self, X):
+        """Complete the missing cells."""
+        check_is_fitted(self)
+        X = with_nan(X, self.missing_values)
+        data = self._encode(X)
+        return self._complete(X, self._point(data))
+
+    def sample(self, X, n_draws=5, random_state=None):
+        """Draw completed tables."""
+        check_is_fitted(self)
+        n_draws = check_count(n_draws, "n_draws")
+        X = with_nan(X, self.missing_values)
+        data = self._encode(X)
+        generator = self._generator(random_state)
+        # enough to choose from where columns mask themselves
+        n_candidates = max(n_draws, INTERVAL_DRAWS) if self._slopes() else n_draws
+        draws = [
+            self._tilted(piece, x, n_draws, generator)
+            for piece, x in self._draws(data, n_candidates, generator)
+        ]
+        return [
+            self._complete(X, np.concatenate([x[k] for x in draws]))
+            for k in range(n_draws)
+        ]
+
+    def predict_interval(self, X, coverage=0.9):
+        """Return lower and upper tables."""
+        check_is_fitted(self)
+        if not 0 < coverage < 1:
+            raise ValueError(
+                f"coverage must lie between 0 and 1, but got {coverage!r}."
+            )
+        X = with_nan(X, self.missing_values)
+        data = self._encode(X)
+        bounds = np.stack([self._point(data)] * 2)
+        ordered = self._ordered_positions()
+        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
+        start = 0
+        levels = [(1 - coverage) / 2, (1 + coverage) / 2]
+        for piece, x in self._draws(data, INTERVAL_DRAWS, generator):
+            x = self._tilted(piece, x, INTERVAL_DRAWS, generator)[..., ordered]
+            quantiles = sorted_quantiles(x, levels)
+            bounds[:, start : start + len(piece), ordered] = quantiles
+            start += len(piece)
+        return tuple(self._complete(X, bound) for bound in bounds)
+
+    def score_samples(self, X):
+        """Return the log-likelihood of the observed cells of each row."""
+        check_is_fitted(self)
+        data = self._encode(with_nan(X, self.missing_values))
+        if self._mean.ensemble is None:
+            with torch.inference_mode():
+                cells = self._mean.gaussian_inputs(data.y, data.observed)
+                scores = self._mean.gaussian.log_prob(*cells).cpu().numpy()
+        else:
+            nothing = torch.zeros_like(data.observed[:1])
+            with torch.inference_mode():
+                c = self._mean.context(data.x[:1], data.y[:1], nothing)
+            data_c = Batch(data.x, data.observed, None, c.expand(len(data), -1))
+            scores = self._evidence(data_c, EVIDENCE_DRAWS)
+        return (scores + self._log_jacobian(data)).astype(np.float32)
+
+    def _point(self, data: Batch) -> np.ndarray:
+        """Return the point estimates of all cells, encoded."""
+        parts = []
+        with torch.inference_mode():
+            for piece in pieces(data, self._rows_at_once(1)):
+                points = self._mean.expected(piece.x, piece.y, piece.observed)
+                if self._mean.ensemble is not None:
+                    low, high = torch.from_numpy(self._ranges[:, 1]).to(points)
+                    points = points.clamp(low, high)
+                parts.append(self._to_encoded(points))
+        encoded = np.concatenate(parts)
+        if self._mean.ensemble is not None:
+            if self.point == "median":
+                self._put_medians(encoded, data)
+            elif self.missingness != "mar":
+                self._shift_means(encoded, data)
+        return encoded
+
+    def _put_medians(self, encoded: np.ndarray, data: Batch):
+        """Replace the means of numbers by medians over draws of the latents."""
+        columns = self._mean.columns.cpu().numpy()
+        start = 0
+        for piece, x in self._draws(data, INTERVAL_DRAWS, None):
+            part = sorted_quantiles(x[..., columns], [0.5])[0]
+            encoded[start : start + len(piece), columns] = part
+            start += len(piece)
+
+    def _shift_means(self, encoded: np.ndarray, data: Batch):
+        """Move the means of self-masking columns by what the tilt does to draws."""
+        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
+        start = 0
+        for piece, x in self._draws(data, INTERVAL_DRAWS, generator):
+            weights = self._tilt(piece, x)
+            for position in self._slopes():
+                y = self._y_of(x[..., position], position)
+                shift = (weights * y).sum(0) - y.mean(0)
+                rows = slice(start, start + len(piece))
+                target = self._y_of(encoded[rows, position], position) + shift
+                # hidden values may lie beyond the observed ones on the masked side
+                encoded[rows, position] = self._x_of(target, position)
+            start += len(piece)
+
+    def _slopes(self) -> dict[int, float]:
+        """Return the slopes of the columns that mask themselves, by position."""
+        slopes = getattr(self, "missingness_slopes_", {})
+        names = [self._encoder.columns_[i].name for i in self._order]
+        return {names.index(name): slope for name, slope in slopes.items() if slope}
+
+    def _tilt(self, piece: Batch, x: np.ndarray) -> np.ndarray:
+        """Return the weights of draws under self-masking, (draws, rows)."""
+        logs = np.zeros(x.shape[:2])
+        missing = ~piece.observed.cpu().numpy()
+        for position, slope in self._slopes().items():
+            y = self._y_of(x[..., position], position)
+            logs += slope * y * missing[:, position]
+        weights = np.exp(logs - logs.max(0))
+        return weights / weights.sum(0)
+
+    def _tilted(self, piece: Batch, x: np.ndarray, n_draws: int, generator):
+        """Resample draws by their weights under self-masking."""
+        if not self._slopes():
+            return x
+        weights = torch.from_numpy(self._tilt(piece, x).T).to(self.device_)
+        chosen = torch.multinomial(weights, n_draws, True, generator=generator)
+        chosen = chosen.cpu().numpy().T[..., None]
+        return np.take_along_axis(x, chosen, axis=0)
+
+    def _draws(
+        self,
+        data: Batch,
+        n_draws: int,
+        generator: torch.Generator | None,
+        visible: Tensor | None = None,
+    ) -> Iterator[tuple[Batch, np.ndarray]]:
+        """Yield pieces of rows with draws of all cells, (draws, rows, columns).
+
+        Without a generator only the latents are drawn, the same for every row, and
+        decoded to their point estimates.
+        """
+        for start in range(0, len(data), self._rows_at_once(n_draws)):
+            piece = data.rows(start, start + self._rows_at_once(n_draws))
+            v = piece.observed
+            if visible is not None:
+                v = visible[start : start + len(piece)]
+            with torch.inference_mode():
+                x = self._draw(piece, v, n_draws, generator)
+            yield piece, x
+
+    def _draw(self, piece: Batch, v: Tensor, n_draws: int, generator) -> np.ndarray:
+        """Draw all cells given the visible ones, encoded."""
+        mean, vae = self._mean, self._module
+        if mean.ensemble is None:
+            y, visible = mean.gaussian_inputs(piece.y, v)
+            noise = y.new_empty(n_draws, *y.shape).normal_(generator=generator)
+            draws = [mean.gaussian.sample(y, visible, part) for part in noise]
+            x = torch.stack(draws).cpu().numpy()
+            for position in self._scales:
+                x[..., position] = self._x_of(x[..., position], position)
+            return x
+        c = mean.context(piece.x, piece.y, v)
+        rows, read = len(piece), vae.joint.point
+        if generator is None:
+            rows = 1
+            generator = torch.Generator(c.device).manual_seed(self._evidence_seed)
+        else:
+            read = partial(vae.joint.sample, generator=generator)
+        noise = c.new_empty(n_draws, rows, vae.n_latent).normal_(generator=generator)
+        x = read(vae.decode(vae.prior(c).rsample(noise), c))
+        # outside of what was seen no draw is worth more than the nearest end
+        low, high = torch.from_numpy(self._ranges[:, 0]).to(x)
+        return x.clamp(low, high).cpu().numpy()
+
+    def _rows_at_once(self, n_draws: int) -> int:
+        """Return the rows whose widest layer stays within the memory budget."""
+        mean = self._mean
+        width = len(mean.slots) ** 2  # a matrix is solved for every row
+        if mean.ensemble is None:
+            width = max(width, n_draws * width)
+        else:
+            members = mean.n_members * max(w.shape[1] for w in mean.ensemble.weights)
+            inputs = self._module.n_latent + mean.n_context
+            width = max(width, members, n_draws * max(inputs, *self._widths()))
+        return max(1, INFERENCE_FLOATS // max(1, width))
+
+    def _y_of(self, x: np.ndarray, position: int) -> np.ndarray:
+        """Turn encoded values of a number column into the space of ``y``."""
+        if position not in self._scales:
+            return x
+        mean, scale = self._scales[position]
+        map_ = self._encoder.columns_[self._order[position]].map
+        return (map_.inverse(x.astype(np.float64)) - mean) / scale
+
+    def _x_of(self, y: np.ndarray, position: int) -> np.ndarray:
+        """Turn values in the space of ``y`` into encoded ones."""
+        if position not in self._scales:
+            return y
+        mean, scale = self._scales[position]
+        map_ = self._encoder.columns_[self._order[position]].map
+        return map_.forward(y.astype(np.float64) * scale + mean)
+
+    def _ordered_positions(self) -> list[int]:
+        """Return the columns whose values have an order: numbers and ordinals."""
+        return [
+            position
+            for position, index in enumerate(self._order)
+            if is_number(self._encoder.columns_[index])
+            or self._encoder.columns_[index].kind == "ordinal"
+        ]
+
+    # -- tables ------------------------------------------------------------------
+
+    def _complete(self, X, encoded: np.ndarray):
+        """Fill the missing cells of a table from encoded rows."""
+        columns = self._encoder.columns_
+        empty = [i for i, column in enumerate(columns) if column.is_empty]
+        kept = list(range(len(columns)))
+        if not self.keep_empty_features:
+            kept = [i for i in kept if i not in empty]
+        filling = Filling(
+            missing_mask(X, self),
+            kept,
+            empty,
+            self.indicator_features_.tolist() if self.add_indicator else [],
+        )
+        return filling.fill(X, self._encoder.decode(self._all_columns(encoded)))
+
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the columns of the completed table.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Names of the columns; None takes those of the training table.
+
+        Returns
+        -------
+        names : ndarray of str
+            Names of the columns that are kept, then those of the indicators.
+        """
+        check_is_fitted(self)
+        names = np.asarray(_check_feature_names_in(self, input_features), dtype=object)
+        out = names
+        if not self.keep_empty_features:
+            out = names[[not c.is_empty for c in self._encoder.columns_]]
+        if self.add_indicator:
+            flags = [f"missingindicator_{n}" for n in names[self.indicator_features_]]
+            out = np.concatenate([out, np.asarray(flags, dtype=object)])
+        return out
+
+    def _build(self, part: str) -> torch.nn.Module:
+        if part == "_mean":
+            return build_mean(self._architecture, seed=0)
+        return super()._build(part)
+
+
+def is_number(column: Column) -> bool:
+    """Tell whether the column has means: numbers and counts, not what is 0 or 1."""
+    return not column.has_categories and column.likelihood != "bernoulli"
+
+
+def build_mean(architecture: dict[str, Any], seed: int) -> ConditionalMean:
+    """Build the conditional mean that goes with ``architecture``, on the CPU."""
+    joint = Joint(
+        [
+            make_head(POINT_HEADS.get(name, "normal"), n_columns, n_categories)
+            for name, n_columns, n_categories in architecture["heads"]
+        ]
+    )
+    return ConditionalMean(
+        joint,
+        architecture["hidden_layer_sizes"],
+        N_MEMBERS,
+        architecture["activation"],
+        torch.Generator().manual_seed(seed),
+    ).float()
+
+
+def sorted_quantiles(x: np.ndarray, levels: list[float]) -> np.ndarray:
+    """Return quantiles over draws: (draws, rows, columns) -> (levels, rows, columns).
+
+    Between order statistics at (n + 1) p (Weibull), which makes coverage exact.
+    """
+    draws = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, 0, -1)))
+    draws = draws.sort(-1).values
+    result = []
+    for level in levels:
+        rank = min(max(level * (len(x) + 1) - 1, 0.0), len(x) - 1.0)
+        below = int(rank)
+        above = min(below + 1, len(x) - 1)
+        result.append(torch.lerp(draws[..., below], draws[..., above], rank - below))
+    return torch.stack(result).numpy()

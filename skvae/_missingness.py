@@ -1,0 +1,47 @@
+"""A model of why cells are missing: the value itself makes them so.
+
+With a self-masking logistic model, log odds(x_j missing) = a + b x_j, the hidden values
+of a column are distributed as its observed ones tilted by exp(b x_j) (Kim and Yu 2011),
+and the log-odds given the other columns are a + log E exp(b x_j), the expectation being
+over the observed kind. That identifies b: a logistic regression of the mask on it.
+It plays the part of the missing model of not-MIWAE (Ipsen, Mattei, Frellsen 2021).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+#: Slopes beyond this, per standard deviation, would leave nothing to tilt.
+MAX_SLOPE = 3.0
+
+
+def fit_slope(draws: np.ndarray, missing: np.ndarray, sign: int) -> float:
+    """Return b of one column.
+
+    Parameters
+    ----------
+    draws : ndarray of shape (n_draws, n_rows)
+        The column's values given the other cells of each row, as a model of the
+        observed cells draws them.
+    missing : ndarray of bool of shape (n_rows,)
+        Where the cell is missing.
+    sign : {-1, 0, 1}
+        Declared sign of b; 0 leaves it open.
+    """
+    if missing.all() or not missing.any():
+        return 0.0
+
+    def loss(parameters: np.ndarray) -> float:
+        intercept, slope = parameters
+        tilt = logsumexp(slope * draws, axis=0) - np.log(len(draws))
+        logit = intercept + tilt
+        # -log P(mask): softplus(logit) - missing * logit, with a little shrinkage
+        nats = np.logaddexp(0, logit) - missing * logit
+        return float(nats.sum() + 0.5 * slope**2)
+
+    rate = missing.mean()
+    bounds = [(None, None), (-MAX_SLOPE * (sign <= 0), MAX_SLOPE * (sign >= 0))]
+    start = np.array([np.log(rate / (1 - rate)), 0.5 * sign])
+    return float(minimize(loss, start, bounds=bounds, method="L-BFGS-B").x[1])
