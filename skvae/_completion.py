@@ -20,32 +20,65 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._distributions import Joint
+from ._distributions import Categorical, Joint
 from ._gaussian import Gaussian
 from ._modules import ACTIVATIONS
 from ._training import Adam, flatten_parameters
 
 #: Wider inputs are left out of the normal: its cost grows with their cube.
-GAUSSIAN_COLUMNS = 64
+GAUSSIAN_COLUMNS = 128
+
+#: Probabilities of the normal, which may be negative, are cut off here.
+PROBABILITY_FLOOR = 0.02
 
 #: Frequencies of the periodic features of a number (Gorishniy et al. 2022, On
 #: Embeddings for Numerical Features in Tabular Deep Learning).
 N_FREQUENCIES = 16
 
-#: Share of a row's observed cells that is hidden, drawn uniformly per row and step.
-HIDE_LOW, HIDE_HIGH = 0.1, 0.9
-
 #: Weight of visible cells in the loss: to copy them keeps the features informative.
 VISIBLE_WEIGHT = 0.1
 
-#: Decoupled weight decay (Loshchilov and Hutter 2019) and decay of averaged weights.
-WEIGHT_DECAY, AVERAGING = 0.5, 0.995
+#: Decay of averaged weights.
+AVERAGING = 0.995
 
-#: Cells per column that the blend of networks and normal is chosen on.
-BLEND_ROWS = 2_000
+#: The most rows that networks leave out: to average weights, and to blend.
+LEFT_OUT_ROWS = 3_000
+
+#: Ridge of the blend, as a share and in cells, and what it shrinks to: shares of
+#: normal and networks.
+BLEND_SHARE, BLEND_CELLS, BLEND_PRIOR = 0.1, 20.0, (0.4, 0.6)
 
 #: Times that the averaged weights are scored on left-out rows.
 N_SCORES = 10
+
+
+class Recipe(NamedTuple):
+    """What the number of rows decides: small tables need restraint, large ones time."""
+
+    hidden_layer_sizes: tuple[int, ...]
+    n_members: int
+    #: Share of a row's observed cells that is hidden, uniform up to here, by row and
+    #: step: to see few cells at a time keeps networks from fitting single rows.
+    most_hidden: float
+    #: Decoupled weight decay (Loshchilov and Hutter 2019).
+    weight_decay: float
+    batch_size: int
+    n_steps: int
+
+
+#: The smallest share that is hidden.
+LEAST_HIDDEN = 0.1
+
+#: Rows from which a table is large.
+LARGE = 5_000
+
+
+def choose_recipe(n_rows: int, n_columns: int) -> Recipe:
+    """Return the recipe for a table of so many rows and columns."""
+    if n_rows < LARGE:
+        return Recipe((128, 128), 4, 0.9, 0.5, 256, 500 + n_rows // 5)
+    n_steps = min(max(250 * n_columns, 1_500), 4_000)
+    return Recipe((256, 256), 2, 0.5, 0.02, 512, n_steps)
 
 
 class Rows(NamedTuple):
@@ -84,16 +117,12 @@ class Ensemble(nn.Module):
             self.weights[-1].mul_(0.1)
             self.biases[-1].zero_()
 
-    def hidden(self, features: Tensor) -> Tensor:
-        """Return the last hidden layer, (members, rows, width)."""
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (members, rows, n_out) from (rows, n_in)."""
         state = features.expand(self.biases[0].shape[0], -1, -1)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             state = self.activation(torch.baddbmm(bias, state, weight))
-        return state
-
-    def output(self, hidden: Tensor) -> Tensor:
-        """Return the output layer, (members, rows, n_out)."""
-        return torch.baddbmm(self.biases[-1], hidden, self.weights[-1])
+        return torch.baddbmm(self.biases[-1], state, self.weights[-1])
 
 
 class ConditionalMean(nn.Module):
@@ -138,6 +167,27 @@ class ConditionalMean(nn.Module):
         self.slots: Tensor
         self.register_buffer("slots", slots, persistent=False)
         self.gaussian = Gaussian(len(slots))
+        # where the normal's estimates go among the outputs: those of numbers are
+        # locations, those of 0/1 inputs of categories logits
+        target = torch.full((joint.n_inputs,), -1)
+        target[inputs] = outputs
+        first_input = first_output = 0
+        for head, n_in, n_out in zip(
+            joint.heads, joint.inputs, joint.outputs, strict=True
+        ):
+            if isinstance(head, Categorical):
+                target[first_input : first_input + n_in] = torch.arange(
+                    first_output, first_output + n_out
+                )
+            first_input, first_output = first_input + n_in, first_output + n_out
+        used = target[slots] >= 0
+        self.slot_used: Tensor
+        self.slot_outputs: Tensor
+        self.slot_is_number: Tensor
+        self.register_buffer("slot_used", used.nonzero()[:, 0], persistent=False)
+        self.register_buffer("slot_outputs", target[slots][used], persistent=False)
+        is_number = torch.isin(slots, inputs)
+        self.register_buffer("slot_is_number", is_number, persistent=False)
         self.n_members = n_members if hidden_layer_sizes else 0
         self.ensemble: Ensemble | None = None
         if hidden_layer_sizes:
@@ -186,18 +236,25 @@ class ConditionalMean(nn.Module):
         )
 
     def features(self, x: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the networks see, and the normal's estimate of numbers."""
+        """Return what the networks see, and the outputs that they correct.
+
+        Those are the normal's estimates of numbers and of the probabilities of
+        categories, as logits; where there is no normal, the marginals.
+        """
         mask = v.to(y.dtype)
         embedded = self.joint.embed(y, v)
         parts = [embedded, mask]
-        numbers = y.new_zeros(len(y), len(self.columns))
+        start = self.start.expand(len(y), -1)
         if len(self.slots):
             spread = self._spread(v)[..., self.slots].to(y.dtype)
             completed = self.gaussian.condition(embedded[..., self.slots], spread)
             parts.append(completed)
-            filled = torch.zeros_like(embedded)
-            filled[..., self.slots] = completed
-            numbers = filled[..., self.inputs]
+            estimate = torch.where(
+                self.slot_is_number,
+                completed,
+                completed.clamp(PROBABILITY_FLOOR, 1).log(),
+            )
+            start = start.index_copy(-1, self.slot_outputs, estimate[:, self.slot_used])
         if len(self.columns):
             # ranks: encoded numbers are near N(0, 1)
             rank = torch.erf(x[..., self.columns] / math.sqrt(2))
@@ -205,30 +262,28 @@ class ConditionalMean(nn.Module):
             waves = torch.cat([angle.sin(), angle.cos()], -1)
             waves = waves * mask[..., self.columns].unsqueeze(-1)
             parts.append(waves.flatten(-2))
-        return torch.cat(parts, -1), numbers
+        return torch.cat(parts, -1), start
 
-    def members(self, x: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return outputs and last hidden layers of the networks, and the numbers.
+    def members(self, x: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return outputs of the networks and those that they correct.
 
-        Shapes (members, rows, n_outputs), (members, rows, width), (rows, n_numbers).
+        Shapes (members, rows, n_outputs) and (rows, n_outputs).
         """
         assert self.ensemble is not None
-        features, numbers = self.features(x, y, v)
-        hidden = self.ensemble.hidden(features)
-        outputs = self.ensemble.output(hidden) + self.start
-        shift = torch.zeros_like(outputs[0])
-        shift[:, self.outputs] = numbers
-        return outputs + shift, hidden, numbers
+        features, start = self.features(x, y, v)
+        return self.ensemble(features) + start, start
 
     def expected(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Return means of numbers, probabilities and modes, (rows, columns)."""
         if self.ensemble is None:
             inputs, visible = self.gaussian_inputs(y, v)
             return self.gaussian.condition(inputs, visible)
-        outputs, _, numbers = self.members(x, y, v)
+        outputs, start = self.members(x, y, v)
         points = self.joint.point(outputs.mean(0))
         linear, network = self.blend
-        points[:, self.columns] = network * points[:, self.columns] + linear * numbers
+        points[:, self.columns] = (
+            network * points[:, self.columns] + linear * start[:, self.outputs]
+        )
         return points
 
     def context(
@@ -240,11 +295,13 @@ class ConditionalMean(nn.Module):
         training table come with their ``fold``: the outputs are then those of the
         network that has not seen the row, so the VAE learns from honest residuals.
         """
-        outputs, _, _ = self.members(x, y, v)
+        outputs, _ = self.members(x, y, v)
         if fold is None:
             own = outputs.mean(0)
         else:
+            # rows that every network has seen (fold -1) get the average
             own = outputs[fold, torch.arange(len(x), device=x.device)]
+            own = torch.where((fold < 0).unsqueeze(-1), outputs.mean(0), own)
         return torch.cat([own, self.joint.embed(y, v), v.to(y.dtype)], -1)
 
     # -- training ----------------------------------------------------------------
@@ -263,7 +320,7 @@ class ConditionalMean(nn.Module):
 
     def loss(self, rows: Rows, v: Tensor, kept: Tensor) -> Tensor:
         """Return the mean loss per cell; ``kept`` (members, rows) are their shares."""
-        outputs, _, _ = self.members(rows.x, rows.y, v)
+        outputs, _ = self.members(rows.x, rows.y, v)
         cells = -self.joint.log_prob_cells(outputs, rows.y.expand(len(outputs), -1, -1))
         weight = rows.observed * torch.where(v, VISIBLE_WEIGHT, 1.0)
         per_row = (cells * weight).sum(-1) * rows.weight
@@ -283,8 +340,7 @@ def hide(
 def train_conditional_mean(
     model: ConditionalMean,
     rows: Rows,
-    n_steps: int,
-    batch_size: int,
+    recipe: Recipe,
     learning_rate: float,
     generator: torch.Generator,
 ) -> tuple[list[float], Tensor | None]:
@@ -295,21 +351,20 @@ def train_conditional_mean(
     predicted there by a network that has not seen their row. Returned as well: which
     network that is, by row (None where there are too few rows for it).
     """
-    n_rows, device = len(rows.x), rows.x.device
-    folds = torch.randperm(n_rows, generator=generator, device=device) % model.n_members
-    if n_rows < 5 * model.n_members:  # too few rows to leave any out
-        folds = torch.full_like(folds, -1)
+    n_rows, device, n_steps = len(rows.x), rows.x.device, recipe.n_steps
+    order = torch.randperm(n_rows, generator=generator, device=device)
+    held_out = order[:LEFT_OUT_ROWS]
+    folds = torch.full((n_rows,), -1, device=device)
     members = torch.arange(model.n_members, device=device).unsqueeze(1)
-    held_out = torch.randperm(n_rows, generator=generator, device=device)[:BLEND_ROWS]
+    enough = n_rows >= 5 * model.n_members
+    if enough:
+        folds[held_out] = torch.arange(len(held_out), device=device) % model.n_members
     left_out = rows.take(held_out)
-    left_out_visible = hide(left_out.observed, HIDE_LOW, HIDE_HIGH, generator)
+    left_out_visible = hide(
+        left_out.observed, LEAST_HIDDEN, recipe.most_hidden, generator
+    )
     left_out_kept = (folds[held_out] == members) | (folds[held_out] < 0)
-    parameters = [
-        *model.ensemble.parameters(),
-        model.frequencies,
-        *model.joint.parameters(),
-    ]
-    holder = nn.ParameterList(parameters)
+    holder = nn.ParameterList(model.parameters())
     flat = flatten_parameters(holder)
     decays = torch.cat(
         [
@@ -323,12 +378,26 @@ def train_conditional_mean(
     warmup = max(1, n_steps // 10)
     scored = {n_steps * (k + 1) // N_SCORES - 1 for k in range(N_SCORES)}
 
+    @torch.no_grad()
+    def score(weights: Tensor) -> None:
+        nonlocal best, best_loss
+        live = flat.detach().clone()
+        flat.copy_(weights)
+        losses.append(float(model.loss(left_out, left_out_visible, left_out_kept)))
+        if losses[-1] < best_loss:
+            best, best_loss = weights.clone(), losses[-1]
+        flat.copy_(live)
+
+    score(averaged)  # the start, which is the normal, is a candidate too
     for step in range(n_steps):
         index = torch.randint(
-            n_rows, (min(batch_size, n_rows),), generator=generator, device=device
+            n_rows,
+            (min(recipe.batch_size, n_rows),),
+            generator=generator,
+            device=device,
         )
         batch = rows.take(index)
-        visible = hide(batch.observed, HIDE_LOW, HIDE_HIGH, generator)
+        visible = hide(batch.observed, LEAST_HIDDEN, recipe.most_hidden, generator)
         kept = (folds[index] != members).to(batch.x.dtype)
         loss = model.loss(batch, visible, kept)
         flat.grad.zero_()
@@ -339,23 +408,16 @@ def train_conditional_mean(
         rate = min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * phase))
         optimizer.learning_rate = learning_rate * rate
         with torch.no_grad():
-            flat.mul_(1 - optimizer.learning_rate * WEIGHT_DECAY * decays)
+            flat.mul_(1 - optimizer.learning_rate * recipe.weight_decay * decays)
             optimizer.step()
             averaged.lerp_(flat.detach(), 1 - min(AVERAGING, (step + 1) / (step + 10)))
             if step in scored:
-                live = flat.detach().clone()
-                flat.copy_(averaged)
-                losses.append(
-                    float(model.loss(left_out, left_out_visible, left_out_kept))
-                )
-                if losses[-1] < best_loss:
-                    best, best_loss = averaged.clone(), losses[-1]
-                flat.copy_(live)
+                score(averaged)
     with torch.no_grad():
         flat.copy_(best)
         for p in holder:
             p.data, p.grad = p.detach().clone(), None
-        if bool((folds < 0).any()):
+        if not enough:
             return losses, None
         choose_blend(model, left_out, left_out_visible, folds[held_out])
     return losses, folds
@@ -366,7 +428,8 @@ def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor, folds: Tensor) -
 
     A little weight of the equal-parts solution keeps columns with few cells stable.
     """
-    outputs, _, numbers = model.members(rows.x, rows.y, v)
+    outputs, start = model.members(rows.x, rows.y, v)
+    numbers = start[:, model.outputs]
     own = outputs[folds, torch.arange(len(rows.x), device=folds.device)]
     hidden = (rows.observed & ~v)[:, model.columns] * rows.weight.unsqueeze(1)
     network, truth = own[:, model.outputs], rows.y[:, model.columns]
@@ -379,8 +442,8 @@ def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor, folds: Tensor) -
 
 def non_negative_pair(gram: Tensor, moment: Tensor) -> Tensor:
     """Solve non-negative least squares with two unknowns, batched: (n, 2)."""
-    ridge = 0.01 * gram.diagonal(dim1=-2, dim2=-1).sum(-1) + 1.0
-    prior = torch.tensor([0.0, 1.0]).to(gram)
+    ridge = BLEND_SHARE * gram.diagonal(dim1=-2, dim2=-1).sum(-1) + BLEND_CELLS
+    prior = torch.tensor(BLEND_PRIOR).to(gram)
     gram = gram + torch.diag_embed(ridge.unsqueeze(-1).expand(-1, 2))
     moment = moment + ridge.unsqueeze(-1) * prior
     both = torch.linalg.solve(gram, moment)

@@ -1,4 +1,9 @@
-"""Fill the missing cells of a table, and leave all others as they are."""
+"""Fill the missing cells of a table, and leave all others as they are.
+
+The table to fill and the completed one may come from different libraries: a model of a
+pandas table completes a polars table, or an array. What is exchanged between them are
+the cells of one column, as an array.
+"""
 
 from __future__ import annotations
 
@@ -24,154 +29,366 @@ class Filling:
         The cells to fill.
     kept : list of int
         Columns that the result has.
-    empty : list of int
-        Columns without an observed cell in training: zero, False or a placeholder.
+    empty : dict of int to bool
+        Columns without an observed cell in training, and whether they were declared to
+        hold categories: they are filled with zero, False or a placeholder.
     flagged : list of int
         Columns whose mask is appended.
     """
 
     mask: np.ndarray
     kept: list[int]
-    empty: list[int]
+    empty: dict[int, bool]
     flagged: list[int]
 
     def fill(self, X: Any, completed: Any) -> Any:
         """Return ``X`` with the masked cells taken from ``completed``.
 
-        Both have the same library and columns; all other cells, the dtypes, labels and
-        the index are those of ``X``.
+        All other cells, the library, the dtypes, labels and the index are those of
+        ``X``. A dtype changes only where it cannot hold the cells: categories that it
+        does not declare are added, a column of nulls gets the dtype of training.
         """
-        library = type(X).__module__.partition(".")[0]
-        if library == "pandas":
+        X = nw.to_native(X, pass_through=True)
+        if nw.dependencies.is_pandas_dataframe(X):
             return self._fill_pandas(X, completed)
-        if library == "polars":
+        if nw.dependencies.is_polars_dataframe(X):
             return self._fill_polars(X, completed)
-        if library == "pyarrow":
+        if nw.dependencies.is_pyarrow_table(X):
             return self._fill_arrow(X, completed)
         return self._fill_array(np.asarray(X), completed)
 
-    def _fill_array(self, X: np.ndarray, completed: np.ndarray) -> np.ndarray:
+    def _incomplete(self) -> list[int]:
+        """Return the columns with cells to fill."""
+        return [index for index in self.kept if self.mask[:, index].any()]
+
+    def _values(self, completed: Any, index: int, dtype: Any) -> np.ndarray:
+        """Return the cells of a column of the completed table, or placeholders."""
+        if index in self.empty:
+            value = _placeholder(dtype, self.empty[index])
+            kind = type(value) if isinstance(value, bool | int) else object
+            return np.full(len(self.mask), value, dtype=kind)
+        if isinstance(completed, np.ndarray):
+            values = completed[:, index]
+            if values.dtype.kind == "O" and _only(values, bool):
+                values = values.astype(bool)
+            return values
+        series = nw.from_native(completed, eager_only=True)[:, index]
+        if series.dtype in (nw.Categorical, nw.Enum) and not _is_pandas(completed):
+            series = series.cast(nw.String)
+        return series.to_numpy()
+
+    def _fill_array(self, X: np.ndarray, completed: Any) -> np.ndarray:
         filled = X.copy()
-        if self.mask.any():
-            filled[self.mask] = completed.astype(X.dtype)[self.mask]
-        for index in self.empty:
-            is_text = X.dtype.kind == "O" and isinstance(completed[0, index], str)
-            filled[self.mask[:, index], index] = EMPTY_TEXT if is_text else 0
+        for index in self._incomplete():
+            cells = self.mask[:, index]
+            dtype = X.dtype
+            if dtype.kind == "O" and any(isinstance(v, str) for v in X[:, index]):
+                dtype = np.dtype(str)
+            values = self._values(completed, index, dtype)[cells]
+            if filled.dtype.kind == "U":  # of a fixed length
+                values = values.astype(str)
+                filled = filled.astype(np.result_type(filled, values))
+            filled[cells, index] = _rounded(values, filled.dtype.kind in "iu")
         filled = filled[:, self.kept]
-        if self.flagged:
-            flags = self.mask[:, self.flagged].astype(filled.dtype)
-            filled = np.hstack([filled, flags])
-        return filled
+        if not self.flagged:
+            return filled
+        flags = self.mask[:, self.flagged]
+        if filled.dtype.kind == "U":  # beside text a flag would become text
+            filled = filled.astype(object)
+        if filled.dtype.kind != "O":
+            flags = flags.astype(filled.dtype)
+        return np.hstack([filled, flags])
 
     def _fill_pandas(self, X: Any, completed: Any) -> Any:
         import pandas as pd
 
-        columns = []
-        for index in self.kept:
-            column, cells = X.iloc[:, index], self.mask[:, index]
-            if cells.any():
-                values = completed.iloc[:, index].array[cells]
-                if index in self.empty:
-                    value = _placeholder(column.dtype, column.name)
-                    values = pd.array([value] * int(cells.sum()), dtype=object)
-                column = column.copy()
-                if isinstance(column.dtype, pd.CategoricalDtype):
-                    values = np.asarray(values.astype(object), dtype=object)
-                    new = [
-                        v for v in pd.unique(values) if v not in column.cat.categories
-                    ]
-                    column = column.cat.add_categories(new)
-                elif column.dtype != object:
-                    values = pd.Series(values).astype(column.dtype).array
-                column.iloc[np.flatnonzero(cells)] = values
-            columns.append(column)
-        for index in self.flagged:
-            name = f"missingindicator_{X.columns[index]}"
-            columns.append(pd.Series(self.mask[:, index], index=X.index, name=name))
-        return pd.concat(columns, axis=1)
+        filled = X.iloc[:, self.kept].copy()
+        for index in self._incomplete():
+            column, cells = X.iloc[:, index].copy(), self.mask[:, index]
+            dtype = column.dtype
+            values = self._values(completed, index, dtype)[cells]
+            trained = completed.dtypes.iloc[index] if _is_pandas(completed) else None
+            unfit = pd.api.types.is_numeric_dtype(dtype) and _is_text(values)
+            if cells.all() and (dtype == object or unfit) and index not in self.empty:
+                column = pd.Series(values, X.index, trained, name=column.name)
+                filled.isetitem(self.kept.index(index), column)
+                continue
+            if isinstance(dtype, pd.CategoricalDtype):
+                declared = list(dtype.categories)
+                more = _joined(declared, getattr(trained, "categories", ()), values)
+                if len(more) > len(declared):
+                    column = column.cat.set_categories(more)
+                values = values.astype(object)
+            elif dtype != object:
+                is_integer = pd.api.types.is_integer_dtype(dtype)
+                values = pd.Series(_rounded(values, is_integer)).astype(dtype).array
+            column.iloc[np.flatnonzero(cells)] = values
+            filled.isetitem(self.kept.index(index), column)
+        if not self.flagged:
+            return filled
+        names = [f"missingindicator_{X.columns[index]}" for index in self.flagged]
+        flags = pd.DataFrame(self.mask[:, self.flagged], X.index, names)
+        return pd.concat([filled, flags], axis=1)
 
     def _fill_polars(self, X: Any, completed: Any) -> Any:
         import polars as pl
 
-        columns = []
-        for index in self.kept:
-            column, cells = X.to_series(index), pl.Series(self.mask[:, index])
+        columns = {index: X.to_series(index) for index in self.kept}
+        for index in self._incomplete():
+            column, cells = columns[index], pl.Series(self.mask[:, index])
             dtype = column.dtype
-            if cells.any():
-                values = completed.to_series(index)
-                if index in self.empty:
-                    value = _placeholder(dtype, column.name)
-                    dtype = pl.Float64 if dtype == pl.Null else dtype
-                    values = pl.Series(column.name, [value] * len(X))
-                # categories of different columns only mix as text
-                plain = pl.String if dtype in (pl.Categorical, pl.Enum) else dtype
-                values, column = values.cast(plain), column.cast(plain)
-                column = values.zip_with(cells, column).cast(dtype)
-            columns.append(column)
+            values = self._values(completed, index, dtype)
+            new = _polars_series(values)
+            trained = None
+            if nw.dependencies.is_polars_dataframe(completed):
+                trained = completed.dtypes[index]
+            unfit = dtype.is_numeric() and _is_text(values)
+            if dtype == pl.Null or (cells.all() and unfit):
+                is_empty = index in self.empty or trained is None
+                dtype = new.dtype if is_empty else trained
+                column = pl.Series(column.name, [None] * len(column), dtype=dtype)
+            plain = pl.String if dtype in (pl.Categorical, pl.Enum) else dtype
+            if dtype == pl.Enum:
+                known = trained.categories.to_list() if trained == pl.Enum else ()
+                declared = dtype.categories.to_list()
+                dtype = pl.Enum(_joined(declared, known, values[self.mask[:, index]]))
+            if dtype.is_integer() and new.dtype.is_float():
+                new = new.round()
+            # categories of different columns only mix as text
+            filled = column.cast(plain).zip_with(~cells, new.cast(plain))
+            columns[index] = filled.cast(dtype).alias(column.name)
         for index in self.flagged:
             name = f"missingindicator_{X.columns[index]}"
-            columns.append(pl.Series(name, self.mask[:, index]))
-        return pl.DataFrame(columns)
+            columns[-1 - index] = pl.Series(name, self.mask[:, index])
+        return pl.DataFrame(list(columns.values()))
 
     def _fill_arrow(self, X: Any, completed: Any) -> Any:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        names, columns = [], []
-        for index in self.kept:
+        filled = X
+        for index in self._incomplete():
             column, cells = X.column(index), self.mask[:, index]
             dtype = column.type
-            if cells.any():
-                values = completed.column(index)
-                if index in self.empty:
-                    value = _placeholder(dtype, X.column_names[index])
-                    dtype = pa.float64() if pa.types.is_null(dtype) else dtype
-                    values = pa.chunked_array([pa.array([value] * X.num_rows)])
-                plain = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
-                values, column = values.cast(plain), column.cast(plain)
-                column = pc.if_else(pa.array(cells), values, column)
-                if plain is not dtype:
-                    column = column.dictionary_encode().cast(dtype)
-            names.append(X.column_names[index])
-            columns.append(column)
+            values = self._values(completed, index, dtype)
+            is_null = pa.types.is_null(dtype)
+            if is_null or (
+                cells.all() and _is_text(values) and _is_arrow_number(dtype)
+            ):
+                dtype = pa.array(values.tolist()).type
+                if nw.dependencies.is_pyarrow_table(completed) and (
+                    index not in self.empty
+                ):
+                    dtype = completed.column(index).type
+                column = pa.chunked_array([pa.nulls(len(values), dtype)])
+            is_dictionary = pa.types.is_dictionary(dtype)
+            plain = dtype.value_type if is_dictionary else dtype
+            values = _rounded(values, pa.types.is_integer(plain))
+            new = values.tolist() if values.dtype.kind == "O" else values
+            new = pa.array(new).cast(plain, safe=False)
+            known = _arrow_categories(column) if is_dictionary else []
+            column = pc.if_else(pa.array(cells), new, column.cast(plain))
+            if is_dictionary:
+                trained: list = []
+                if nw.dependencies.is_pyarrow_table(completed):
+                    trained = _arrow_categories(completed.column(index))
+                known = _joined(known, trained, values[cells])
+                column = _arrow_dictionary(column, known, dtype)
+            field = X.schema.field(index).with_type(column.type)
+            filled = filled.set_column(index, field, column)
+        filled = filled.select(self.kept)
         for index in self.flagged:
-            names.append(f"missingindicator_{X.column_names[index]}")
-            columns.append(pa.array(self.mask[:, index]))
-        return pa.table(columns, names=names)
+            name = f"missingindicator_{X.column_names[index]}"
+            filled = filled.append_column(name, pa.array(self.mask[:, index]))
+        return filled
 
 
-def _placeholder(dtype: Any, name: Any) -> Any:
+# ---------------------------------------------------------------------------
+# Cells of one column
+# ---------------------------------------------------------------------------
+def _is_pandas(table: Any) -> bool:
+    return nw.dependencies.is_pandas_dataframe(table)
+
+
+def _only(values: np.ndarray, type_: type) -> bool:
+    return len(values) > 0 and all(isinstance(value, type_) for value in values)
+
+
+def _is_text(values: np.ndarray) -> bool:
+    return values.dtype.kind in "OU" and any(isinstance(v, str) for v in values)
+
+
+def _rounded(values: np.ndarray, wanted: bool) -> np.ndarray:
+    """Round floats that go into a column of integers."""
+    return np.rint(values) if wanted and values.dtype.kind == "f" else values
+
+
+def _joined(declared: list, trained: Any, values: np.ndarray) -> list:
+    """Return the declared categories and, if they lack a value, more of them.
+
+    Those of training replace them where they include them: their order is known.
+    """
+    new = [v for v in dict.fromkeys(values.tolist()) if v not in declared]
+    if new and set(declared) | set(new) <= set(trained):
+        return list(trained)
+    return [*declared, *new]
+
+
+def _placeholder(dtype: Any, holds_categories: bool) -> Any:
     """Return what fills a column without any observed cell in training."""
     text = str(dtype).lower()
     declared = getattr(dtype, "categories", None)
-    if declared is not None and len(declared):
+    if hasattr(declared, "__len__") and len(declared):
         return next(iter(declared))
     if "bool" in text:
         return False
-    if text.startswith(
-        ("str", "utf8", "large_string", "categor", "enum", "dictionary")
-    ):
-        return EMPTY_TEXT
-    return 0
+    is_text = text.startswith(
+        ("<u", "str", "utf8", "large_string", "categor", "enum", "dictionary")
+    )
+    # what has no dtype of its own is what it was declared to be
+    is_open = text.startswith(("object", "null"))
+    return EMPTY_TEXT if is_text or (is_open and holds_categories) else 0
 
 
+def _polars_series(values: np.ndarray) -> Any:
+    import polars as pl
+
+    return pl.Series(values.tolist() if values.dtype.kind == "O" else values)
+
+
+def _is_arrow_number(dtype: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_floating(dtype) or pa.types.is_integer(dtype)
+
+
+def _arrow_categories(column: Any) -> list:
+    """Return the values that the dictionary of a column declares."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        return []
+    chunks = column.unify_dictionaries().chunks
+    declared = chunks[0].dictionary.to_pylist() if chunks else []
+    return [value for value in declared if value is not None]
+
+
+def _arrow_dictionary(plain: Any, categories: list, dtype: Any) -> Any:
+    """Encode a column of values with the given dictionary."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    dictionary = pa.array(categories, dtype.value_type)
+    codes = pc.index_in(plain, dictionary).cast(dtype.index_type)
+    codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
+    return pa.chunked_array(
+        [pa.DictionaryArray.from_arrays(codes, dictionary, ordered=dtype.ordered)]
+    )
+
+
+# ---------------------------------------------------------------------------
+# Which cells are missing
+# ---------------------------------------------------------------------------
 def with_nan(X: Any, missing_values: Any) -> Any:
-    """Return the table with NaN or null where cells equal ``missing_values``."""
+    """Return the table with NaN or null also where cells equal ``missing_values``.
+
+    The marker is no category any more, and integers may become floats.
+    """
+    X = nw.to_native(X, pass_through=True)
     if is_missing_object(missing_values):
         return X
-    if hasattr(X, "columns"):
-        frame = nw.from_native(X, eager_only=True)
-        is_number = isinstance(missing_values, int | float | np.number)
-        return frame.with_columns(
-            nw.when(nw.col(name) != missing_values).then(nw.col(name)).alias(name)
-            for name in frame.columns
-            if frame[name].dtype.is_numeric() == is_number
-            and (frame[name] == missing_values).any()
-        ).to_native()
+    if nw.dependencies.is_pandas_dataframe(X):
+        return _pandas_with_nan(X, missing_values)
+    if nw.dependencies.is_polars_dataframe(X):
+        return _polars_with_nan(X, missing_values)
+    if nw.dependencies.is_pyarrow_table(X):
+        return _arrow_with_nan(X, missing_values)
+    if not isinstance(X, np.ndarray | list | tuple):
+        return X  # sparse matrices and the like are refused later
     X = np.asarray(X)
+    if X.dtype.kind in "OU":
+        marked = [_equal(cell, missing_values) for cell in X.ravel()]
+        marked = np.reshape(np.array(marked, bool), X.shape)
+        return np.where(marked, np.nan, X.astype(object)) if marked.any() else X
+    if isinstance(missing_values, str):
+        return X
     if X.dtype.kind in "iub":
         X = X.astype(np.float64)
-    return np.where(missing_values == X, np.nan, X)
+    return np.where(missing_values == X, X.dtype.type(np.nan), X)
+
+
+def _equal(cell: Any, marker: Any) -> bool:
+    if isinstance(cell, str) != isinstance(marker, str) or is_missing_object(cell):
+        return False
+    return bool(cell == marker)
+
+
+def _pandas_with_nan(X: Any, marker: Any) -> Any:
+    import pandas as pd
+
+    replaced = X.copy(deep=False)
+    for index in range(X.shape[1]):
+        column = X.iloc[:, index]
+        marked = (column == marker).fillna(False).to_numpy(dtype=bool)
+        if not marked.any():
+            continue
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            column = column.cat.remove_categories([marker])
+        elif isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu":
+            # stays a column of integers: the nullable dtype
+            name = str(column.dtype).replace("i", "I").replace("u", "U")
+            column = column.astype(name)
+        replaced.isetitem(index, column.mask(marked))
+    return replaced
+
+
+def _polars_with_nan(X: Any, marker: Any) -> Any:
+    import polars as pl
+
+    columns = []
+    for column in X.get_columns():
+        dtype = column.dtype
+        if isinstance(marker, str):
+            fits = dtype in (pl.String, pl.Categorical, pl.Enum)
+        else:
+            fits = dtype.is_numeric()
+        if fits:
+            plain = column.cast(pl.String) if isinstance(marker, str) else column
+            marked = (plain == marker).fill_null(False)
+            nulls = pl.Series([None], dtype=plain.dtype).new_from_index(0, len(plain))
+            if marked.any():
+                if dtype == pl.Enum:
+                    kept = [c for c in dtype.categories.to_list() if c != marker]
+                    dtype = pl.Enum(kept)
+                column = plain.zip_with(~marked, nulls).cast(dtype).alias(column.name)
+        columns.append(column)
+    return pl.DataFrame(columns)
+
+
+def _arrow_with_nan(X: Any, marker: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    replaced = X
+    for index, column in enumerate(X.columns):
+        dtype = column.type
+        is_dictionary = pa.types.is_dictionary(dtype)
+        plain = dtype.value_type if is_dictionary else dtype
+        is_number = _is_arrow_number(plain)
+        if is_number == isinstance(marker, str):
+            continue
+        if not (is_number or str(plain) in ("string", "large_string", "string_view")):
+            continue
+        values = column.cast(plain)
+        marked = pc.fill_null(pc.equal(values, pa.scalar(marker)), False)
+        if not pc.any(marked).as_py():
+            continue
+        values = pc.if_else(marked, pa.scalar(None, plain), values)
+        if is_dictionary:
+            kept = [v for v in _arrow_categories(column) if v != marker]
+            values = _arrow_dictionary(values, kept, dtype)
+        replaced = replaced.set_column(index, X.schema.field(index), values)
+    return replaced
 
 
 def missing_mask(X: Any, owner: Any) -> np.ndarray:

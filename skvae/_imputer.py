@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, ClassVar
 
+import narwhals.stable.v2 as nw
 import numpy as np
 import torch
 from sklearn.base import TransformerMixin, _fit_context
 from sklearn.callback._callback_support import callback_management_context
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch import Tensor
 
@@ -20,10 +22,17 @@ from ._base import (
     BaseVAE,
     build_module,
     check_count,
+    check_weights,
     pieces,
 )
 from ._columns import Column
-from ._completion import ConditionalMean, Rows, hide, train_conditional_mean
+from ._completion import (
+    ConditionalMean,
+    Rows,
+    choose_recipe,
+    hide,
+    train_conditional_mean,
+)
 from ._distributions import Joint, LocationScale, make_head
 from ._encoding import unchanged_on_error
 from ._filling import Filling, missing_mask, with_nan
@@ -31,21 +40,12 @@ from ._missingness import fit_slope
 from ._modules import Batch
 from ._training import History
 
-#: Networks of the conditional mean.
-N_MEMBERS = 4
-
-#: Steps that the conditional mean is trained for: this many, and more by row, at most.
-MEAN_STEPS, MEAN_STEPS_PER_ROW, MAX_MEAN_STEPS = 800, 0.3, 5_000
-
-#: Rows of a step of the conditional mean.
-MEAN_BATCH = 256
-
 #: Share of the observed cells that is hidden from the VAE, by row; above 1 for some
 #: rows, so that generating a whole row is learned too.
 HIDE_RANGE = (0.05, 1.1)
 
-#: Rows that the normal is fitted on.
-GAUSSIAN_ROWS = 5_000
+#: The normal is fitted on so many rows that rows x columns^3 stays below this.
+GAUSSIAN_WORK, MAX_GAUSSIAN_ROWS, MIN_GAUSSIAN_ROWS = 1e9, 5_000, 500
 
 #: Draws behind intervals, medians and the correction for self-masking. With 99 the
 #: fifth smallest is the 5% quantile without bias: (n + 1) p is whole.
@@ -64,6 +64,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseVAE._parameter_constraints,
+        "hidden_layer_sizes": [
+            *BaseVAE._parameter_constraints["hidden_layer_sizes"],
+            None,
+        ],
         "missing_values": "no_validation",
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
@@ -73,8 +77,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
     }
 
     # most of the work is done before: the conditional mean
-    _default_budget: ClassVar[tuple[int, int]] = (600, 3)
-    _default_patience: ClassVar[tuple[int, int]] = (300, 2)
+    _default_budget: ClassVar[tuple[int, int]] = (400, 3)
+    _default_patience: ClassVar[tuple[int, int]] = (200, 2)
     _torch_parts: ClassVar[tuple[str, ...]] = ("_module", "_mean")
 
     def __init__(
@@ -87,7 +91,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         point="mean",
         missingness="mar",
         direction="high",
-        hidden_layer_sizes=(128, 128),
+        hidden_layer_sizes=None,
         activation="silu",
         likelihood="auto",
         numeric_transform="auto",
@@ -152,24 +156,31 @@ class VAEImputer(TransformerMixin, BaseVAE):
         with unchanged_on_error(self), callback_management_context(self):
             X = with_nan(X, self.missing_values)
             self._fit(X, sample_weight)
-            self.indicator_features_ = np.flatnonzero(missing_mask(X, self).any(axis=0))
+            missing = missing_mask(X, self)
+            if sample_weight is not None:
+                missing = missing[check_weights(sample_weight, X) > 0]
+            self.indicator_features_ = np.flatnonzero(missing.any(axis=0))
             return self
 
     def _start(self, values, observed, sample_weight):
         """Build the conditional mean and the conditional VAE."""
+        self._shape = values.shape
         self._describe(masked=True)
         heads = self._architecture["heads"]
         if not self._hidden_layer_sizes() and any(
-            not name.startswith(("normal", "student_t")) for name, _, _ in heads
+            not name.startswith(("normal", "student_t", "poisson"))
+            for name, _, _ in heads
         ):
             raise ValueError(
                 "hidden_layer_sizes=() is the linear model, a multivariate normal, and "
                 "takes numeric columns only: encode the others, or give "
                 "hidden_layer_sizes at least one layer."
             )
+        self._architecture["n_members"] = choose_recipe(*self._shape).n_members
         seed = self._new_seed()
         self._evidence_seed = self._new_seed()
         self._mean = build_mean(self._architecture, seed)
+        self._signs()  # refuses what cannot be, before the training
         self._architecture["n_context"] = 0
         if self._mean.ensemble is not None:
             self._architecture["n_context"] = self._mean.n_context
@@ -178,6 +189,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
         self._fit_scales(values, observed)
         x, weight = self._starting_rows(values, observed, sample_weight)
         self._module.start_at_marginals(x, weight)
+
+    def _hidden_layer_sizes(self) -> tuple[int, ...]:
+        if self.hidden_layer_sizes is None:
+            return choose_recipe(*self._shape).hidden_layer_sizes
+        return super()._hidden_layer_sizes()
 
     def _fit_scales(self, values, observed):
         """Find what leads from ``x`` to ``y``, and the ranges of number columns."""
@@ -229,28 +245,31 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     def _train(self, X, data, generator, *, going_on, one_pass, prepare=None):
         """Train the conditional mean, then the conditional VAE in its context."""
-        mean = self._mean.to(self.device_)
+        mean = self._mean.to(self.device_).requires_grad_(True)
         weight = data.weight
         if weight is None:
             weight = torch.ones(len(data), device=self.device_)
         rows = Rows(data.x, data.y, data.observed, weight)
         some = rows
-        if len(data) > GAUSSIAN_ROWS:
-            chosen = torch.randperm(
-                len(data), generator=generator, device=self.device_
-            )[:GAUSSIAN_ROWS]
-            some = rows.take(chosen)
-        trace = mean.start_at(some) if not going_on else []
-        if mean.ensemble is None:
+        n_some = int(GAUSSIAN_WORK / max(1, len(mean.slots)) ** 3)
+        n_some = min(max(n_some, MIN_GAUSSIAN_ROWS), MAX_GAUSSIAN_ROWS)
+        if len(data) > n_some:
+            order = torch.randperm(len(data), generator=generator, device=self.device_)
+            some = rows.take(order[:n_some])
+        linear = mean.ensemble is None
+        trace = mean.start_at(some) if linear or not going_on else []
+        if linear:
             self._record_linear(trace)
+            self._fit_missingness(data)
             return
         plan = self._plan(len(data), one_pass)
-        n_steps = min(MAX_MEAN_STEPS, int(MEAN_STEPS + MEAN_STEPS_PER_ROW * len(data)))
+        recipe = choose_recipe(*self._shape)
         if self.max_iter is not None:
-            n_batches = max(1, len(data) // plan.batch_size)
-            n_steps = min(n_steps, self.max_iter * n_batches)
+            n_batches = max(1, len(data) // recipe.batch_size)
+            limit = self.max_iter * n_batches
+            recipe = recipe._replace(n_steps=min(recipe.n_steps, limit))
         losses, folds = train_conditional_mean(
-            mean, rows, n_steps, MEAN_BATCH, plan.learning_rate_init, generator
+            mean, rows, recipe, plan.learning_rate_init, generator
         )
         self.mean_losses_ = np.array(losses)
         mean.requires_grad_(False).eval()
@@ -304,6 +323,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         history = History(trace, trace, none, [self.n_components_] * n, none)
         self._record(history, self._plan(n, False), going_on=False)
         self.validation_scores_ = self.best_validation_score_ = None
+        self.likelihood_ = dict.fromkeys(self.likelihood_, "normal")
 
     def _record(self, history, plan, *, going_on):
         super()._record(history, plan, going_on=going_on)
@@ -350,7 +370,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
             declared = dict.fromkeys(numbers, declared)
         signs = {}
         for key, side in declared.items():
-            name = columns[key].name if isinstance(key, int | np.integer) else key
+            name = key
+            if isinstance(key, int | np.integer) and abs(key) < len(columns):
+                name = columns[key].name
             if side not in ("high", "low"):
                 raise ValueError(
                     f"direction of column {key!r} must be 'high' or 'low', but got "
@@ -369,16 +391,17 @@ class VAEImputer(TransformerMixin, BaseVAE):
     def transform(self, X):
         """Complete the missing cells."""
         check_is_fitted(self)
-        X = with_nan(X, self.missing_values)
-        data = self._encode(X)
-        return self._complete(X, self._point(data))
+        with_nulls = with_nan(X, self.missing_values)
+        encoded = self._point(self._encode(with_nulls))
+        table = self._complete(X, self._filling(with_nulls), encoded)
+        return as_configured(table, self)
 
     def sample(self, X, n_draws=5, random_state=None):
         """Draw completed tables."""
         check_is_fitted(self)
         n_draws = check_count(n_draws, "n_draws")
-        X = with_nan(X, self.missing_values)
-        data = self._encode(X)
+        with_nulls = with_nan(X, self.missing_values)
+        data = self._encode(with_nulls)
         generator = self._generator(random_state)
         # enough to choose from where columns mask themselves
         n_candidates = max(n_draws, INTERVAL_DRAWS) if self._slopes() else n_draws
@@ -386,8 +409,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
             self._tilted(piece, x, n_draws, generator)
             for piece, x in self._draws(data, n_candidates, generator)
         ]
+        filling = self._filling(with_nulls)
         return [
-            self._complete(X, np.concatenate([x[k] for x in draws]))
+            self._complete(X, filling, np.concatenate([x[k] for x in draws]))
             for k in range(n_draws)
         ]
 
@@ -398,8 +422,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
             raise ValueError(
                 f"coverage must lie between 0 and 1, but got {coverage!r}."
             )
-        X = with_nan(X, self.missing_values)
-        data = self._encode(X)
+        with_nulls = with_nan(X, self.missing_values)
+        data = self._encode(with_nulls)
         bounds = np.stack([self._point(data)] * 2)
         ordered = self._ordered_positions()
         generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
@@ -410,7 +434,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
             quantiles = sorted_quantiles(x, levels)
             bounds[:, start : start + len(piece), ordered] = quantiles
             start += len(piece)
-        return tuple(self._complete(X, bound) for bound in bounds)
+        filling = self._filling(with_nulls)
+        return tuple(self._complete(X, filling, bound) for bound in bounds)
 
     def score_samples(self, X):
         """Return the log-likelihood of the observed cells of each row."""
@@ -420,13 +445,38 @@ class VAEImputer(TransformerMixin, BaseVAE):
             with torch.inference_mode():
                 cells = self._mean.gaussian_inputs(data.y, data.observed)
                 scores = self._mean.gaussian.log_prob(*cells).cpu().numpy()
+            # of y, which is not x everywhere
+            scores = scores + self._log_jacobian_of_y(data)
         else:
             nothing = torch.zeros_like(data.observed[:1])
             with torch.inference_mode():
                 c = self._mean.context(data.x[:1], data.y[:1], nothing)
             data_c = Batch(data.x, data.observed, None, c.expand(len(data), -1))
-            scores = self._evidence(data_c, EVIDENCE_DRAWS)
-        return (scores + self._log_jacobian(data)).astype(np.float32)
+            scores = self._evidence(data_c, EVIDENCE_DRAWS) + self._log_jacobian(data)
+        scores[~data.observed.any(1).cpu().numpy()] = 0  # nothing has probability 1
+        return scores.astype(np.float32)
+
+    def score(self, X, y=None, sample_weight=None):
+        """Return the mean log-likelihood of the observed cells of the rows.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+            Weighted mean of :meth:`score_samples`, in nats per row.
+        """
+        scores = self.score_samples(X)
+        if sample_weight is not None:
+            sample_weight = check_weights(sample_weight, scores[:, None])
+        return float(np.average(scores.astype(np.float64), weights=sample_weight))
 
     def _point(self, data: Batch) -> np.ndarray:
         """Return the point estimates of all cells, encoded."""
@@ -439,18 +489,24 @@ class VAEImputer(TransformerMixin, BaseVAE):
                     points = points.clamp(low, high)
                 parts.append(self._to_encoded(points))
         encoded = np.concatenate(parts)
-        if self._mean.ensemble is not None:
-            if self.point == "median":
-                self._put_medians(encoded, data)
-            elif self.missingness != "mar":
-                self._shift_means(encoded, data)
+        if self.point == "median" and self._mean.ensemble is not None:
+            self._put_medians(encoded, data)
+        elif self._slopes():  # a tilted normal is one: its median is its mean
+            self._shift_means(encoded, data)
         return encoded
 
     def _put_medians(self, encoded: np.ndarray, data: Batch):
-        """Replace the means of numbers by medians over draws of the latents."""
+        """Replace the means of numbers by medians over draws of the latents.
+
+        Where columns mask themselves, the draws are those of the cells, tilted.
+        """
         columns = self._mean.columns.cpu().numpy()
+        generator = None
+        if self._slopes():
+            generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
         start = 0
-        for piece, x in self._draws(data, INTERVAL_DRAWS, None):
+        for piece, x in self._draws(data, INTERVAL_DRAWS, generator):
+            x = self._tilted(piece, x, INTERVAL_DRAWS, generator)
             part = sorted_quantiles(x[..., columns], [0.5])[0]
             encoded[start : start + len(piece), columns] = part
             start += len(piece)
@@ -540,6 +596,15 @@ class VAEImputer(TransformerMixin, BaseVAE):
         low, high = torch.from_numpy(self._ranges[:, 0]).to(x)
         return x.clamp(low, high).cpu().numpy()
 
+    def _log_jacobian_of_y(self, data: Batch) -> np.ndarray:
+        """Return the log-slopes of ``y``, observed cells only, summed by row."""
+        columns = [self._encoder.columns_[index] for index in self._order]
+        scales = [
+            self._scales[k][1] if k in self._scales else column.map.scale
+            for k, column in enumerate(columns)
+        ]
+        return -(data.observed.cpu().numpy() * np.log(scales)).sum(1)
+
     def _rows_at_once(self, n_draws: int) -> int:
         """Return the rows whose widest layer stays within the memory budget."""
         mean = self._mean
@@ -579,20 +644,27 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     # -- tables ------------------------------------------------------------------
 
-    def _complete(self, X, encoded: np.ndarray):
-        """Fill the missing cells of a table from encoded rows."""
+    def _filling(self, X) -> Filling:
+        """Return which cells of a table to fill, and which columns to return."""
         columns = self._encoder.columns_
-        empty = [i for i, column in enumerate(columns) if column.is_empty]
+        empty = {i: c.has_categories for i, c in enumerate(columns) if c.is_empty}
         kept = list(range(len(columns)))
         if not self.keep_empty_features:
             kept = [i for i in kept if i not in empty]
-        filling = Filling(
-            missing_mask(X, self),
-            kept,
-            empty,
-            self.indicator_features_.tolist() if self.add_indicator else [],
-        )
-        return filling.fill(X, self._encoder.decode(self._all_columns(encoded)))
+        flagged = self.indicator_features_.tolist() if self.add_indicator else []
+        return Filling(missing_mask(X, self), kept, empty, flagged)
+
+    def _complete(self, X, filling: Filling, encoded: np.ndarray):
+        """Fill the missing cells of a table from encoded rows."""
+        table = filling.fill(X, self._encoder.decode(self._all_columns(encoded)))
+        if self._encoder.layout_.library == "numpy" and not isinstance(
+            table, np.ndarray
+        ):  # a model of an array knows no names but its own
+            names = self.get_feature_names_out().tolist()
+            if hasattr(table, "rename_columns"):
+                return table.rename_columns(names)
+            table.columns = names
+        return table
 
     def get_feature_names_out(self, input_features=None):
         """Return the names of the columns of the completed table.
@@ -617,10 +689,28 @@ class VAEImputer(TransformerMixin, BaseVAE):
             out = np.concatenate([out, np.asarray(flags, dtype=object)])
         return out
 
+    def __sklearn_tags__(self):
+        """Return the tags: the observed cells keep their dtype."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
     def _build(self, part: str) -> torch.nn.Module:
         if part == "_mean":
             return build_mean(self._architecture, seed=0)
         return super()._build(part)
+
+
+def as_configured(table: Any, owner: Any) -> Any:
+    """Return a data frame in the library that ``set_output`` asks for.
+
+    Arrays are wrapped by scikit-learn, which cannot turn one library into another.
+    """
+    wanted = _get_output_config("transform", owner)["dense"]
+    if isinstance(table, np.ndarray) or wanted == "default":
+        return table
+    frame = nw.from_native(table, eager_only=True)
+    return frame.to_pandas() if wanted == "pandas" else frame.to_polars()
 
 
 def is_number(column: Column) -> bool:
@@ -639,7 +729,7 @@ def build_mean(architecture: dict[str, Any], seed: int) -> ConditionalMean:
     return ConditionalMean(
         joint,
         architecture["hidden_layer_sizes"],
-        N_MEMBERS,
+        architecture["n_members"],
         architecture["activation"],
         torch.Generator().manual_seed(seed),
     ).float()

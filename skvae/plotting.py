@@ -1,0 +1,546 @@
+"""Pictures of fitted estimators, in the style of scikit-learn's Displays."""
+
+# SPDX-License-Identifier: BSD-3-Clause
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import check_is_fitted
+
+from ._columns import Column
+from ._filling import with_nan
+from ._imputer import VAEImputer, is_number
+from ._tables import Table, is_missing_object, open_table
+
+__all__ = ["ImputationDisplay"]
+
+KINDS = ("distribution", "intervals")
+
+#: Intervals that are drawn if no rows are chosen.
+DEFAULT_ROWS = 20
+
+#: Bars of a histogram, at most. Whole numbers get one each if that is enough for them.
+MAX_BINS = 40
+
+# Dark enough for thin lines, and apart for the colour-blind.
+OBSERVED, IMPUTED, TRUTH = "0.72", "#d55e00", "#007a87"
+
+
+class ImputationDisplay:
+    """Picture of the imputed cells of one column.
+
+    There are two kinds. "distribution" compares all observed cells of the column with
+    draws of its missing ones: a histogram of numbers and counts, shares of categories
+    and booleans. The two may differ, and should where the rows with missing cells are
+    unlike the others. "intervals" shows point estimates and prediction intervals of
+    single missing cells.
+
+    Use :meth:`from_estimator` to make a display. The arguments are kept as attributes.
+
+    Parameters
+    ----------
+    feature_name : str
+        Name of the column.
+    observed : array-like of shape (n_observed,)
+        Values of the observed cells.
+    imputed : array-like of shape (n_draws, n_missing)
+        Draws of the missing cells.
+    categories : sequence or None, default=None
+        Values that the column may have, in the order in which they are shown, or None
+        for numbers.
+    rows : array-like of int of shape (n_intervals,) or None, default=None
+        Rows of the table whose cells have intervals.
+    point, lower, upper : array-like of shape (n_intervals,) or None, default=None
+        Point estimates of these cells and the bounds of their intervals.
+    coverage : float, default=0.9
+        Probability of the intervals.
+    true_imputed : array-like of shape (n_known,) or None, default=None
+        What the missing cells truly hold, as far as that is known.
+    true_point : array-like of shape (n_intervals,) or None, default=None
+        What the cells with intervals truly hold; NaN or None where that is not known.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes that the picture is in.
+    figure_ : matplotlib Figure
+        The figure of these axes.
+
+    See Also
+    --------
+    skvae.VAEImputer : The estimator whose imputations are shown.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from skvae import VAEImputer
+    >>> from skvae.datasets import ampute, load_penguins
+    >>> from skvae.plotting import ImputationDisplay
+    >>> X = ampute(load_penguins().data.iloc[:, 1:5], random_state=0)
+    >>> imputer = VAEImputer(hidden_layer_sizes=(), random_state=0).fit(X)
+    >>> display = ImputationDisplay.from_estimator(
+    ...     imputer, X, "body_mass_g", kind="intervals", random_state=0
+    ... )
+    >>> display.ax_.get_ylabel()
+    'body_mass_g'
+    >>> plt.show()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        *,
+        feature_name: str,
+        observed: Any,
+        imputed: Any,
+        categories: Sequence | None = None,
+        rows: Any = None,
+        point: Any = None,
+        lower: Any = None,
+        upper: Any = None,
+        coverage: float = 0.9,
+        true_imputed: Any = None,
+        true_point: Any = None,
+    ):
+        self.feature_name = feature_name
+        self.observed = observed
+        self.imputed = imputed
+        self.categories = categories
+        self.rows = rows
+        self.point = point
+        self.lower = lower
+        self.upper = upper
+        self.coverage = coverage
+        self.true_imputed = true_imputed
+        self.true_point = true_point
+
+    @classmethod
+    def from_estimator(
+        cls,
+        imputer: VAEImputer,
+        X: Any,
+        feature: str | int,
+        *,
+        kind: str = "distribution",
+        n_draws: int = 5,
+        rows: Any = None,
+        coverage: float = 0.9,
+        truth: Any = None,
+        random_state: Any = None,
+        ax: Any = None,
+    ) -> ImputationDisplay:
+        """Impute a table and draw what became of one column.
+
+        Parameters
+        ----------
+        imputer : VAEImputer
+            A fitted imputer.
+        X : array-like or data frame of shape (n_samples, n_features)
+            A table with missing cells in the column.
+        feature : str or int
+            Name or position of the column. The columns of an array have the names
+            "x0", "x1" and so on.
+        kind : {"distribution", "intervals"}, default="distribution"
+            The picture. Intervals exist for numbers, counts and ordered categories.
+        n_draws : int, default=5
+            Number of draws of every missing cell, for the distribution.
+        rows : array-like of int or None, default=None
+            Positions of the rows whose intervals are drawn; the column must be missing
+            there. None takes the first 20 such rows.
+        coverage : float, default=0.9
+            Probability of the intervals, between 0 and 1.
+        truth : array-like of shape (n_samples,) or None, default=None
+            The column before cells were hidden on purpose, as by
+            :func:`skvae.datasets.ampute`. It is drawn too, as far as it is known.
+        random_state : int, RandomState instance or None, default=None
+            Determines the draws of the distribution; the intervals are always the
+            same.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        display : ImputationDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If there is no such column, nothing was observed of it in training, it has
+            no missing cells, or no intervals can be drawn of it or of the rows.
+        """
+        _check_matplotlib(f"{cls.__name__}.from_estimator")
+        _check_kind(kind)
+        check_is_fitted(imputer)
+        X = with_nan(X, imputer.missing_values)
+        table = open_table(imputer, X, reset=False)
+        index = _position(feature, imputer._encoder.columns_)
+        column = imputer._encoder.columns_[index]
+        name = column.name
+        if column.is_empty:
+            raise ValueError(
+                f"Feature {name!r} had no observed cell in training, so there is no "
+                "model of it."
+            )
+        values, missing = _read(table, index, column)
+        where = np.flatnonzero(missing)
+        if not len(where):
+            raise ValueError(
+                f"Feature {name!r} has no missing cell in X, so nothing was imputed."
+            )
+        true_values = None if truth is None else _true_values(truth, missing, column)
+
+        # columns that were empty in training may be left out of the completed tables
+        place = index
+        if not imputer.keep_empty_features:
+            place -= sum(c.is_empty for c in imputer._encoder.columns_[:index])
+
+        def completed(of_table: Any) -> np.ndarray:
+            return _values(_cells(of_table, place), column)
+
+        tables = imputer.sample(
+            _safe_indexing(X, where), n_draws=n_draws, random_state=random_state
+        )
+        imputed = np.stack([completed(drawn) for drawn in tables])
+        display = cls(
+            feature_name=name,
+            observed=values[~missing],
+            imputed=imputed,
+            categories=_categories(column, values[~missing]),
+            coverage=coverage,
+            true_imputed=None if true_values is None else _known(true_values[where]),
+        )
+        if _has_intervals(column):
+            rows = _checked_rows(rows, missing, name)
+            chosen = _safe_indexing(X, rows)
+            lower, upper = imputer.predict_interval(chosen, coverage=coverage)
+            display.rows = rows
+            display.lower, display.upper = completed(lower), completed(upper)
+            display.point = completed(imputer.transform(chosen))
+            if true_values is not None:
+                display.true_point = true_values[rows]
+        return display.plot(ax=ax, kind=kind)
+
+    def plot(self, ax: Any = None, *, kind: str = "distribution") -> ImputationDisplay:
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+        kind : {"distribution", "intervals"}, default="distribution"
+            The picture.
+
+        Returns
+        -------
+        display : ImputationDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If the display has no intervals.
+        """
+        _check_matplotlib(f"{type(self).__name__}.plot")
+        _check_kind(kind)
+        if kind == "intervals" and self.rows is None:
+            raise ValueError(
+                f"Feature {self.feature_name!r} has no intervals: its values have no "
+                "order, or none were given. Use kind='distribution'."
+            )
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots(layout="constrained")
+        if kind == "intervals":
+            self._plot_intervals(ax)
+        elif self.categories is None:
+            self._plot_histogram(ax)
+        else:
+            self._plot_shares(ax)
+        ax.spines[["top", "right"]].set_visible(False)
+        # room for the legend, above what is drawn
+        low, high = ax.get_ylim()
+        share = 0.15 if kind == "intervals" else 0.3
+        ax.set_ylim(low, high + share * (high - low))
+        columns = 3 if kind == "intervals" else 1
+        ax.legend(frameon=False, loc="upper right", ncols=columns)
+        self.ax_ = ax
+        self.figure_ = ax.figure
+        return self
+
+    def _plot_histogram(self, ax: Any) -> None:
+        """Draw densities of the observed cells and of the draws."""
+        groups = [self.observed, np.ravel(self.imputed)]
+        if self.true_imputed is not None:
+            groups.append(self.true_imputed)
+        edges = _bin_edges([np.asarray(values, dtype=float) for values in groups])
+        n_draws = np.shape(self.imputed)[0]
+        styles: list[dict[str, Any]] = [
+            {"color": OBSERVED, "label": _observed_label(groups[0])},
+            {
+                "color": IMPUTED,
+                "histtype": "step",
+                "lw": 2,
+                "label": _imputed_label(n_draws),
+            },
+            {
+                "color": TRUTH,
+                "histtype": "step",
+                "lw": 1.5,
+                "ls": "--",
+                "label": "truth of the missing cells",
+            },
+        ]
+        for values, style in zip(groups, styles, strict=False):
+            if len(values):
+                ax.hist(values, bins=edges, density=True, **style)
+        ax.set(xlabel=self.feature_name, ylabel="density")
+
+    def _plot_shares(self, ax: Any) -> None:
+        """Draw the shares of categories in the observed cells and in the draws."""
+        groups = [(self.observed, OBSERVED, _observed_label(self.observed))]
+        n_draws = np.shape(self.imputed)[0]
+        groups.append((np.ravel(self.imputed), IMPUTED, _imputed_label(n_draws)))
+        if self.true_imputed is not None:
+            groups.append((self.true_imputed, TRUTH, "truth of the missing cells"))
+        assert self.categories is not None
+        places = np.arange(len(self.categories))
+        width = 0.8 / len(groups)
+        for k, (values, color, label) in enumerate(groups):
+            shares = _shares(values, self.categories)
+            left = places + (k - (len(groups) - 1) / 2) * width
+            ax.bar(left, shares, width=0.92 * width, color=color, label=label)
+        _name_categories(ax.xaxis, self.categories)
+        ax.set(xlabel=self.feature_name, ylabel="share")
+
+    def _plot_intervals(self, ax: Any) -> None:
+        """Draw point estimates and intervals, one beside the other."""
+        point, lower, upper = (
+            self._heights(values) for values in (self.point, self.lower, self.upper)
+        )
+        places = np.arange(len(point))
+        ax.vlines(
+            places,
+            lower,
+            upper,
+            color=IMPUTED,
+            lw=2.5,
+            alpha=0.45,
+            label=f"{100 * self.coverage:g}% interval",
+        )
+        ax.plot(places, point, "o", ms=5, color=IMPUTED, label="point estimate")
+        if self.true_point is not None:
+            ax.plot(
+                places,
+                self._heights(self.true_point),
+                "D",
+                ms=5,
+                mew=1.5,
+                mfc="none",
+                color=TRUTH,
+                label="truth",
+            )
+        assert self.rows is not None
+        ax.set_xticks(places, [str(row) for row in self.rows])
+        if len(places) > 12:
+            ax.tick_params(axis="x", labelrotation=90)
+        if self.categories is not None:
+            _name_categories(ax.yaxis, self.categories)
+        ax.set(xlabel="row", ylabel=self.feature_name)
+
+    def _heights(self, values: Any) -> np.ndarray:
+        """Numbers as they are, categories as their places in the order."""
+        if self.categories is None:
+            return np.asarray(values, dtype=float)
+        places = {value: place for place, value in enumerate(self.categories)}
+        return np.array([places.get(value, np.nan) for value in values], dtype=float)
+
+
+# ---------------------------------------------------------------------------
+# Arguments
+# ---------------------------------------------------------------------------
+def _check_matplotlib(caller: str) -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"{caller} needs matplotlib. Install it with `pip install matplotlib`, or "
+            "skvae with its pictures: `pip install 'skvae[plot]'`."
+        ) from error
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {KINDS}, but got {kind!r}.")
+
+
+def _position(feature: str | int, columns: list[Column]) -> int:
+    """Return the position of the column that ``feature`` names."""
+    names = [column.name for column in columns]
+    if isinstance(feature, str):
+        if feature not in names:
+            raise ValueError(f"There is no feature {feature!r}; the table has {names}.")
+        return names.index(feature)
+    if isinstance(feature, bool) or not isinstance(feature, int | np.integer):
+        raise TypeError(
+            "feature must be the name or the position of a column, but got "
+            f"{feature!r}."
+        )
+    if not -len(names) <= feature < len(names):
+        raise ValueError(
+            f"There is no feature {feature}; the table has {len(names)} columns."
+        )
+    return int(feature) % len(names)
+
+
+def _checked_rows(rows: Any, missing: np.ndarray, name: str) -> np.ndarray:
+    """Return positions of rows in which the column is missing."""
+    if rows is None:
+        return np.flatnonzero(missing)[:DEFAULT_ROWS]
+    rows = np.atleast_1d(np.asarray(rows))
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
+        raise ValueError(
+            f"rows must be positions of rows in which feature {name!r} is missing, but "
+            f"got {rows.tolist()!r}."
+        )
+    outside = rows[(rows < 0) | (rows >= len(missing))]
+    if len(outside):
+        raise ValueError(
+            f"rows must lie between 0 and {len(missing) - 1}, but feature {name!r} was "
+            f"asked for in row {outside[0]}."
+        )
+    if not missing[rows].all():
+        raise ValueError(
+            f"Feature {name!r} is observed in row {rows[~missing[rows]][0]}: intervals "
+            "are for missing cells."
+        )
+    return rows
+
+
+def _true_values(truth: Any, missing: np.ndarray, column: Column) -> np.ndarray:
+    truth = nw.from_native(truth, series_only=True, pass_through=True)
+    truth = truth.to_list() if isinstance(truth, nw.Series) else np.asarray(truth)
+    if np.shape(truth) != missing.shape:
+        raise ValueError(
+            f"truth must be the complete column {column.name!r}, of shape "
+            f"{missing.shape}, but has the shape {np.shape(truth)}."
+        )
+    return _values(list(truth), column)
+
+
+# ---------------------------------------------------------------------------
+# Values of one column
+# ---------------------------------------------------------------------------
+def _has_categories(column: Column) -> bool:
+    return column.has_categories or column.kind == "boolean"
+
+
+def _has_intervals(column: Column) -> bool:
+    return is_number(column) or column.kind == "ordinal"
+
+
+def _read(table: Table, index: int, column: Column) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of a column, and where they are missing."""
+    if not _has_categories(column):
+        numbers = np.asarray(table.numbers(index), dtype=float)
+        return numbers, np.isnan(numbers)
+    codes, found = table.factorize(index)
+    # one more, for the code -1
+    values = np.append(_values(found, column), _values([None], column))
+    return values[codes], codes < 0
+
+
+def _cells(table: Any, position: int) -> list:
+    """Return a column of a completed table as Python objects."""
+    frame = nw.from_native(table, eager_only=True, pass_through=True)
+    if isinstance(frame, nw.DataFrame):
+        return frame[:, position].to_list()
+    if hasattr(table, "iloc"):  # a pandas frame whose labels are not text
+        return table.iloc[:, position].tolist()
+    return np.asarray(table)[:, position].tolist()
+
+
+def _values(cells: list, column: Column) -> np.ndarray:
+    """Numbers as floats; categories as objects; what is missing is NaN or None."""
+    if not _has_categories(column):
+        return np.array([_number(cell) for cell in cells], dtype=float)
+    values = np.empty(len(cells), dtype=object)
+    for place, cell in enumerate(cells):
+        values[place] = _category(cell, column)
+    return values
+
+
+def _number(cell: Any) -> float:
+    return float("nan") if is_missing_object(cell) else float(cell)
+
+
+def _category(cell: Any, column: Column) -> Any:
+    if is_missing_object(cell):
+        return None
+    cell = cell.item() if isinstance(cell, np.generic) else cell
+    if column.kind == "boolean" and isinstance(cell, int | float) and cell in (0, 1):
+        return bool(cell)
+    # as in the fitted columns: other types are known by their text
+    if isinstance(cell, str | bool | int | float):
+        return cell
+    return str(cell)
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    """Leave out what is missing."""
+    return values[[not is_missing_object(value) for value in values]]
+
+
+def _categories(column: Column, observed: np.ndarray) -> list | None:
+    """Return the categories of a column, then those that training has not seen."""
+    if not _has_categories(column):
+        return None
+    known = column.categories if column.has_categories else [False, True]
+    return list(dict.fromkeys([*known, *observed]))
+
+
+def _shares(values: Any, categories: Sequence) -> np.ndarray:
+    """Return the share of each category."""
+    counts = Counter(values)
+    shares = [counts[category] / max(1, len(values)) for category in categories]
+    return np.array(shares)
+
+
+def _bin_edges(groups: list[np.ndarray]) -> np.ndarray:
+    """Return edges that all histograms of a picture share."""
+    values = np.concatenate(groups)
+    low, high = values.min(), values.max()
+    if low == high:
+        margin = 0.5 * abs(low) or 0.5
+        return np.array([low - margin, low + margin])
+    whole = (values == np.floor(values)).all()
+    if whole and high - low < MAX_BINS:
+        return np.arange(low - 0.5, high + 1)
+    widest = groups[0] if len(groups[0]) > 1 else values
+    n_bins = len(np.histogram_bin_edges(widest, "auto")) - 1
+    return np.linspace(low, high, min(max(n_bins, 8), MAX_BINS) + 1)
+
+
+# ---------------------------------------------------------------------------
+# Words in the picture
+# ---------------------------------------------------------------------------
+def _observed_label(values: Any) -> str:
+    return f"{len(values)} observed cells"
+
+
+def _imputed_label(n_draws: int) -> str:
+    return f"missing cells, {n_draws} draw{'s' if n_draws > 1 else ''}"
+
+
+def _name_categories(axis: Any, categories: Sequence) -> None:
+    axis.set_ticks(np.arange(len(categories)), [str(value) for value in categories])
