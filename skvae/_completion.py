@@ -351,6 +351,8 @@ def train_conditional_mean(
     predicted there by a network that has not seen their row. Returned as well: which
     network that is, by row (None where there are too few rows for it).
     """
+    assert model.ensemble is not None
+    matrices = list(model.ensemble.weights)
     n_rows, device, n_steps = len(rows.x), rows.x.device, recipe.n_steps
     order = torch.randperm(n_rows, generator=generator, device=device)
     held_out = order[:LEFT_OUT_ROWS]
@@ -367,10 +369,7 @@ def train_conditional_mean(
     holder = nn.ParameterList(model.parameters())
     flat = flatten_parameters(holder)
     decays = torch.cat(
-        [
-            p.new_full((p.numel(),), float(any(p is w for w in model.ensemble.weights)))
-            for p in holder
-        ]
+        [p.new_full((p.numel(),), float(any(p is w for w in matrices))) for p in holder]
     )
     optimizer = Adam(flat, learning_rate)
     averaged = flat.detach().clone()
@@ -400,6 +399,7 @@ def train_conditional_mean(
         visible = hide(batch.observed, LEAST_HIDDEN, recipe.most_hidden, generator)
         kept = (folds[index] != members).to(batch.x.dtype)
         loss = model.loss(batch, visible, kept)
+        assert flat.grad is not None
         flat.grad.zero_()
         loss.backward()
         norm = torch.linalg.vector_norm(flat.grad)

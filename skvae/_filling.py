@@ -108,8 +108,9 @@ class Filling:
             dtype = column.dtype
             values = self._values(completed, index, dtype)[cells]
             trained = completed.dtypes.iloc[index] if _is_pandas(completed) else None
+            is_open = pd.api.types.is_object_dtype(dtype)
             unfit = pd.api.types.is_numeric_dtype(dtype) and _is_text(values)
-            if cells.all() and (dtype == object or unfit) and index not in self.empty:
+            if cells.all() and (is_open or unfit) and index not in self.empty:
                 column = pd.Series(values, X.index, trained, name=column.name)
                 filled.isetitem(self.kept.index(index), column)
                 continue
@@ -119,7 +120,7 @@ class Filling:
                 if len(more) > len(declared):
                     column = column.cat.set_categories(more)
                 values = values.astype(object)
-            elif dtype != object:
+            elif not is_open:
                 is_integer = pd.api.types.is_integer_dtype(dtype)
                 values = pd.Series(_rounded(values, is_integer)).astype(dtype).array
             column.iloc[np.flatnonzero(cells)] = values
@@ -136,10 +137,10 @@ class Filling:
         columns = {index: X.to_series(index) for index in self.kept}
         for index in self._incomplete():
             column, cells = columns[index], pl.Series(self.mask[:, index])
-            dtype = column.dtype
+            dtype: Any = column.dtype
             values = self._values(completed, index, dtype)
             new = _polars_series(values)
-            trained = None
+            trained: Any = None
             if nw.dependencies.is_polars_dataframe(completed):
                 trained = completed.dtypes[index]
             unfit = dtype.is_numeric() and _is_text(values)
@@ -237,7 +238,7 @@ def _joined(declared: list, trained: Any, values: np.ndarray) -> list:
 def _placeholder(dtype: Any, holds_categories: bool) -> Any:
     """Return what fills a column without any observed cell in training."""
     text = str(dtype).lower()
-    declared = getattr(dtype, "categories", None)
+    declared: Any = getattr(dtype, "categories", None)
     if hasattr(declared, "__len__") and len(declared):
         return next(iter(declared))
     if "bool" in text:
@@ -307,8 +308,8 @@ def with_nan(X: Any, missing_values: Any) -> Any:
         return X  # sparse matrices and the like are refused later
     X = np.asarray(X)
     if X.dtype.kind in "OU":
-        marked = [_equal(cell, missing_values) for cell in X.ravel()]
-        marked = np.reshape(np.array(marked, bool), X.shape)
+        flags = [_equal(cell, missing_values) for cell in X.ravel()]
+        marked = np.reshape(np.array(flags, bool), X.shape)
         return np.where(marked, np.nan, X.astype(object)) if marked.any() else X
     if isinstance(missing_values, str):
         return X

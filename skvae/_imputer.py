@@ -60,9 +60,270 @@ POINT_HEADS["ordinal"] = "categorical"
 
 
 class VAEImputer(TransformerMixin, BaseVAE):
-    """Complete missing cells with a conditional variational autoencoder."""
+    """Complete missing cells with a conditional variational autoencoder.
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    One model answers for every pattern of missing cells, in rows that it was trained
+    on and in new ones; columns may hold numbers, counts, categories, ordered
+    categories and booleans. It is learned in two stages, both by hiding observed
+    cells at random:
+
+    1. The conditional mean: what a cell is expected to be, given the cells that are
+       there. A multivariate normal is fitted to the incomplete rows by
+       expectation-maximisation, and a few small networks correct it; they see numbers
+       through periodic features of their ranks [1]_ as well. Every network leaves out
+       its part of the rows. On those its best weights are chosen, and for every
+       column how much of the estimate comes from the normal and how much from the
+       networks (``blend_``).
+    2. The conditional VAE [2]_: how cells vary around that, jointly. The context c is
+       what the first stage says together with the visible cells; prior p(z | c),
+       posterior q(z | x, c) and decoder p(x | z, c) are trained to maximise the
+       evidence lower bound of the hidden cells.
+
+    :meth:`transform` takes its estimates from the first stage, :meth:`sample`,
+    :meth:`predict_interval` and :meth:`score_samples` take theirs from the second.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Number of latent variables. None takes one less than the number of columns,
+        at most 32.
+
+    missing_values : int, float, str, None or NaN, default=np.nan
+        What marks a missing cell. NaN, None and null are missing in any case.
+
+    add_indicator : bool, default=False
+        Whether to append a column for every column with missing cells in training,
+        which tells where a cell is missing.
+
+    keep_empty_features : bool, default=False
+        Whether to keep columns without an observed cell in training: filled with 0,
+        False, the first category that the dtype declares, or "missing_value".
+        Otherwise they are dropped.
+
+    point : {"mean", "median"}, default="mean"
+        The estimate of missing numbers: the mean has the least squared error, the
+        median the least absolute one. Categories, ordered categories and booleans get
+        the most probable value.
+
+    missingness : {"mar", "self-masking", "agnostic"}, default="mar"
+        Why cells are missing.
+
+        - "mar": at random, given the observed cells.
+        - "self-masking": by their own values, in the direction that ``direction``
+          declares; the strength is learned (``missingness_slopes_``). The log-odds of
+          a missing cell are linear in the value, as in not-MIWAE [4]_, so hidden
+          values are distributed as observed ones tilted by an exponential [5]_.
+        - "agnostic": as "self-masking" for all numeric columns, and the direction is
+          learned too. It rests on the model's shape alone: check against what is
+          known of the table.
+
+    direction : {"high", "low"} or dict, default="high"
+        Which values hide themselves if ``missingness="self-masking"``: of all numeric
+        columns, or by column name or index. Columns that a dict leaves out are
+        missing at random.
+
+    hidden_layer_sizes : tuple of int, default=None
+        Widths of the hidden layers of all networks; None chooses them by the number
+        of rows. With ``()`` the multivariate normal stands alone, for tables of
+        numbers: conditional means, draws and densities are then exact.
+
+    activation : {"relu", "silu", "gelu", "tanh"}, default="silu"
+        Activation function of the hidden layers.
+
+    likelihood : str or dict, default="auto"
+        Distribution p(x | z, c) of the columns, as in :class:`VAETransformer`.
+
+    numeric_transform : {"auto", "standard", "quantile", "none"} or dict, \
+            default="auto"
+        Map of the numeric columns ahead of the networks, as in
+        :class:`VAETransformer`. Means are means of the values as given.
+
+    categorical_features : "from_dtype", array-like of str, int or bool, or None, \
+            default="from_dtype"
+        Columns that hold categories: by their dtype in a data frame, by names,
+        indices or a mask, or none.
+
+    objective : {"elbo", "iwae"}, default="elbo"
+        What the conditional VAE maximises: the evidence lower bound or the
+        importance-weighted bound of ``n_draws`` draws.
+
+    gradient : {"pathwise", "stl", "dreg"}, default="pathwise"
+        Gradient estimator, as in :class:`VAETransformer`.
+
+    n_draws : int, default=1
+        Draws of z per row and step.
+
+    kl_weight : float, default=1.0
+        Weight of the Kullback-Leibler term.
+
+    kl_warmup_steps : int, default=None
+        Optimizer steps over which the weight of the Kullback-Leibler term rises
+        from 0 to ``kl_weight``. None takes 0: training starts at the first stage's
+        estimates.
+
+    max_iter : int, default=None
+        Number of epochs of the conditional VAE (passes over the training rows), and
+        an upper limit of those of the conditional mean. None takes what the size of
+        the table asks for.
+
+    batch_size : int or "auto", default="auto"
+        Rows per step of the conditional VAE. "auto" takes an eighth of the rows,
+        between 16 and 256, and 1024 from 100,000 rows up.
+
+    learning_rate_init : float, default=3e-3
+        Learning rate of Adam, the highest one of a schedule.
+
+    learning_rate : {"cosine", "adaptive", "constant"}, default="cosine"
+        Schedule of the conditional VAE, as in :class:`VAETransformer`.
+
+    early_stopping : bool, default=True
+        Whether the conditional VAE sets rows aside, keeps the weights that score best
+        on them and stops when the score no longer improves.
+
+    validation_fraction : float, default=None
+        Share of the rows set aside, at most 10,000 rows. None takes a tenth, and of
+        small tables up to a quarter to have 50 rows.
+
+    n_iter_no_change : int or numpy.inf, default=None
+        Epochs without improvement after which the learning rate falls or training
+        stops. None takes what the size of the table asks for.
+
+    tol : float, default=1e-4
+        Improvement in nats per row that counts.
+
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the previous weights and column kinds.
+
+    callbacks : list of skorch callbacks, default=None
+        Passed on to the training loop of the conditional VAE. Callbacks of
+        scikit-learn are set with ``set_callbacks``.
+
+    device : str, default=None
+        "cpu", "cuda", "cuda:1", "mps", "auto" for the best that is there; None is
+        the CPU.
+
+    verbose : bool, default=False
+        Whether to print the progress.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the initial weights, the hidden cells, batches and noise. None
+        takes a fresh seed; the global states of NumPy and torch are never touched.
+
+    Attributes
+    ----------
+    n_components_ : int
+        Number of latent variables.
+
+    likelihood_ : dict of str to str
+        Distribution of every column.
+
+    numeric_transform_ : dict of str to str
+        Map of every numeric column.
+
+    blend_ : dict of str to dict of str to float
+        Weights of "normal" and "networks" in the mean of every numeric column.
+
+    missingness_slopes_ : dict of str to float
+        By how much the log-odds of a missing cell rise with one standard deviation
+        of its value, for columns that may mask themselves; empty with "mar".
+
+    indicator_features_ : ndarray of int
+        Columns with missing cells in training.
+
+    mean_losses_ : ndarray of float
+        Loss of the conditional mean on rows that the networks leave out, in nats per
+        cell, at the start and as training goes on. Not there without hidden layers.
+
+    n_features_in_ : int
+        Number of columns.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where the table has string names.
+
+    n_iter_ : int
+        Number of epochs of the conditional VAE; without hidden layers, of iterations
+        of expectation-maximisation.
+
+    loss_ : float
+        Negative objective of the last epoch, in nats per row of the encoded table.
+
+    best_loss_ : float
+        The lowest ``loss_`` over epochs.
+
+    loss_curve_ : ndarray of shape (n_iter_,)
+        ``loss_`` by epoch.
+
+    validation_scores_ : ndarray of shape (n_iter_,) or None
+        Objective on the validation rows by epoch of the last call of ``fit``, in nats
+        per row of the encoded table; None without early stopping.
+
+    best_validation_score_ : float or None
+        Score of the weights that were kept.
+
+    history_ : dict of str to ndarray of shape (n_iter_,)
+        "objective", "reconstruction" and "kl" in nats per row, "active_units" and
+        "learning_rate", by epoch.
+
+    device_ : str
+        The device that the model was trained on, or loaded to.
+
+    See Also
+    --------
+    sklearn.impute.IterativeImputer : One regression per column, in rounds.
+    sklearn.impute.KNNImputer : Means of the nearest rows.
+    skvae.pool : Combine estimates from the tables of :meth:`sample`.
+
+    Notes
+    -----
+    Observed cells come back bit for bit. A data frame gives a data frame of the same
+    library with its dtypes, categories, column order and index; columns of integers
+    get whole numbers. ``set_output`` applies to :meth:`transform`.
+
+    Missing cells may occur in columns that were complete in training, and rows may
+    have no cell at all. A category that was not seen in training stays as it is and
+    counts as missing for the estimates of the other cells, with a warning.
+
+    Which method to use depends on the question. :meth:`transform` gives every cell
+    its best guess; these vary less than true values do, so variances and
+    correlations of a table completed by it are off. :meth:`sample` draws the missing
+    cells of a row jointly from p(x | z, c), as often as asked: analyse every table
+    and combine the results with :func:`skvae.pool`. :meth:`predict_interval` takes
+    quantiles over 99 such draws, column by column. :meth:`score_samples` estimates
+    log p of the observed cells by importance weighting [3]_, in nats and in the units
+    of the columns as given.
+
+    References
+    ----------
+    .. [1] Y. Gorishniy, I. Rubachev, A. Babenko (2022). On Embeddings for Numerical
+       Features in Tabular Deep Learning.
+    .. [2] O. Ivanov, M. Figurnov, D. Vetrov (2019). Variational Autoencoder with
+       Arbitrary Conditioning. arXiv:1806.02382.
+    .. [3] P.-A. Mattei, J. Frellsen (2019). MIWAE: Deep Generative Modelling and
+       Imputation of Incomplete Data Sets.
+    .. [4] N. B. Ipsen, P.-A. Mattei, J. Frellsen (2021). not-MIWAE: Deep Generative
+       Modelling with Missing not at Random Data.
+    .. [5] J. K. Kim, C. L. Yu (2011). A Semiparametric Estimation of Mean Functionals
+       with Nonignorable Missing Data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skvae import VAEImputer
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=200)
+    >>> X = np.column_stack([x, 2 * x, rng.normal(size=200)])
+    >>> X[::4, 1] = np.nan
+    >>> imputer = VAEImputer(max_iter=20, random_state=0).fit(X)
+    >>> imputer.transform([[2.0, np.nan, 0.0]]).round()
+    array([[2., 4., 0.]])
+    >>> lower, upper = imputer.predict_interval([[2.0, np.nan, 0.0]])
+    >>> bool(lower[0, 1] < 4 < upper[0, 1])
+    True
+    >>> [table.shape for table in imputer.sample(X, n_draws=2)]
+    [(200, 3), (200, 3)]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseVAE._parameter_constraints,
         "hidden_layer_sizes": [
             *BaseVAE._parameter_constraints["hidden_layer_sizes"],
@@ -152,7 +413,29 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
-        """Learn from a table with missing cells."""
+        """Learn from a table with missing cells.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            At least two rows; NumPy, pandas, polars or pyarrow. Missing cells are
+            NaN, null or ``missing_values``.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows; a row of weight zero is left out.
+
+        Returns
+        -------
+        self : VAEImputer
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the table or a parameter cannot be used, or if the loss becomes
+            non-finite; an already fitted estimator stays as it was.
+        """
         with unchanged_on_error(self), callback_management_context(self):
             X = with_nan(X, self.missing_values)
             self._fit(X, sample_weight)
@@ -248,7 +531,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         mean = self._mean.to(self.device_).requires_grad_(True)
         weight = data.weight
         if weight is None:
-            weight = torch.ones(len(data), device=self.device_)
+            weight = data.x.new_ones(len(data))
         rows = Rows(data.x, data.y, data.observed, weight)
         some = rows
         n_some = int(GAUSSIAN_WORK / max(1, len(mean.slots)) ** 3)
@@ -277,10 +560,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
             self._start_at_mean()
 
         def with_context(batch: Batch) -> Batch:
-            v = hide(batch.observed, *HIDE_RANGE, generator)
+            observed = seen(batch)
+            v = hide(observed, *HIDE_RANGE, generator)
             with torch.no_grad():
                 context = mean.context(batch.x, batch.y, v, batch.fold)
-            return Batch(batch.x, batch.observed & ~v, batch.weight, context)
+            return Batch(batch.x, observed & ~v, batch.weight, context)
 
         super()._train(
             X,
@@ -365,13 +649,13 @@ class VAEImputer(TransformerMixin, BaseVAE):
         numbers = {columns[self._order[c]].name: c for c in self._mean.columns.tolist()}
         if self.missingness == "agnostic":
             return dict.fromkeys(numbers.values(), 0)
-        declared = self.direction
+        declared: Any = self.direction
         if isinstance(declared, str):
             declared = dict.fromkeys(numbers, declared)
         signs = {}
         for key, side in declared.items():
             name = key
-            if isinstance(key, int | np.integer) and abs(key) < len(columns):
+            if isinstance(key, int) and -len(columns) <= key < len(columns):
                 name = columns[key].name
             if side not in ("high", "low"):
                 raise ValueError(
@@ -389,7 +673,26 @@ class VAEImputer(TransformerMixin, BaseVAE):
     # -- inference ---------------------------------------------------------------
 
     def transform(self, X):
-        """Complete the missing cells."""
+        """Complete the missing cells with their point estimates.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table.
+
+        Returns
+        -------
+        X_completed : ndarray or data frame of shape (n_samples, n_features_out)
+            The table with its missing cells filled: the mean (or median, see
+            ``point``) of numbers and counts, the most probable category. Columns that
+            were empty in training are dropped unless ``keep_empty_features``, and
+            indicators follow if ``add_indicator``.
+
+        Raises
+        ------
+        ValueError
+            If the columns are not those of the training table.
+        """
         check_is_fitted(self)
         with_nulls = with_nan(X, self.missing_values)
         encoded = self._point(self._encode(with_nulls))
@@ -397,7 +700,30 @@ class VAEImputer(TransformerMixin, BaseVAE):
         return as_configured(table, self)
 
     def sample(self, X, n_draws=5, random_state=None):
-        """Draw completed tables."""
+        """Draw completed tables.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table.
+        n_draws : int, default=5
+            Number of tables.
+        random_state : int, RandomState instance or None, default=None
+            Determines the draws; None gives fresh ones at every call.
+
+        Returns
+        -------
+        tables : list of ndarray or data frame
+            ``n_draws`` tables like that of :meth:`transform`; the missing cells of a
+            row are drawn jointly, given its observed cells. Rows without any cell
+            are new rows from the model.
+
+        Raises
+        ------
+        ValueError
+            If ``n_draws`` is no positive int, or the columns are not those of the
+            training table.
+        """
         check_is_fitted(self)
         n_draws = check_count(n_draws, "n_draws")
         with_nulls = with_nan(X, self.missing_values)
@@ -416,7 +742,29 @@ class VAEImputer(TransformerMixin, BaseVAE):
         ]
 
     def predict_interval(self, X, coverage=0.9):
-        """Return lower and upper tables."""
+        """Return intervals that missing cells lie in.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table.
+        coverage : float, default=0.9
+            Probability that a cell lies in its interval, between 0 and 1.
+
+        Returns
+        -------
+        lower, upper : ndarray or data frame of shape (n_samples, n_features_out)
+            Tables like that of :meth:`transform`, with the ends of the intervals in
+            the missing cells of numbers, counts and ordered categories: quantiles of
+            99 draws, the same at every call. Categories without order and booleans
+            have the most probable value in both.
+
+        Raises
+        ------
+        ValueError
+            If ``coverage`` is not between 0 and 1, or the columns are not those of
+            the training table.
+        """
         check_is_fitted(self)
         if not 0 < coverage < 1:
             raise ValueError(
@@ -438,7 +786,25 @@ class VAEImputer(TransformerMixin, BaseVAE):
         return tuple(self._complete(X, filling, bound) for bound in bounds)
 
     def score_samples(self, X):
-        """Return the log-likelihood of the observed cells of each row."""
+        """Return the log-likelihood of the observed cells of each row.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples,), float32
+            Importance-weighted estimate of log p(observed cells) in nats, from 256
+            draws of q, the same for every row; 0 for a row without any cell. Without
+            hidden layers it is exact.
+
+        Raises
+        ------
+        ValueError
+            If the columns are not those of the training table.
+        """
         check_is_fitted(self)
         data = self._encode(with_nan(X, self.missing_values))
         if self._mean.ensemble is None:
@@ -453,7 +819,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
                 c = self._mean.context(data.x[:1], data.y[:1], nothing)
             data_c = Batch(data.x, data.observed, None, c.expand(len(data), -1))
             scores = self._evidence(data_c, EVIDENCE_DRAWS) + self._log_jacobian(data)
-        scores[~data.observed.any(1).cpu().numpy()] = 0  # nothing has probability 1
+        scores[~seen(data).any(1).cpu().numpy()] = 0  # nothing has probability 1
         return scores.astype(np.float32)
 
     def score(self, X, y=None, sample_weight=None):
@@ -535,7 +901,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
     def _tilt(self, piece: Batch, x: np.ndarray) -> np.ndarray:
         """Return the weights of draws under self-masking, (draws, rows)."""
         logs = np.zeros(x.shape[:2])
-        missing = ~piece.observed.cpu().numpy()
+        missing = ~seen(piece).cpu().numpy()
         for position, slope in self._slopes().items():
             y = self._y_of(x[..., position], position)
             logs += slope * y * missing[:, position]
@@ -548,8 +914,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
             return x
         weights = torch.from_numpy(self._tilt(piece, x).T).to(self.device_)
         chosen = torch.multinomial(weights, n_draws, True, generator=generator)
-        chosen = chosen.cpu().numpy().T[..., None]
-        return np.take_along_axis(x, chosen, axis=0)
+        return np.take_along_axis(x, chosen.cpu().numpy().T[..., None], axis=0)
 
     def _draws(
         self,
@@ -565,7 +930,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         """
         for start in range(0, len(data), self._rows_at_once(n_draws)):
             piece = data.rows(start, start + self._rows_at_once(n_draws))
-            v = piece.observed
+            v = seen(piece)
             if visible is not None:
                 v = visible[start : start + len(piece)]
             with torch.inference_mode():
@@ -603,7 +968,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
             self._scales[k][1] if k in self._scales else column.map.scale
             for k, column in enumerate(columns)
         ]
-        return -(data.observed.cpu().numpy() * np.log(scales)).sum(1)
+        return -(seen(data).cpu().numpy() * np.log(scales)).sum(1)
 
     def _rows_at_once(self, n_draws: int) -> int:
         """Return the rows whose widest layer stays within the memory budget."""
@@ -711,6 +1076,12 @@ def as_configured(table: Any, owner: Any) -> Any:
         return table
     frame = nw.from_native(table, eager_only=True)
     return frame.to_pandas() if wanted == "pandas" else frame.to_polars()
+
+
+def seen(batch: Batch) -> Tensor:
+    """Return the mask of the observed cells, which every batch has here."""
+    assert batch.observed is not None
+    return batch.observed
 
 
 def is_number(column: Column) -> bool:

@@ -13,7 +13,16 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 # A module may import only from the modules above it.
 TABLES = ["_numeric", "_layouts", "_tables", "_columns", "_encoding"]
 TORCH = ["_distributions", "_modules", "_gradients", "_objectives", "_training"]
-ESTIMATORS = ["_linear_start", "_base", "_transformer"]
+ESTIMATORS = [
+    "_linear_start",
+    "_gaussian",
+    "_completion",
+    "_missingness",
+    "_filling",
+    "_base",
+    "_transformer",
+    "_imputer",
+]
 LEAVES = ["plotting", "datasets", "_pool"]
 # Imported inside the function that needs them: skvae works without.
 OPTIONAL = {"pandas", "polars", "pyarrow", "matplotlib", "rich"}

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skvae import VAETransformer
+from skvae import VAEImputer, VAETransformer
 
 #: All that may fail, with the reasons.
 EXPECTED_FAILURES = {
@@ -23,6 +23,7 @@ EXPECTED_FAILURES = {
             " they agree on the average, see test_weights_stand_for_repeated_rows."
         ),
     },
+    "VAEImputer": {},
 }
 
 #: Checks of scikit-learn that check_estimator does not run.
@@ -38,6 +39,8 @@ EXTRA_CHECKS = [
     "check_global_set_output_transform_polars",
     "check_dataframe_column_names_consistency",
 ]
+
+ESTIMATORS = [VAETransformer, VAEImputer]
 
 LOOP_PARAMETERS = {
     "max_iter",
@@ -61,7 +64,7 @@ def expected_failures(estimator):
 
 
 @parametrize_with_checks(
-    [VAETransformer(max_iter=2)],
+    [VAETransformer(max_iter=2), VAEImputer(max_iter=2)],
     expected_failed_checks=expected_failures,
     xfail_strict=True,
 )
@@ -71,9 +74,30 @@ def test_common_checks(estimator, check):
 
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
 @pytest.mark.parametrize("name", EXTRA_CHECKS)
-def test_extra_checks(name):
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_extra_checks(name, estimator):
     check = getattr(estimator_checks, name)
-    check("VAETransformer", VAETransformer(max_iter=2))
+    check(estimator.__name__, estimator(max_iter=2))
+
+
+@pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
+def test_the_linear_imputer_keeps_the_contract():
+    linear = VAEImputer(hidden_layer_sizes=())
+    for name in EXTRA_CHECKS:
+        getattr(estimator_checks, name)("VAEImputer", linear)
+    for result in estimator_checks.check_estimator(linear, on_skip=None):
+        assert result["status"] in ("passed", "skipped")
+
+
+def test_tags():
+    for estimator in ESTIMATORS:
+        tags = estimator().__sklearn_tags__()
+        assert tags.input_tags.allow_nan and tags.input_tags.categorical
+        assert not tags.input_tags.sparse
+        assert not tags.target_tags.required
+    # latents are float32; cells that are there keep their dtype
+    tags = VAEImputer().__sklearn_tags__()
+    assert set(tags.transformer_tags.preserves_dtype) == {"float64", "float32"}
 
 
 def test_column_names_of_later_chunks():
@@ -87,8 +111,9 @@ def test_nothing_but_weights_is_expected_to_fail():
         assert all(name.startswith("check_sample_weight_eq") for name in failures)
 
 
-def test_loop_parameters_are_named_as_in_the_mlp():
-    ours = inspect.signature(VAETransformer).parameters
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_loop_parameters_are_named_as_in_the_mlp(estimator):
+    ours = inspect.signature(estimator).parameters
     assert set(ours) >= LOOP_PARAMETERS
     assert set(inspect.signature(MLPClassifier).parameters) >= LOOP_PARAMETERS
     first, *others = ours.values()
@@ -96,9 +121,10 @@ def test_loop_parameters_are_named_as_in_the_mlp():
     assert all(parameter.kind == parameter.KEYWORD_ONLY for parameter in others)
 
 
-def test_html_representation(numbers):
-    vae = VAETransformer(max_iter=1)
-    assert "VAETransformer" in vae._repr_html_()
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_html_representation(numbers, estimator):
+    vae = estimator(max_iter=1)
+    assert estimator.__name__ in vae._repr_html_()
     assert "fitted" in vae.fit(numbers)._repr_html_().lower()
 
 
@@ -231,3 +257,17 @@ def test_fit_transform_passes_weights_on(numbers):
     at_once = vae.fit_transform(numbers, sample_weight=weights)
     expected = vae.fit(numbers, sample_weight=weights).transform(numbers)
     np.testing.assert_array_equal(at_once, expected)
+
+
+def test_weights_reach_the_imputer(numbers):
+    weights = np.arange(80) % 3
+    X = numbers.copy()
+    X[::3, 1] = np.nan
+    with config_context(enable_metadata_routing=True):
+        vae = VAEImputer(max_iter=2, random_state=0)
+        vae.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        pipeline = Pipeline([("vae", vae)]).fit(X, sample_weight=weights)
+        score = pipeline.score(X, sample_weight=weights)
+    by_hand = VAEImputer(max_iter=2, random_state=0).fit(X, sample_weight=weights)
+    assert score == by_hand.score(X, sample_weight=weights)
+    assert score != by_hand.score(X)

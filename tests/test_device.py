@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skvae import VAETransformer
+from skvae import VAEImputer, VAETransformer
+from skvae._completion import ConditionalMean, Rows, hide
 from skvae._distributions import Joint, Normal, make_head
+from skvae._gaussian import Gaussian
 from skvae._modules import VAE, Batch
 from skvae._objectives import OBJECTIVES, log_weights
 from skvae._training import Adam, Batches, flatten_parameters, train_step
@@ -176,6 +178,58 @@ def test_training_step_changes_every_parameter(objective):
         assert not torch.equal(p, old), name
 
 
+# -- the imputer's parts -------------------------------------------------------------
+
+POINT_HEADS = [("normal", 3, 0), ("bernoulli", 2, 0), ("categorical", 2, 3)]
+
+
+def make_mean(hidden_layer_sizes=(7, 5)):
+    heads = POINT_HEADS if hidden_layer_sizes else POINT_HEADS[:1]
+    joint = Joint([make_head(*head) for head in heads])
+    generator = torch.Generator().manual_seed(0)
+    return ConditionalMean(joint, hidden_layer_sizes, 3, "silu", generator)
+
+
+@pytest.mark.parametrize("hidden_layer_sizes", [(7, 5), ()])
+def test_conditional_mean_stays_on_its_device(hidden_layer_sizes):
+    model = make_mean(hidden_layer_sizes).to("meta")
+    x = torch.ones(N_ROWS, model.joint.n_columns, device="meta")
+    v = torch.ones_like(x, dtype=torch.bool)
+    rows = Rows(x, x, v, torch.ones(N_ROWS, device="meta"))
+    with OnlyDevice("meta"):
+        assert model.expected(x, x, v).device.type == "meta"
+        if hidden_layer_sizes:
+            fold = torch.zeros(N_ROWS, dtype=torch.long, device="meta")
+            for context in (model.context(x, x, v), model.context(x, x, v, fold)):
+                assert context.shape == (N_ROWS, model.n_context)
+            taken = rows.take(fold)
+            loss = model.loss(taken, v, torch.ones(3, N_ROWS, device="meta"))
+            loss.backward()
+    for p in model.parameters() if hidden_layer_sizes else ():
+        assert p.grad is not None and p.grad.device.type == "meta"
+
+
+def test_normal_stays_on_its_device():
+    model = Gaussian(4).to("meta")
+    x = torch.ones(N_ROWS, 4, device="meta")
+    with OnlyDevice("meta"):
+        for rows in (model.condition(x, x), model.sample(x, x, x)):
+            assert rows.shape == (N_ROWS, 4)
+        assert model.log_prob(x, x).shape == (N_ROWS,)
+
+
+def test_conditional_mean_is_checked_for_its_device(monkeypatch):
+    """The tests above can fail."""
+    model = make_mean().to("meta")
+    x = torch.ones(N_ROWS, model.joint.n_columns, device="meta")
+    embed = Joint.embed
+    monkeypatch.setattr(
+        Joint, "embed", lambda *args: embed(*args) + torch.zeros(()).sum()
+    )
+    with pytest.raises(RuntimeError, match="on cpu"), OnlyDevice("meta"):
+        model.expected(x, x, x.bool())
+
+
 # -- CUDA -----------------------------------------------------------------------
 
 
@@ -214,6 +268,40 @@ def test_fit_on_cuda(cuda_vae):
         assert isinstance(values, np.ndarray) and np.isfinite(values).all()
     again = VAETransformer(**cuda_vae.get_params()).fit(X)
     np.testing.assert_allclose(again.transform(X), cuda_vae.transform(X), atol=1e-3)
+
+
+@needs_cuda
+@pytest.mark.parametrize("hidden_layer_sizes", [(16,), ()])
+@pytest.mark.parametrize("point", ["mean", "median"])
+def test_imputer_on_cuda(hidden_layer_sizes, point, tmp_path):
+    X = mixed_rows()
+    likelihood = LIKELIHOOD
+    if not hidden_layer_sizes:
+        X, likelihood = X[:, :4], "auto"
+    vae = VAEImputer(
+        hidden_layer_sizes=hidden_layer_sizes,
+        likelihood=likelihood,
+        missingness="agnostic",
+        point=point,
+        max_iter=3,
+        device="cuda",
+        random_state=0,
+    ).fit(X)
+    assert all(p.device.type == "cuda" for p in vae._mean.buffers())
+    seen = ~np.isnan(X)
+    for table in (vae.transform(X), *vae.sample(X, 2), *vae.predict_interval(X)):
+        assert np.isfinite(table).all()
+        np.testing.assert_array_equal(table[seen], X[seen])
+    assert np.isfinite(vae.score_samples(X)).all()
+    loaded = pickle.loads(pickle.dumps(vae))
+    np.testing.assert_allclose(loaded.transform(X), vae.transform(X), atol=1e-3)
+
+
+@needs_cuda
+def test_hiding_on_cuda():
+    observed = torch.ones(5, 3, dtype=torch.bool, device="cuda")
+    generator = torch.Generator("cuda").manual_seed(0)
+    assert hide(observed, 0.1, 0.9, generator).device.type == "cuda"
 
 
 @needs_cuda

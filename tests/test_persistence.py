@@ -13,7 +13,7 @@ import torch
 from sklearn.base import clone
 from skorch.callbacks import GradientNormClipping
 
-from skvae import VAETransformer
+from skvae import VAEImputer, VAETransformer
 from skvae.datasets import load_penguins
 
 
@@ -79,6 +79,53 @@ def test_results_survive(fitted, calls, save_and_load):
     np.testing.assert_array_equal(loaded.loss_curve_, vae.loss_curve_)
     assert loaded.get_params() == vae.get_params()
     assert loaded.device_ == vae.device_
+
+
+IMPUTER_CALLS = {
+    "transform": lambda vae, X: vae.transform(X),
+    "sample": lambda vae, X: vae.sample(X, 1, random_state=0)[0],
+    "predict_interval": lambda vae, X: vae.predict_interval(X)[0],
+    "score_samples": lambda vae, X: vae.score_samples(X),
+    "get_feature_names_out": lambda vae, X: vae.get_feature_names_out(),
+}
+
+
+@pytest.mark.parametrize("container", ["numpy", "pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("save_and_load", WAYS)
+def test_imputers_survive(numbers, mixed_table, container, save_and_load):
+    options = {"add_indicator": True, "missingness": "agnostic", "random_state": 0}
+    vae = VAEImputer(max_iter=2, hidden_layer_sizes=(8,), **options)
+    if container == "numpy":
+        X = np.where(np.arange(400).reshape(80, 5) % 7, numbers, np.nan)
+        vae.set_params(numeric_transform="quantile", hidden_layer_sizes=())
+    else:
+        X = mixed_table(container)
+    loaded = save_and_load(vae.fit(X))
+    for name, call in IMPUTER_CALLS.items():
+        expected, found = to_array(call(vae, X)), to_array(call(loaded, X))
+        assert found.tolist() == expected.tolist(), name
+    for name in ("blend_", "missingness_slopes_", "likelihood_"):
+        assert getattr(loaded, name) == getattr(vae, name)
+
+
+@pytest.mark.parametrize("save_and_load", WAYS)
+def test_a_loaded_imputer_trains_on_without_touching_the_first(numbers, save_and_load):
+    X = np.where(np.arange(400).reshape(80, 5) % 7, numbers, np.nan)
+    vae = VAEImputer(max_iter=2, hidden_layer_sizes=(8,), random_state=0)
+    vae.set_params(warm_start=True).fit(X)
+    before = vae.transform(X)
+    loaded = save_and_load(vae).fit(X)
+    np.testing.assert_array_equal(vae.transform(X), before)
+    np.testing.assert_array_equal(loaded.transform(X), vae.fit(X).transform(X))
+
+
+def test_no_torch_object_in_the_state_of_an_imputer(mixed_table):
+    vae = VAEImputer(max_iter=2).fit(mixed_table())
+    found = list(walk(vae.__getstate__()))
+    for path, value in found:
+        assert not type(value).__module__.startswith("torch"), path
+    arrays = [path for path, value in found if isinstance(value, np.ndarray)]
+    assert any("_mean" in path for path in arrays)
 
 
 @pytest.mark.parametrize("save_and_load", WAYS)

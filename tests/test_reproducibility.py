@@ -9,7 +9,7 @@ import pytest
 import torch
 from joblib import Parallel, delayed
 
-from skvae import VAETransformer
+from skvae import VAEImputer, VAETransformer
 
 
 def fit_and_transform(X, seed):
@@ -39,6 +39,26 @@ def test_other_seed_other_result(serial):
     _, (first, second) = serial
     for left, right in zip(first, second, strict=True):
         assert not np.array_equal(left, right)
+
+
+def impute(X, seed):
+    X = np.where(np.arange(X.size).reshape(X.shape) % 5, X, np.nan)
+    vae = VAEImputer(max_iter=2, hidden_layer_sizes=(8,), random_state=seed).fit(X)
+    tables = vae.sample(X, 2, random_state=seed)
+    return vae.transform(X), vae.score_samples(X), *vae.predict_interval(X), *tables
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_imputers_in_parallel_are_as_in_series(serial, backend):
+    X, _ = serial
+    expected = [impute(X, seed) for seed in (0, 1)]
+    assert_same(impute(X, 0), expected[0])
+    assert not np.array_equal(expected[0][0], expected[1][0])
+    results = Parallel(n_jobs=2, backend=backend)(
+        delayed(impute)(X, seed) for seed in (0, 1)
+    )
+    for found, reference in zip(results, expected, strict=True):
+        assert_same(found, reference)
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
@@ -172,6 +192,61 @@ def test_methods_leave_global_state_alone(mixed_table, mixed_vae, calls):
     assert_untouched(lambda: mixed_vae.sample_posterior(X))
     saved = assert_untouched(lambda: pickle.dumps(mixed_vae))
     assert_untouched(lambda: pickle.loads(saved))
+
+
+IMPUTER_CALLS = {
+    "transform": lambda vae, X: vae.transform(X),
+    "sample": lambda vae, X: vae.sample(X, 2, random_state=0),
+    "predict_interval": lambda vae, X: vae.predict_interval(X),
+    "score_samples": lambda vae, X: vae.score_samples(X),
+    "score": lambda vae, X: vae.score(X),
+    "get_feature_names_out": lambda vae, X: vae.get_feature_names_out(),
+}
+
+
+@pytest.mark.parametrize("random_state", [None, 0])
+@pytest.mark.parametrize("point", ["mean", "median"])
+def test_imputers_leave_global_state_and_themselves_alone(
+    mixed_table, random_state, point
+):
+    X = mixed_table()
+    vae = VAEImputer(max_iter=2, hidden_layer_sizes=(8,), random_state=random_state)
+    vae.set_params(missingness="agnostic", point=point)
+    assert_untouched(lambda: vae.fit(X, sample_weight=np.arange(60)))
+    attributes, saved = dict(vars(vae)), pickle.dumps(vae)
+    for name, call in IMPUTER_CALLS.items():
+        assert_untouched(lambda call=call: call(vae, X))
+        assert list(vars(vae)) == list(attributes), name
+        assert all(vars(vae)[key] is attributes[key] for key in attributes), name
+    assert_untouched(lambda: vae.sample(X))
+    assert pickle.dumps(vae) == saved
+
+
+def test_imputers_in_threads_share_a_model(serial):
+    X = np.where(np.arange(240).reshape(60, 4) % 5, serial[0], np.nan)
+    vae = VAEImputer(max_iter=2, hidden_layer_sizes=(8,), random_state=0).fit(X)
+    expected = vae.predict_interval(X)
+    results = Parallel(n_jobs=4, backend="threading")(
+        delayed(vae.predict_interval)(X) for _ in range(4)
+    )
+    for found in results:
+        assert_same(found, expected)
+
+
+def test_imputers_under_another_default_dtype(serial):
+    X = np.where(np.arange(240).reshape(60, 4) % 5, serial[0], np.nan)
+    vae = VAEImputer(max_iter=2, hidden_layer_sizes=(8,), random_state=0)
+    expected = vae.fit(X).transform(X)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        np.testing.assert_allclose(vae.transform(X), expected, atol=1e-6)
+        found = vae.fit(X).transform(X)
+        assert np.isfinite(vae.sample(X, 1)[0]).all()
+        assert np.isfinite(vae.score(X))
+    finally:
+        torch.set_default_dtype(default)
+    assert found.dtype == X.dtype and np.isfinite(found).all()
 
 
 def test_errors_leave_global_state_alone(mixed_table):

@@ -1,0 +1,209 @@
+"""The multivariate normal: EM on incomplete rows, conditionals and draws."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.stats import multivariate_normal
+
+from skvae import _gaussian
+from skvae._gaussian import Gaussian
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """EM without shrinkage, until nothing changes."""
+    monkeypatch.setattr(_gaussian, "RIDGE", 0.0)
+    monkeypatch.setattr(_gaussian, "EM_ITERATIONS", 500)
+    monkeypatch.setattr(_gaussian, "EM_TOLERANCE", 1e-9)
+
+
+def make_rows(n_rows=200, n_columns=4, rate=0.3, seed=0):
+    rng = np.random.default_rng(seed)
+    loadings = rng.normal(size=(n_columns, n_columns))
+    mean, covariance = rng.normal(size=n_columns), loadings @ loadings.T + np.eye(4)
+    x = rng.multivariate_normal(mean, covariance / 4, size=n_rows)
+    v = rng.random(x.shape) > rate
+    return x, v.astype(float)
+
+
+def as_tensors(*arrays):
+    return [torch.tensor(array, dtype=torch.float64) for array in arrays]
+
+
+def fitted(x, v, weight=None):
+    gaussian = Gaussian(x.shape[1]).double()
+    tensors = as_tensors(x, v) + ([] if weight is None else as_tensors(weight))
+    trace = gaussian.fit(*tensors)
+    return gaussian, np.array(trace)
+
+
+def normal_density(row, mean, covariance):
+    return multivariate_normal(mean, covariance).logpdf(row) if len(row) else 0.0
+
+
+def log_likelihood(x, v, mean, covariance):
+    """Mean log-density of the visible cells, one row after another."""
+    rows = [
+        normal_density(row[seen], mean[seen], covariance[np.ix_(seen, seen)])
+        for row, seen in zip(x, v > 0, strict=True)
+    ]
+    return np.array(rows)
+
+
+# -- fit -----------------------------------------------------------------------------
+
+
+def test_without_missing_cells_it_is_mean_and_covariance(exact):
+    x, _ = make_rows()
+    gaussian, _ = fitted(x, np.ones_like(x))
+    np.testing.assert_allclose(gaussian.mean, x.mean(axis=0), atol=1e-10)
+    covariance = np.cov(x.T, bias=True)
+    # a ridge of a millionth keeps the matrix invertible
+    np.testing.assert_allclose(gaussian.covariance, covariance, atol=1e-5)
+
+
+def test_ridge():
+    """The diagonal grows with columns by rows, so small tables are shrunk more."""
+    x, _ = make_rows(40)
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    gaussian, _ = fitted(x, np.ones_like(x))
+    ridge = _gaussian.RIDGE * 4 / 40 + 1e-6
+    expected = np.cov(x.T, bias=True) + ridge * np.eye(4)
+    np.testing.assert_allclose(gaussian.covariance, expected, atol=1e-8)
+
+
+def test_weights_are_repeated_rows(exact):
+    x, v = make_rows(60)
+    times = np.arange(60) % 3
+    weighted, _ = fitted(x, v, times)
+    repeated, _ = fitted(x.repeat(times, axis=0), v.repeat(times, axis=0))
+    np.testing.assert_allclose(weighted.mean, repeated.mean, atol=1e-6)
+    np.testing.assert_allclose(weighted.covariance, repeated.covariance, atol=1e-6)
+
+
+def test_every_iteration_raises_the_likelihood(exact):
+    x, v = make_rows()
+    gaussian, trace = fitted(x, v)
+    assert len(trace) > 5
+    assert (np.diff(trace) > -1e-9).all()
+    mean, covariance = gaussian.mean.numpy(), gaussian.covariance.numpy()
+    reached = log_likelihood(x, v, mean, covariance).mean()
+    assert reached == pytest.approx(trace[-1], abs=1e-4)
+
+
+def test_em_finds_the_maximum(exact):
+    """A direct search over Cholesky factors finds no better normal."""
+    x, v = make_rows(40)
+    x, v = x[:, :2], v[:, :2]
+    gaussian, trace = fitted(x, v)
+
+    def loss(parameters):
+        factor = np.array(
+            [[np.exp(parameters[2]), 0], [parameters[3], np.exp(parameters[4])]]
+        )
+        return -log_likelihood(x, v, parameters[:2], factor @ factor.T).mean()
+
+    best = minimize(loss, np.zeros(5), method="BFGS")
+    assert trace[-1] == pytest.approx(-best.fun, abs=1e-5)
+    np.testing.assert_allclose(gaussian.mean, best.x[:2], atol=1e-3)
+
+
+def test_values_of_hidden_cells_do_not_matter():
+    x, v = make_rows()
+    expected, _ = fitted(x, v)
+    found, _ = fitted(np.where(v > 0, x, 1e9), v)
+    assert torch.equal(found.mean, expected.mean)
+    assert torch.equal(found.covariance, expected.covariance)
+
+
+def test_rows_in_pieces(monkeypatch):
+    x, v = make_rows()
+    expected, _ = fitted(x, v)
+    monkeypatch.setattr(_gaussian, "SOLVE_FLOATS", 16 * 7)
+    found, _ = fitted(x, v)
+    np.testing.assert_allclose(found.covariance, expected.covariance, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "case", ["constant", "copy", "empty column", "empty row", "two"]
+)
+def test_degenerate_tables(case):
+    x, v = make_rows()
+    if case == "constant":
+        x[:, 1] = 3.0
+    elif case == "copy":
+        x[:, 1] = x[:, 0]
+    elif case == "empty column":
+        v[:, 1] = 0
+    elif case == "empty row":
+        v[:5] = 0
+    else:
+        x, v = x[:2], v[:2]
+    gaussian, trace = fitted(x, v)
+    assert np.isfinite(trace).all()
+    assert torch.linalg.eigvalsh(gaussian.covariance).min() > 0
+    filled = gaussian.condition(*as_tensors(x, v))
+    assert torch.isfinite(filled).all()
+
+
+# -- conditionals --------------------------------------------------------------------
+
+
+@pytest.fixture
+def gaussian():
+    model = Gaussian(4).double()
+    rng = np.random.default_rng(3)
+    loadings = rng.normal(size=(4, 4))
+    model.mean.copy_(torch.tensor(rng.normal(size=4)))
+    model.covariance.copy_(torch.tensor(loadings @ loadings.T + 0.1 * np.eye(4)))
+    return model
+
+
+def conditional(gaussian, row, seen):
+    """Mean and covariance of the hidden cells, by NumPy."""
+    m, s = gaussian.mean.numpy(), gaussian.covariance.numpy()
+    gain = s[np.ix_(~seen, seen)] @ np.linalg.pinv(s[np.ix_(seen, seen)])
+    expected = m[~seen] + gain @ (row - m)[seen]
+    return expected, s[np.ix_(~seen, ~seen)] - gain @ s[np.ix_(seen, ~seen)]
+
+
+def test_condition(gaussian):
+    x, v = make_rows(30)
+    filled = gaussian.condition(*as_tensors(x, v)).numpy()
+    for row, seen, found in zip(x, v > 0, filled, strict=True):
+        np.testing.assert_array_equal(found[seen], row[seen])
+        expected, _ = conditional(gaussian, row, seen)
+        np.testing.assert_allclose(found[~seen], expected, atol=1e-9)
+
+
+def test_sample(gaussian):
+    x, v = make_rows(3)
+    v[0], v[1] = [1, 0, 0, 1], [0, 0, 0, 0]
+    n_draws = 10_000
+    noise = torch.randn(
+        n_draws, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    tensors = as_tensors(x, v)
+    draws = torch.stack([gaussian.sample(*tensors, part) for part in noise]).numpy()
+    for k, seen in enumerate(v > 0):
+        assert (draws[:, k, seen] == x[k, seen]).all()
+        if seen.all():
+            continue
+        expected, left = conditional(gaussian, x[k], seen)
+        found = draws[:, k, ~seen]
+        scale = np.sqrt(np.diag(left))
+        tolerance = 5 / np.sqrt(n_draws)
+        difference = (found.mean(axis=0) - expected) / scale
+        np.testing.assert_allclose(difference, 0, atol=tolerance)
+        difference = (np.atleast_2d(np.cov(found.T)) - left) / np.outer(scale, scale)
+        np.testing.assert_allclose(difference, 0, atol=2 * tolerance)
+
+
+def test_log_prob(gaussian):
+    x, v = make_rows(30)
+    v[0] = 0
+    found = gaussian.log_prob(*as_tensors(x, v))
+    m, s = gaussian.mean.numpy(), gaussian.covariance.numpy()
+    np.testing.assert_allclose(found, log_likelihood(x, v, m, s), atol=1e-9)
+    assert found[0] == 0
