@@ -81,8 +81,8 @@ def main():
         "",
         *environment_lines(environment()),
         "",
-        f"{options.repetitions} repetitions of {options.rows} rows, x1 missing in about "
-        f"40% of them (MAR), {options.draws} completed tables each.",
+        f"{options.repetitions} repetitions of {options.rows} rows, x1 missing in "
+        f"about 40% of them (MAR), {options.draws} completed tables each.",
         "",
         *markdown_table(["method", "bias", "coverage of 95%", "width"], rows),
     ]

@@ -107,8 +107,8 @@ for ax, name in zip(axes, ["bill_length_mm", "island"], strict=True):
 # %%
 # Intervals
 # ---------
-# ``predict_interval`` gives bounds, and the display draws them. A cell lies outside with
-# a probability of 10%. Intervals are short where the rest of the row says much.
+# ``predict_interval`` gives bounds, and the display draws them. A cell lies outside
+# with a probability of 10%. Intervals are short where the rest of the row says much.
 
 figure, ax = plt.subplots(figsize=(9, 3.8), layout="constrained")
 ax.set_title("The first twenty missing cells")

@@ -13,7 +13,7 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import numpy as np
 
-from skvae._tables import is_missing_object, open_table
+from skvae._tables import is_missing_object
 
 #: What an empty column of text is filled with, as in SimpleImputer.
 EMPTY_TEXT = "missing_value"
@@ -392,15 +392,31 @@ def _arrow_with_nan(X: Any, marker: Any) -> Any:
     return replaced
 
 
-def missing_mask(X: Any, owner: Any) -> np.ndarray:
+def missing_mask(X: Any) -> np.ndarray:
     """Return the mask of the missing cells of a table, (n_samples, n_features)."""
-    table = open_table(owner, X, reset=False)
-    if table.array is not None:
-        return np.isnan(table.array)
-    mask = np.zeros((table.n_rows, table.n_columns), dtype=bool)
-    for index in range(table.n_columns):
-        if table.column_type(index).family in ("float", "integer", "boolean"):
-            mask[:, index] = np.isnan(table.numbers(index).astype(np.float64))
-        else:
-            mask[:, index] = table.factorize(index)[0] < 0
-    return mask
+    X = nw.to_native(X, pass_through=True)
+    if nw.dependencies.is_pandas_dataframe(X):
+        import pandas as pd
+
+        mask = X.isna().to_numpy(dtype=bool, copy=True)
+        for index, dtype in enumerate(X.dtypes):
+            # nullable floats may hold NaN beside NA
+            if isinstance(dtype, np.dtype):
+                continue
+            if pd.api.types.is_float_dtype(dtype):
+                numbers = X.iloc[:, index].to_numpy(np.float64, na_value=np.nan)
+                mask[:, index] |= np.isnan(numbers)
+        return mask
+    if nw.dependencies.is_polars_dataframe(X):
+        columns = [c.fill_nan(None) if c.dtype.is_float() else c for c in X]
+        return np.column_stack([column.is_null().to_numpy() for column in columns])
+    if nw.dependencies.is_pyarrow_table(X):
+        columns = [c.is_null(nan_is_null=True).to_numpy() for c in X.columns]
+        return np.column_stack(columns)
+    X = np.asarray(X)
+    if X.dtype.kind == "f":
+        return np.isnan(X)
+    if X.dtype.kind != "O":
+        return np.zeros(X.shape, dtype=bool)
+    flags = [is_missing_object(value) for value in X.ravel()]
+    return np.reshape(np.array(flags, dtype=bool), X.shape)

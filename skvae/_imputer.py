@@ -439,7 +439,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         with unchanged_on_error(self), callback_management_context(self):
             X = with_nan(X, self.missing_values)
             self._fit(X, sample_weight)
-            missing = missing_mask(X, self)
+            missing = missing_mask(X)
             if sample_weight is not None:
                 missing = missing[check_weights(sample_weight, X) > 0]
             self.indicator_features_ = np.flatnonzero(missing.any(axis=0))
@@ -1017,7 +1017,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         if not self.keep_empty_features:
             kept = [i for i in kept if i not in empty]
         flagged = self.indicator_features_.tolist() if self.add_indicator else []
-        return Filling(missing_mask(X, self), kept, empty, flagged)
+        return Filling(missing_mask(X), kept, empty, flagged)
 
     def _complete(self, X, filling: Filling, encoded: np.ndarray):
         """Fill the missing cells of a table from encoded rows."""

@@ -2,11 +2,8 @@
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator
 
 from skvae._filling import EMPTY_TEXT, Filling, missing_mask, with_nan
-
-pytestmark = pytest.mark.filterwarnings("ignore:X has feature names")
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
@@ -14,16 +11,35 @@ pa = pytest.importorskip("pyarrow")
 
 
 def fill(X, completed, *, empty=None, keep=None, flagged=()):
-    mask = mask_of(X)
+    mask = missing_mask(X)
     kept = list(range(mask.shape[1])) if keep is None else keep
     return Filling(mask, kept, empty or {}, list(flagged)).fill(X, completed)
 
 
-def mask_of(X):
-    """Mask of a table, asked for by an estimator that knows no names."""
-    owner = BaseEstimator()
-    owner.n_features_in_ = X.shape[1]
-    return missing_mask(X, owner)
+# -- which cells are missing ---------------------------------------------------------
+
+
+def test_missing_cells_of_every_kind():
+    expected = [[0, 1, 0], [0, 0, 1]]
+    X = np.array([[1, np.nan, 3], [4, 5, np.nan]])
+    assert missing_mask(X).tolist() == expected
+    assert missing_mask(X.tolist()).tolist() == expected
+    objects = np.array([["a", None, True], [4, 0, pd.NA]], dtype=object)
+    assert missing_mask(objects).tolist() == expected
+    assert not missing_mask(np.ones((2, 3), int)).any()
+    assert not missing_mask(np.array([["a", "nan"]])).any()
+    for table, n_columns in ((pandas_table(), 10), (polars_table(), 7)):
+        # the second row, but for a column of integers in pandas
+        found = missing_mask(table)
+        assert found.sum(axis=1).tolist() == [0, n_columns - (n_columns == 10), 0]
+    assert missing_mask(arrow_table()).sum(axis=1).tolist() == [0, 6, 0]
+
+
+def test_nan_in_a_nullable_column():
+    column = pd.array([1.0, 0.0, None], dtype="Float64") / pd.array([1.0, 0.0, 1.0])
+    assert missing_mask(pd.DataFrame({"a": column}))[:, 0].tolist() == [0, 1, 1]
+    arrow = pd.array([1.0, None, 2.0], dtype=pd.ArrowDtype(pa.float64()))
+    assert missing_mask(pd.DataFrame({"a": arrow}))[:, 0].tolist() == [0, 1, 0]
 
 
 # -- arrays --------------------------------------------------------------------------
@@ -362,9 +378,9 @@ def test_a_number_as_the_marker_in_an_array(dtype):
 
 def test_a_marker_among_objects():
     X = np.array([["?", 1, None], ["a", "?", pd.NA]], dtype=object)
-    assert mask_of(with_nan(X, "?")).tolist() == [[1, 0, 1], [0, 1, 1]]
+    assert missing_mask(with_nan(X, "?")).tolist() == [[1, 0, 1], [0, 1, 1]]
     text = np.array([["?", "b"], ["a", "?"]])
-    assert mask_of(with_nan(text, "?")).tolist() == [[1, 0], [0, 1]]
+    assert missing_mask(with_nan(text, "?")).tolist() == [[1, 0], [0, 1]]
 
 
 def test_a_marker_in_pandas():
@@ -382,7 +398,7 @@ def test_a_marker_in_pandas():
     before = X.copy(deep=True)
     found = with_nan(X, -1)
     expected = [[0, 1, 0], [1, 1, 0], [1, 1, 0], [1, 0, 0], [0] * 3, [0] * 3]
-    np.testing.assert_array_equal(mask_of(found).T, expected)
+    np.testing.assert_array_equal(missing_mask(found).T, expected)
     assert str(found["int"].dtype) == "Int64"
     assert found["cat"].cat.categories.tolist() == [2]
     assert found.index.tolist() == [4, 4, 2]
@@ -397,9 +413,9 @@ def test_a_marker_in_polars():
     )
     found = with_nan(X, "?")
     expected = [[1, 0], [0, 1], [0, 0], [1, 0]]
-    np.testing.assert_array_equal(mask_of(found).T, expected)
+    np.testing.assert_array_equal(missing_mask(found).T, expected)
     assert found["size"].dtype == pl.Enum(["low", "high"])
-    assert mask_of(with_nan(X, 2)).sum() == 1
+    assert missing_mask(with_nan(X, 2)).sum() == 1
 
 
 def test_a_marker_in_arrow():
@@ -408,9 +424,9 @@ def test_a_marker_in_arrow():
     )
     X = pa.table({"text": ["?", "a"], "size": size, "int": [1, 2]})
     found = with_nan(X, "?")
-    np.testing.assert_array_equal(mask_of(found).T, [[1, 0], [0, 1], [0, 0]])
+    np.testing.assert_array_equal(missing_mask(found).T, [[1, 0], [0, 1], [0, 0]])
     assert found["size"].chunk(0).dictionary.to_pylist() == ["low", "high"]
-    assert mask_of(with_nan(X, 2)).sum() == 1
+    assert missing_mask(with_nan(X, 2)).sum() == 1
 
 
 @pytest.mark.parametrize("nothing", [None, np.nan, pd.NA])

@@ -180,7 +180,7 @@ def test_condition(gaussian):
 def test_sample(gaussian):
     x, v = make_rows(3)
     v[0], v[1] = [1, 0, 0, 1], [0, 0, 0, 0]
-    n_draws = 10_000
+    n_draws = 4_000
     noise = torch.randn(
         n_draws, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )

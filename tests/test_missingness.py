@@ -6,7 +6,7 @@ import pytest
 from skvae._missingness import MAX_SLOPE, fit_slope
 
 
-def simulate(slope, seed=0, n_rows=4_000, signal=0.6):
+def simulate(slope, seed=0, n_rows=2_000, signal=0.6):
     """Return draws of the observed kind, given another column, and the mask.
 
     Values that are observed are N(mean, 1 - signal^2) by row; hidden ones are those
@@ -39,9 +39,9 @@ def test_the_declared_sign_holds(slope):
 @pytest.mark.parametrize("sign", [-1, 0, 1])
 def test_no_slope_where_cells_are_missing_at_random(sign):
     found = [fit_slope(*simulate(0.0, seed), sign) for seed in range(8)]
-    # the standard error of one is about 2 / (0.6 sqrt(4000)) = 0.06
-    assert abs(np.mean(found)) < 0.08
-    assert max(map(abs, found)) < 0.25
+    # the standard error of one is about 2 / (0.6 sqrt(2000)) = 0.08
+    assert abs(np.mean(found)) < 0.1
+    assert max(map(abs, found)) < 0.3
 
 
 @pytest.mark.parametrize("missing", [True, False])
