@@ -44,9 +44,8 @@ AVERAGING = 0.995
 #: The most rows that networks leave out: to average weights, and to blend.
 LEFT_OUT_ROWS = 3_000
 
-#: Ridge of the blend, as a share and in cells, and what it shrinks to: shares of
-#: normal and networks.
-BLEND_SHARE, BLEND_CELLS, BLEND_PRIOR = 0.1, 20.0, (0.4, 0.6)
+#: Ridge of the blend, as a share and in cells; the networks' share that it pulls to.
+BLEND_SHARE, BLEND_CELLS, BLEND_PRIOR = 0.1, 20.0, 0.6
 
 #: Times that the averaged weights are scored on left-out rows.
 N_SCORES = 10
@@ -279,29 +278,32 @@ class ConditionalMean(nn.Module):
             inputs, visible = self.gaussian_inputs(y, v)
             return self.gaussian.condition(inputs, visible)
         outputs, start = self.members(x, y, v)
-        points = self.joint.point(outputs.mean(0))
-        linear, network = self.blend
-        points[:, self.columns] = (
-            network * points[:, self.columns] + linear * start[:, self.outputs]
-        )
-        return points
+        return self.joint.point(self._blended(outputs.mean(0), start))
+
+    def _blended(self, outputs: Tensor, start: Tensor) -> Tensor:
+        """Return outputs with the normal's share in those of numbers."""
+        normal, networks = self.blend
+        slots = self.outputs
+        mixed = networks * outputs[:, slots] + normal * start[:, slots]
+        return outputs.index_copy(-1, slots, mixed)
 
     def context(
         self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
     ) -> Tensor:
         """Return what the conditional VAE knows of the visible cells.
 
-        That is the outputs of the networks, the cells and their mask. Rows of the
+        That is the blended outputs, the cells and their mask. Rows of the
         training table come with their ``fold``: the outputs are then those of the
         network that has not seen the row, so the VAE learns from honest residuals.
         """
-        outputs, _ = self.members(x, y, v)
+        outputs, start = self.members(x, y, v)
         if fold is None:
             own = outputs.mean(0)
         else:
             # rows that every network has seen (fold -1) get the average
             own = outputs[fold, torch.arange(len(x), device=x.device)]
             own = torch.where((fold < 0).unsqueeze(-1), outputs.mean(0), own)
+        own = self._blended(own, start)
         return torch.cat([own, self.joint.embed(y, v), v.to(y.dtype)], -1)
 
     # -- training ----------------------------------------------------------------
@@ -413,6 +415,12 @@ def train_conditional_mean(
             averaged.lerp_(flat.detach(), 1 - min(AVERAGING, (step + 1) / (step + 10)))
             if step in scored:
                 score(averaged)
+    if not all(math.isfinite(loss) for loss in losses):
+        raise ValueError(
+            "The loss of the conditional mean became non-finite. Lower "
+            f"learning_rate_init (now {learning_rate:g}), or look for extreme values "
+            "in X and set numeric_transform='quantile'."
+        )
     with torch.no_grad():
         flat.copy_(best)
         for p in holder:
@@ -424,35 +432,22 @@ def train_conditional_mean(
 
 
 def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor, folds: Tensor) -> None:
-    """Weigh normal and networks in every number by non-negative least squares.
+    """Choose the shares of normal and networks in every number by least squares.
 
-    A little weight of the equal-parts solution keeps columns with few cells stable.
+    They lie between 0 and 1 and sum to 1: a sum below 1 would flatten the relations
+    between columns, and with them every statistic of drawn tables. Some cells' worth of
+    nearly equal shares keeps columns with few cells stable.
     """
     outputs, start = model.members(rows.x, rows.y, v)
-    numbers = start[:, model.outputs]
     own = outputs[folds, torch.arange(len(rows.x), device=folds.device)]
-    hidden = (rows.observed & ~v)[:, model.columns] * rows.weight.unsqueeze(1)
-    network, truth = own[:, model.outputs], rows.y[:, model.columns]
-    pair = torch.stack([numbers, network])  # (2, rows, numbers)
-    # normal equations of each number, with a ridge towards the networks alone
-    gram = torch.einsum("arj,brj,rj->jab", pair, pair, hidden)
-    moment = torch.einsum("arj,rj,rj->ja", pair, truth, hidden)
-    model.blend.copy_(non_negative_pair(gram, moment).t())
-
-
-def non_negative_pair(gram: Tensor, moment: Tensor) -> Tensor:
-    """Solve non-negative least squares with two unknowns, batched: (n, 2)."""
-    ridge = BLEND_SHARE * gram.diagonal(dim1=-2, dim2=-1).sum(-1) + BLEND_CELLS
-    prior = torch.tensor(BLEND_PRIOR).to(gram)
-    gram = gram + torch.diag_embed(ridge.unsqueeze(-1).expand(-1, 2))
-    moment = moment + ridge.unsqueeze(-1) * prior
-    both = torch.linalg.solve(gram, moment)
-    alone = (moment / gram.diagonal(dim1=-2, dim2=-1)).clamp(min=0)
-    first, second = torch.zeros_like(alone), torch.zeros_like(alone)
-    first[:, 0], second[:, 1] = alone[:, 0], alone[:, 1]
-
-    def cost(w: Tensor) -> Tensor:
-        return torch.einsum("na,nab,nb->n", w, gram, w) - 2 * (w * moment).sum(-1)
-
-    single = torch.where((cost(first) < cost(second)).unsqueeze(-1), first, second)
-    return torch.where((both >= 0).all(-1, keepdim=True), both, single)
+    weight = (rows.observed & ~v)[:, model.columns] * rows.weight.unsqueeze(1)
+    numbers = start[:, model.outputs]
+    correction = own[:, model.outputs] - numbers
+    residual = rows.y[:, model.columns] - numbers
+    energy = (weight * correction.square()).sum(0)
+    # as if BLEND_CELLS more cells of average size had asked for BLEND_PRIOR
+    prior = BLEND_SHARE * energy
+    prior = prior + BLEND_CELLS * energy / weight.sum(0).clamp(min=1)
+    moment = (weight * correction * residual).sum(0) + prior * BLEND_PRIOR
+    share = (moment / (energy + prior).clamp(min=1e-12)).clamp(0, 1)
+    model.blend.copy_(torch.stack([1 - share, share]))

@@ -1,9 +1,10 @@
 """The conditional mean: what it sees, how networks and normal share the work."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import nnls
 
 from skvae import _completion
 from skvae._completion import (
@@ -12,7 +13,6 @@ from skvae._completion import (
     Rows,
     choose_blend,
     hide,
-    non_negative_pair,
     train_conditional_mean,
 )
 from skvae._distributions import Joint, make_head
@@ -166,6 +166,8 @@ def test_training_reduces_the_loss(trained):
 
 def test_every_member_leaves_out_its_own_rows(trained):
     model, rows, _, folds = trained
+    model = deepcopy(model)
+    model.blend[0], model.blend[1] = 0, 1  # the networks alone
     counts = torch.bincount(folds)
     assert len(counts) == model.n_members and counts.min() >= 66
     outputs, _ = model.members(rows.x, rows.y, rows.observed)
@@ -243,25 +245,50 @@ def test_rows_without_weight_do_not_count():
 # -- the blend -----------------------------------------------------------------------
 
 
-def test_non_negative_pair(monkeypatch):
+def blend_with(monkeypatch, normal, networks, truth):
+    """Choose the blend of given estimates, (rows, numbers), of the hidden cells."""
+    model = make_mean(NUMBERS)
+    n_rows = len(truth)
+    observed = torch.ones(truth.shape, dtype=torch.bool)
+    rows = Rows(truth, truth, observed, torch.ones(n_rows))
+    start = torch.zeros(n_rows, model.joint.n_outputs)
+    start[:, model.outputs] = normal
+    outputs = start.expand(3, -1, -1).clone()
+    outputs[..., model.outputs] = networks
+    monkeypatch.setattr(model, "members", lambda x, y, v: (outputs, start))
+    choose_blend(model, rows, ~observed, torch.arange(n_rows) % 3)
+    return model.blend
+
+
+def test_the_blend_is_the_constrained_least_squares(monkeypatch):
     monkeypatch.setattr(_completion, "BLEND_SHARE", 0.0)
     monkeypatch.setattr(_completion, "BLEND_CELLS", 0.0)
-    rng = np.random.default_rng(0)
-    design = rng.normal(size=(20, 50, 2)) + rng.normal(size=(20, 50, 1))
-    target = rng.normal(size=(20, 50)) + np.einsum(
-        "nrk,nk->nr", design, rng.normal(size=(20, 2))
-    )
-    gram = torch.tensor(np.einsum("nra,nrb->nab", design, design))
-    moment = torch.tensor(np.einsum("nra,nr->na", design, target))
-    expected = [nnls(a, b)[0] for a, b in zip(design, target, strict=True)]
-    found = non_negative_pair(gram, moment)
-    np.testing.assert_allclose(found, expected, atol=1e-8)
-    assert (found == 0).any() and (found > 0).all(-1).any()
+    normal, networks, noise = torch.randn(3, 500, 3, generator=generator())
+    mixed = 0.3 * normal + 0.7 * networks + 0.5 * noise
+    blend = blend_with(monkeypatch, normal, networks, mixed)
+    expected = []
+    for j in range(3):  # a grid of shares, in NumPy
+        shares = np.linspace(0, 1, 10_001)
+        a, b, t = (np.asarray(part[:, j]) for part in (normal, networks, mixed))
+        cost = [((t - (1 - w) * a - w * b) ** 2).sum() for w in shares]
+        expected.append(shares[int(np.argmin(cost))])
+    np.testing.assert_allclose(blend[1], expected, atol=2e-4)
+    np.testing.assert_allclose(blend.sum(0), 1, rtol=1e-6)
 
 
-def test_without_cells_the_blend_is_the_prior():
-    found = non_negative_pair(torch.zeros(2, 2, 2), torch.zeros(2, 2))
-    np.testing.assert_allclose(found, [_completion.BLEND_PRIOR] * 2, atol=1e-6)
+def test_shares_stay_between_0_and_1(monkeypatch):
+    normal, networks = torch.randn(2, 500, 3, generator=generator())
+    beyond = normal + 2 * (networks - normal)
+    assert blend_with(monkeypatch, normal, networks, beyond)[1].min() > 0.9
+    short = normal - 2 * (networks - normal)
+    assert blend_with(monkeypatch, normal, networks, short)[1].max() == 0
+
+
+def test_few_cells_are_pulled_to_the_prior(monkeypatch):
+    normal, networks = torch.randn(2, 2, 3, generator=generator())
+    share = blend_with(monkeypatch, normal, networks, normal)[1]
+    prior = _completion.BLEND_PRIOR
+    assert (share > 0.8 * prior).all() and (share < prior).all()
 
 
 @pytest.mark.parametrize("better", ["normal", "networks"])
@@ -278,4 +305,4 @@ def test_the_better_one_gets_the_weight(better, monkeypatch):
     choose_blend(model, rows, v, torch.arange(2_000) % 3)
     linear, network = model.blend
     winner, loser = (linear, network) if better == "normal" else (network, linear)
-    assert winner.min() > 0.8 and loser.max() < 0.15
+    assert winner.min() > 0.8 and loser.max() < 0.2
