@@ -621,7 +621,8 @@ def build_module(architecture: dict[str, Any], seed: int) -> VAE:
     """Build the module that ``architecture`` describes, on the CPU."""
     options = dict(architecture)
     heads = options.pop("heads")
-    options.pop("n_members", None)  # of the imputer's other part
+    for name in ("n_members", "widest_normal"):  # of the imputer's other part
+        options.pop(name, None)
     joint = Joint([make_head(*head) for head in heads])
     generator = torch.Generator().manual_seed(seed)
     # float32 also where the user has set another default

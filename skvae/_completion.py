@@ -25,9 +25,6 @@ from ._gaussian import Gaussian
 from ._modules import ACTIVATIONS
 from ._training import Adam, flatten_parameters
 
-#: Wider inputs are left out of the normal: its cost grows with their cube.
-GAUSSIAN_COLUMNS = 128
-
 #: Probabilities of the normal, which may be negative, are cut off here.
 PROBABILITY_FLOOR = 0.02
 
@@ -63,6 +60,9 @@ class Recipe(NamedTuple):
     weight_decay: float
     batch_size: int
     n_steps: int
+    #: Wider inputs are left out of the normal: its cost at every step grows with their
+    #: cube, and large tables need it less.
+    widest_normal: int
 
 
 #: The smallest share that is hidden.
@@ -75,9 +75,9 @@ LARGE = 5_000
 def choose_recipe(n_rows: int, n_columns: int) -> Recipe:
     """Return the recipe for a table of so many rows and columns."""
     if n_rows < LARGE:
-        return Recipe((128, 128), 4, 0.9, 0.5, 256, 500 + n_rows // 5)
+        return Recipe((128, 128), 4, 0.9, 0.5, 256, 500 + n_rows // 5, 128)
     n_steps = min(max(250 * n_columns, 1_500), 4_000)
-    return Recipe((256, 256), 2, 0.5, 0.02, 512, n_steps)
+    return Recipe((256, 256), 2, 0.5, 0.02, 512, n_steps, 48)
 
 
 class Rows(NamedTuple):
@@ -140,6 +140,8 @@ class ConditionalMean(nn.Module):
         A key of ``ACTIVATIONS``.
     generator : torch.Generator
         Source of the initial weights, on the CPU.
+    widest_normal : int
+        With more inputs the normal takes those of numbers alone, or none.
     """
 
     def __init__(
@@ -149,6 +151,7 @@ class ConditionalMean(nn.Module):
         n_members: int,
         activation: str,
         generator: torch.Generator,
+        widest_normal: int = 128,
     ) -> None:
         super().__init__()
         self.joint = joint
@@ -161,8 +164,8 @@ class ConditionalMean(nn.Module):
         self.register_buffer("outputs", outputs, persistent=False)
         # the normal takes all inputs, or the numbers alone, or nothing
         slots = torch.arange(joint.n_inputs)
-        if hidden_layer_sizes and len(slots) > GAUSSIAN_COLUMNS:
-            slots = inputs if len(inputs) <= GAUSSIAN_COLUMNS else inputs[:0]
+        if hidden_layer_sizes and len(slots) > widest_normal:
+            slots = inputs if len(inputs) <= widest_normal else inputs[:0]
         self.slots: Tensor
         self.register_buffer("slots", slots, persistent=False)
         self.gaussian = Gaussian(len(slots))

@@ -459,7 +459,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
                 "takes numeric columns only: encode the others, or give "
                 "hidden_layer_sizes at least one layer."
             )
-        self._architecture["n_members"] = choose_recipe(*self._shape).n_members
+        recipe = choose_recipe(*self._shape)
+        self._architecture["n_members"] = recipe.n_members
+        self._architecture["widest_normal"] = recipe.widest_normal
         seed = self._new_seed()
         self._evidence_seed = self._new_seed()
         self._mean = build_mean(self._architecture, seed)
@@ -1103,6 +1105,7 @@ def build_mean(architecture: dict[str, Any], seed: int) -> ConditionalMean:
         architecture["n_members"],
         architecture["activation"],
         torch.Generator().manual_seed(seed),
+        architecture["widest_normal"],
     ).float()
 
 

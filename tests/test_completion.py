@@ -25,9 +25,11 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def make_mean(heads=HEADS, hidden_layer_sizes=(8,), n_members=3):
+def make_mean(heads=HEADS, hidden_layer_sizes=(8,), n_members=3, widest_normal=128):
     joint = Joint([make_head(*head) for head in heads])
-    return ConditionalMean(joint, hidden_layer_sizes, n_members, "silu", generator())
+    return ConditionalMean(
+        joint, hidden_layer_sizes, n_members, "silu", generator(), widest_normal
+    )
 
 
 def make_rows(heads=HEADS, n_rows=200, rate=0.2, seed=0):
@@ -45,7 +47,7 @@ def make_rows(heads=HEADS, n_rows=200, rate=0.2, seed=0):
 
 
 def recipe(n_steps=60, most_hidden=0.9):
-    return Recipe((8,), 3, most_hidden, 0.1, 64, n_steps)
+    return Recipe((8,), 3, most_hidden, 0.1, 64, n_steps, 128)
 
 
 @pytest.fixture
@@ -128,12 +130,10 @@ def test_without_layers_it_is_the_normal():
     assert model.ensemble is None
 
 
-def test_wide_tables_have_no_normal(monkeypatch):
-    monkeypatch.setattr(_completion, "GAUSSIAN_COLUMNS", 4)
-    mixed = make_mean()  # seven inputs, three of them numbers
+def test_wide_tables_have_no_normal():
+    mixed = make_mean(widest_normal=4)  # seven inputs, three of them numbers
     assert len(mixed.slots) == 3
-    monkeypatch.setattr(_completion, "GAUSSIAN_COLUMNS", 2)
-    neither = make_mean()
+    neither = make_mean(widest_normal=2)
     assert len(neither.slots) == 0
     rows = make_rows()
     for model in (mixed, neither):
