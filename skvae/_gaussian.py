@@ -75,9 +75,7 @@ class Gaussian(nn.Module):
                 update = torch.einsum("bij,bj->bi", gain, deviation)
                 completed[part] = torch.where(visible > 0, x[part], mean + update)
                 hidden = (1 - visible) * share[part].sqrt().unsqueeze(1)
-                left = penalised - torch.einsum(
-                    "bij,bj,jk->bik", gain, visible, penalised
-                )
+                left = penalised - gain @ penalised
                 missing += torch.einsum("bi,bik,bk->ik", hidden, left, hidden)
                 total += float(share[part] @ log_density(factor, deviation, visible))
             likelihoods.append(total)
