@@ -499,6 +499,28 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
                 names[column.name] = column.likelihood.removesuffix("_heteroscedastic")
         return names
 
+    def score(self, X, y=None, sample_weight=None):
+        """Return the mean log-likelihood of the rows.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+            Weighted mean of :meth:`score_samples`, in nats per row.
+        """
+        scores = self.score_samples(X)
+        if sample_weight is not None:
+            sample_weight = check_weights(sample_weight, scores[:, None])
+        return float(np.average(scores.astype(np.float64), weights=sample_weight))
+
     # -- inference ---------------------------------------------------------------
 
     def _encode(self, X) -> Batch:
@@ -621,8 +643,6 @@ def build_module(architecture: dict[str, Any], seed: int) -> VAE:
     """Build the module that ``architecture`` describes, on the CPU."""
     options = dict(architecture)
     heads = options.pop("heads")
-    for name in ("n_members", "widest_normal"):  # of the imputer's other part
-        options.pop(name, None)
     joint = Joint([make_head(*head) for head in heads])
     generator = torch.Generator().manual_seed(seed)
     # float32 also where the user has set another default

@@ -460,11 +460,13 @@ class VAEImputer(TransformerMixin, BaseVAE):
                 "hidden_layer_sizes at least one layer."
             )
         recipe = choose_recipe(*self._shape)
-        self._architecture["n_members"] = recipe.n_members
-        self._architecture["widest_normal"] = recipe.widest_normal
+        self._mean_options = {
+            "n_members": recipe.n_members,
+            "widest_normal": recipe.widest_normal,
+        }
         seed = self._new_seed()
         self._evidence_seed = self._new_seed()
-        self._mean = build_mean(self._architecture, seed)
+        self._mean = build_mean(self._architecture, self._mean_options, seed)
         self._signs()  # refuses what cannot be, before the training
         self._architecture["n_context"] = 0
         if self._mean.ensemble is not None:
@@ -512,20 +514,17 @@ class VAEImputer(TransformerMixin, BaseVAE):
         y = batch.x
         if self._scales:
             y = y.clone()
-            for position, (mean, scale) in self._scales.items():
-                map_ = self._encoder.columns_[self._order[position]].map
-                column = map_.inverse(batch.x[:, position].double().cpu().numpy())
-                y[:, position] = torch.from_numpy((column - mean) / scale).to(y)
+            for position in self._scales:
+                column = self._y_of(batch.x[:, position].cpu().numpy(), position)
+                y[:, position] = torch.from_numpy(column).to(y)
             y *= seen
         return Batch(batch.x, seen, batch.weight, None, y)
 
     def _to_encoded(self, points: Tensor) -> np.ndarray:
         """Return point estimates, which are in the space of ``y``, in that of ``x``."""
         encoded = points.cpu().numpy()
-        for position, (mean, scale) in self._scales.items():
-            map_ = self._encoder.columns_[self._order[position]].map
-            column = encoded[:, position].astype(np.float64) * scale + mean
-            encoded[:, position] = map_.forward(column)
+        for position in self._scales:
+            encoded[:, position] = self._x_of(encoded[:, position], position)
         return encoded
 
     def _train(self, X, data, generator, *, going_on, one_pass, prepare=None):
@@ -547,14 +546,13 @@ class VAEImputer(TransformerMixin, BaseVAE):
             self._record_linear(trace)
             self._fit_missingness(data)
             return
-        plan = self._plan(len(data), one_pass)
         recipe = choose_recipe(*self._shape)
         if self.max_iter is not None:
             n_batches = max(1, len(data) // recipe.batch_size)
             limit = self.max_iter * n_batches
             recipe = recipe._replace(n_steps=min(recipe.n_steps, limit))
         losses, folds = train_conditional_mean(
-            mean, rows, recipe, plan.learning_rate_init, generator
+            mean, rows, recipe, self.learning_rate_init, generator
         )
         self.mean_losses_ = np.array(losses)
         mean.requires_grad_(False).eval()
@@ -824,28 +822,6 @@ class VAEImputer(TransformerMixin, BaseVAE):
         scores[~seen(data).any(1).cpu().numpy()] = 0  # nothing has probability 1
         return scores.astype(np.float32)
 
-    def score(self, X, y=None, sample_weight=None):
-        """Return the mean log-likelihood of the observed cells of the rows.
-
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_samples, n_features)
-            Rows with the columns of the training table.
-        y : Ignored
-            Present for API consistency.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
-
-        Returns
-        -------
-        score : float
-            Weighted mean of :meth:`score_samples`, in nats per row.
-        """
-        scores = self.score_samples(X)
-        if sample_weight is not None:
-            sample_weight = check_weights(sample_weight, scores[:, None])
-        return float(np.average(scores.astype(np.float64), weights=sample_weight))
-
     def _point(self, data: Batch) -> np.ndarray:
         """Return the point estimates of all cells, encoded."""
         parts = []
@@ -930,8 +906,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Without a generator only the latents are drawn, the same for every row, and
         decoded to their point estimates.
         """
-        for start in range(0, len(data), self._rows_at_once(n_draws)):
-            piece = data.rows(start, start + self._rows_at_once(n_draws))
+        at_once = self._rows_at_once(n_draws)
+        for start in range(0, len(data), at_once):
+            piece = data.rows(start, start + at_once)
             v = seen(piece)
             if visible is not None:
                 v = visible[start : start + len(piece)]
@@ -1064,7 +1041,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     def _build(self, part: str) -> torch.nn.Module:
         if part == "_mean":
-            return build_mean(self._architecture, seed=0)
+            return build_mean(self._architecture, self._mean_options, seed=0)
         return super()._build(part)
 
 
@@ -1091,7 +1068,9 @@ def is_number(column: Column) -> bool:
     return not column.has_categories and column.likelihood != "bernoulli"
 
 
-def build_mean(architecture: dict[str, Any], seed: int) -> ConditionalMean:
+def build_mean(
+    architecture: dict[str, Any], options: dict[str, int], seed: int
+) -> ConditionalMean:
     """Build the conditional mean that goes with ``architecture``, on the CPU."""
     joint = Joint(
         [
@@ -1102,10 +1081,9 @@ def build_mean(architecture: dict[str, Any], seed: int) -> ConditionalMean:
     return ConditionalMean(
         joint,
         architecture["hidden_layer_sizes"],
-        architecture["n_members"],
-        architecture["activation"],
-        torch.Generator().manual_seed(seed),
-        architecture["widest_normal"],
+        activation=architecture["activation"],
+        generator=torch.Generator().manual_seed(seed),
+        **options,
     ).float()
 
 

@@ -17,7 +17,6 @@ from ._base import (
     INFERENCE_FLOATS,
     BaseVAE,
     check_count,
-    check_weights,
 )
 from ._encoding import unchanged_on_error
 
@@ -432,28 +431,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         n_draws = check_count(n_draws, "n_draws")
         evidence = self._evidence(data, n_draws) + self._log_jacobian(data)
         return evidence.astype(np.float32)
-
-    def score(self, X, y=None, sample_weight=None):
-        """Return the mean log-likelihood of the rows.
-
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_samples, n_features)
-            Rows with the columns of the training table.
-        y : Ignored
-            Present for API consistency.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
-
-        Returns
-        -------
-        score : float
-            Weighted mean of :meth:`score_samples`, in nats per row.
-        """
-        scores = self.score_samples(X)
-        if sample_weight is not None:
-            sample_weight = check_weights(sample_weight, scores[:, None])
-        return float(np.average(scores.astype(np.float64), weights=sample_weight))
 
     def _decoded(self, latents, read) -> np.ndarray:
         """Decode latents piece by piece; ``read`` turns decoder outputs into rows."""
