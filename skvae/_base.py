@@ -572,9 +572,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             parts.append(cells.sum(1))
         return np.concatenate(parts)
 
-    def _decode_table(self, encoded: torch.Tensor | np.ndarray):
+    def _decode_table(self, encoded: torch.Tensor | np.ndarray, *, drawn: bool = False):
         """Turn rows in the order of the heads into a table like the training one."""
-        return self._encoder.decode(self._all_columns(encoded))
+        return self._encoder.decode(self._all_columns(encoded), drawn=drawn)
 
     def _all_columns(self, encoded: torch.Tensor | np.ndarray) -> np.ndarray:
         """Return the columns of the heads in the order of the table, constants as 0."""
@@ -641,12 +641,15 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
 def build_module(architecture: dict[str, Any], seed: int) -> VAE:
     """Build the module that ``architecture`` describes, on the CPU."""
-    options = dict(architecture)
-    heads = options.pop("heads")
-    joint = Joint([make_head(*head) for head in heads])
+    options = {key: architecture[key] for key in architecture if key != "heads"}
     generator = torch.Generator().manual_seed(seed)
     # float32 also where the user has set another default
-    return VAE(joint, generator=generator, **options).float()
+    return VAE(make_joint(architecture), generator=generator, **options).float()
+
+
+def make_joint(architecture: dict[str, Any]) -> Joint:
+    """Return the heads that ``architecture`` lists."""
+    return Joint([make_head(*head) for head in architecture["heads"]])
 
 
 def make_random_state(random_state: Any) -> np.random.RandomState:

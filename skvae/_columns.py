@@ -40,6 +40,10 @@ AUTO_HEADS = {
     "categorical": "categorical",
 }
 
+#: A column of numbers repeats its values if it has at most so many different ones, and
+#: at most this many per observed cell.
+MOST_DISTINCT, MOST_REPEATED = 1_000, 0.5
+
 
 @dataclass
 class Column:
@@ -68,6 +72,8 @@ class Column:
         Whether no cell was observed in training.
     is_automatic : bool
         Whether the head of a numeric column was chosen by its data.
+    support : ndarray or None
+        The values of a numeric column that repeats them, in increasing order.
     """
 
     name: str
@@ -80,6 +86,7 @@ class Column:
     constant: float | int | None = None
     is_empty: bool = False
     is_automatic: bool = False
+    support: np.ndarray | None = None
 
     @property
     def has_categories(self) -> bool:
@@ -280,6 +287,9 @@ def _fit_map(
     column: Column, values: np.ndarray, weights: np.ndarray | None, transform: str
 ) -> None:
     """Fit the map of a numeric column."""
+    distinct = np.unique(values)
+    if 1 < len(distinct) <= min(MOST_DISTINCT, MOST_REPEATED * len(values)):
+        column.support = distinct.astype(np.float64)
     if transform == "none":
         return
     weighted = values if weights is None else values[weights > 0]
@@ -354,8 +364,13 @@ def raise_infinite(name: str) -> NoReturn:
     )
 
 
-def decode_column(encoded: np.ndarray, column: Column) -> DecodedColumn:
-    """Values of one column, in the units of the table, from its encoded values."""
+def decode_column(
+    encoded: np.ndarray, column: Column, *, drawn: bool = False
+) -> DecodedColumn:
+    """Values of one column, in the units of the table, from its encoded values.
+
+    Of a column that repeats its values, ``drawn`` takes the nearest of them.
+    """
     missing = np.full(len(encoded), True) if column.is_empty else np.isnan(encoded)
     encoded = np.where(missing, 0.0, encoded.astype(np.float64))
     if column.has_categories:
@@ -368,4 +383,7 @@ def decode_column(encoded: np.ndarray, column: Column) -> DecodedColumn:
         values = np.full(len(encoded), column.constant)
     else:
         values = column.map.inverse(encoded)
+        if drawn and column.support is not None:
+            middle = (column.support[1:] + column.support[:-1]) / 2
+            values = column.support[np.searchsorted(middle, values)]
     return DecodedColumn(values, missing)

@@ -188,6 +188,13 @@ class ConditionalMean(nn.Module):
         self.slot_is_number: Tensor
         self.register_buffer("slot_used", used.nonzero()[:, 0], persistent=False)
         self.register_buffer("slot_outputs", target[slots][used], persistent=False)
+        # where the numbers are among what the normal knows, if they are
+        slot_of = {int(slot): k for k, slot in enumerate(slots)}
+        numbers = [slot_of[int(slot)] for slot in inputs if int(slot) in slot_of]
+        self.number_slots: Tensor
+        self.register_buffer(
+            "number_slots", torch.tensor(numbers, dtype=torch.long), persistent=False
+        )
         is_number = torch.isin(slots, inputs)
         self.register_buffer("slot_is_number", is_number, persistent=False)
         self.n_members = n_members if hidden_layer_sizes else 0
@@ -206,6 +213,9 @@ class ConditionalMean(nn.Module):
         # log-odds and zeros that the networks' outputs are added to
         self.start: Tensor
         self.register_buffer("start", torch.zeros(joint.n_outputs))
+        # average log-deviation that the normal leaves to hidden cells, by number
+        self.usual_deviation: Tensor
+        self.register_buffer("usual_deviation", torch.zeros(len(numbers)))
         # shares of the normal and of the networks in a number's estimate
         self.blend: Tensor
         blend = torch.tensor([[0.0], [1.0]] if hidden_layer_sizes else [[1.0], [0.0]])
@@ -215,7 +225,8 @@ class ConditionalMean(nn.Module):
     def n_context(self) -> int:
         """Width of :meth:`context`."""
         joint = self.joint
-        return joint.n_outputs + joint.n_inputs + joint.n_columns
+        n_deviations = len(self.number_slots)
+        return joint.n_outputs + joint.n_inputs + joint.n_columns + n_deviations
 
     def gaussian_inputs(self, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rows as the normal sees them, and their visibility."""
@@ -295,7 +306,8 @@ class ConditionalMean(nn.Module):
     ) -> Tensor:
         """Return what the conditional VAE knows of the visible cells.
 
-        That is the blended outputs, the cells and their mask. Rows of the
+        That is the blended outputs, the cells, their mask, and how much the normal
+        leaves open of each number, as log-deviations from its average. Rows of the
         training table come with their ``fold``: the outputs are then those of the
         network that has not seen the row, so the VAE learns from honest residuals.
         """
@@ -306,8 +318,14 @@ class ConditionalMean(nn.Module):
             # rows that every network has seen (fold -1) get the average
             own = outputs[fold, torch.arange(len(x), device=x.device)]
             own = torch.where((fold < 0).unsqueeze(-1), outputs.mean(0), own)
-        own = self._blended(own, start)
-        return torch.cat([own, self.joint.embed(y, v), v.to(y.dtype)], -1)
+        parts = [self._blended(own, start), self.joint.embed(y, v), v.to(y.dtype)]
+        if len(self.number_slots):
+            parts.append(self._log_deviation(y, v) - self.usual_deviation)
+        return torch.cat(parts, -1)
+
+    def _log_deviation(self, y: Tensor, v: Tensor) -> Tensor:
+        _, visible = self.gaussian_inputs(y, v)
+        return self.gaussian.deviation(visible, self.number_slots).log()
 
     # -- training ----------------------------------------------------------------
 
@@ -322,6 +340,14 @@ class ConditionalMean(nn.Module):
             return []
         inputs, visible = self.gaussian_inputs(rows.y, rows.observed)
         return self.gaussian.fit(inputs, visible, rows.weight)
+
+    @torch.no_grad()
+    def set_usual_deviation(self, rows: Rows, v: Tensor) -> None:
+        """Average what the normal leaves open over the hidden cells of some rows."""
+        if len(self.number_slots):
+            hidden = (rows.observed & ~v)[:, self.columns].to(rows.y.dtype)
+            total = (self._log_deviation(rows.y, v) * hidden).sum(0)
+            self.usual_deviation.copy_(total / hidden.sum(0).clamp(min=1))
 
     def loss(self, rows: Rows, v: Tensor, kept: Tensor) -> Tensor:
         """Return the mean loss per cell; ``kept`` (members, rows) are their shares."""
@@ -428,6 +454,7 @@ def train_conditional_mean(
         flat.copy_(best)
         for p in holder:
             p.data, p.grad = p.detach().clone(), None
+        model.set_usual_deviation(left_out, left_out_visible)
         if not enough:
             return losses, None
         choose_blend(model, left_out, left_out_visible, folds[held_out])

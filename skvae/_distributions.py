@@ -167,6 +167,8 @@ class LocationScale(Head):
         self.gate: Tensor
         # 0 for columns whose scale is better left alone, see choose_scale
         self.register_buffer("gate", torch.ones(n_columns if per_cell else 0))
+        self.floor: Tensor
+        self.register_buffer("floor", torch.full((n_scales,), SCALE_FLOOR))
         self.low: Tensor
         self.high: Tensor
         self.register_buffer("low", torch.full((n_columns,), -math.inf))
@@ -193,7 +195,7 @@ class LocationScale(Head):
     def set_deviation(self, deviation: Tensor) -> None:
         """Set the noise's standard deviation by column (or the shared one)."""
         scale = deviation / self.deviation_per_scale()
-        above_floor = (scale - SCALE_FLOOR).clamp(min=SCALE_FLOOR)
+        above_floor = (scale - self.floor).clamp(min=SCALE_FLOOR)
         self.raw_log_scale.copy_(above_floor.log())
 
     def scale(self, outputs: Tensor) -> Tensor:
@@ -202,7 +204,7 @@ class LocationScale(Head):
         if self.per_cell:
             shift = outputs[..., self.n_columns :] / LOG_SCALE_RANGE
             raw = raw + (LOG_SCALE_RANGE * self.gate) * torch.tanh(shift)
-        return SCALE_FLOOR + raw.exp()
+        return self.floor + raw.exp()
 
     def loc(self, outputs: Tensor) -> Tensor:
         """Return the location, (..., n_columns)."""
@@ -220,7 +222,7 @@ class LocationScale(Head):
         """
         per_cell, raw = self._score(valid), self.raw_log_scale.clone()
         # around the average log-scale of the cells, a factor of 10 either way
-        raw_cells = (self.scale(train.outputs) - SCALE_FLOOR).clamp(min=1e-12).log()
+        raw_cells = (self.scale(train.outputs) - self.floor).clamp(min=1e-12).log()
         centre = raw_cells.mean(0)
         self.gate.zero_()
         best, best_score = centre, torch.full_like(centre, -math.inf)
@@ -550,6 +552,18 @@ class Joint(nn.Module):
                 head.set_deviation(part[: head.raw_log_scale.numel()])
                 start += head.n_columns
         return deviation
+
+    def set_floor(self, floor: Tensor) -> None:
+        """Set the smallest scales of the number columns, as number_slots has them.
+
+        Columns that share a scale get the smallest.
+        """
+        start = 0
+        for head in self._heads():
+            if isinstance(head, LocationScale):
+                part = floor[start : start + head.n_columns]
+                head.floor.copy_(part.min() if len(head.floor) == 1 else part)
+                start += head.n_columns
 
     def choose_scales(
         self,

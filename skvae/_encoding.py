@@ -240,7 +240,7 @@ class TableEncoder(BaseEstimator):
             _warn_unknown(unknown)
         return encoded.values, encoded.observed
 
-    def decode(self, values) -> Any:
+    def decode(self, values, *, drawn: bool = False) -> Any:
         """Build a table like the training table from encoded values.
 
         Integers are rounded and kept in the range of their dtype; a constant
@@ -251,6 +251,9 @@ class TableEncoder(BaseEstimator):
         ----------
         values : ndarray of shape (n_samples, n_features)
             Values in the encoded space.
+        drawn : bool, default=False
+            Whether the values are draws or quantiles rather than means: columns of
+            numbers that repeat their values then hold values of the training table.
 
         Returns
         -------
@@ -260,7 +263,7 @@ class TableEncoder(BaseEstimator):
         check_is_fitted(self, "columns_")
         values = self._check_encoded(values)
         decoded = [
-            decode_column(values[:, index], column)
+            decode_column(values[:, index], column, drawn=drawn)
             for index, column in enumerate(self.columns_)
         ]
         return self.layout_.build(decoded)

@@ -106,6 +106,20 @@ class Gaussian(nn.Module):
         solved = torch.cholesky_solve(deviation, factor).squeeze(-1)
         return torch.where(v > 0, x, self.mean + (solved * v) @ self.covariance)
 
+    def deviation(self, v: Tensor, columns: Tensor) -> Tensor:
+        """Return conditional standard deviations, (rows, len(columns)).
+
+        They depend on which cells are visible alone; a visible cell has the deviation
+        of the column.
+        """
+        factor = visible_factor(self.covariance, v)
+        covariance = self.covariance[:, columns] * v.unsqueeze(-1)
+        explained = torch.linalg.solve_triangular(factor, covariance, upper=False)
+        hidden = 1 - v[:, columns]
+        variance = self.covariance.diagonal()[columns]
+        left = variance - explained.square().sum(-2) * hidden
+        return left.clamp(min=1e-3 * variance).sqrt()
+
     def sample(self, x: Tensor, v: Tensor, noise: Tensor) -> Tensor:
         """Return the rows with hidden cells drawn from their joint conditional.
 

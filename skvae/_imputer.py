@@ -20,11 +20,12 @@ from ._base import (
     EVIDENCE_DRAWS,
     INFERENCE_FLOATS,
     BaseVAE,
-    build_module,
+    make_joint,
     check_count,
     check_weights,
     pieces,
 )
+from ._centred import CentredVAE
 from ._columns import Column
 from ._completion import (
     ConditionalMean,
@@ -33,7 +34,7 @@ from ._completion import (
     hide,
     train_conditional_mean,
 )
-from ._distributions import Joint, LocationScale, make_head
+from ._distributions import SCALE_FLOOR, Joint, LocationScale, make_head
 from ._encoding import unchanged_on_error
 from ._filling import Filling, missing_mask, with_nan
 from ._missingness import fit_slope
@@ -50,6 +51,10 @@ GAUSSIAN_WORK, MAX_GAUSSIAN_ROWS, MIN_GAUSSIAN_ROWS = 1e9, 5_000, 500
 #: Draws behind intervals, medians and the correction for self-masking. With 99 the
 #: fifth smallest is the 5% quantile without bias: (n + 1) p is whole.
 INTERVAL_DRAWS = 99
+
+#: The least scale of a column that repeats its values, per gap between them: a density
+#: on ties knows no bound.
+FLOOR_PER_GAP = 0.25
 
 #: Rows that the slopes of self-masking are learned from.
 MISSINGNESS_ROWS = 2_000
@@ -472,8 +477,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
         if self._mean.ensemble is not None:
             self._architecture["n_context"] = self._mean.n_context
         self._architecture["linear_path"] = True
-        self._module = build_module(self._architecture, seed)
         self._fit_scales(values, observed)
+        self._architecture["centres"] = self._centres()
+        self._module = build_vae(self._architecture, seed)
+        self._set_floors()
         x, weight = self._starting_rows(values, observed, sample_weight)
         self._module.start_at_marginals(x, weight)
 
@@ -504,6 +511,34 @@ class VAEImputer(TransformerMixin, BaseVAE):
                 ends = (column.map.inverse(ends) - mean) / scale
             ranges[:, 1, position] = ends
         self._ranges = ranges.astype(np.float32)  # (low and high, x and y, columns)
+
+    def _centres(self):
+        """Return which locations are centred on the context, and its entries.
+
+        Those of the number columns whose ``x`` is their ``y``.
+        """
+        mean = self._mean
+        if mean.ensemble is None:
+            return (), ()
+        columns, _, outputs = make_joint(self._architecture).number_slots()
+        sources = dict(zip(mean.columns.tolist(), mean.outputs.tolist(), strict=True))
+        pairs = [
+            (output, sources[column])
+            for column, output in zip(columns.tolist(), outputs.tolist(), strict=True)
+            if column not in self._scales
+        ]
+        return tuple(zip(*pairs, strict=True)) or ((), ())
+
+    def _set_floors(self):
+        """Keep scales from shrinking below the gaps between repeated values."""
+        columns, _, _ = self._module.joint.number_slots()
+        floors = torch.full((len(columns),), SCALE_FLOOR)
+        for slot, position in enumerate(columns.tolist()):
+            column = self._encoder.columns_[self._order[position]]
+            if column.support is not None:
+                gaps = np.diff(column.map.forward(column.support))
+                floors[slot] = max(SCALE_FLOOR, FLOOR_PER_GAP * float(np.median(gaps)))
+        self._module.joint.set_floor(floors)
 
     def _batch(self, values, observed, sample_weight) -> Batch:
         """Put a table on the device, with its ``y``."""
@@ -579,18 +614,23 @@ class VAEImputer(TransformerMixin, BaseVAE):
     def _start_at_mean(self):
         """Start the VAE's decoder at what the conditional mean says already."""
         mean, joint = self._mean, self._module.joint
+        deviations = range(mean.n_context - len(mean.number_slots), mean.n_context)
+        position = {int(c): i for i, c in enumerate(mean.columns)}
         outputs, sources = [], []
-        output = source = 0
+        column = output = source = 0
         for head, point in zip(joint.heads, mean.joint.heads, strict=True):
             width = min(point.n_outputs, head.n_outputs)
             same = type(head) is type(point) or isinstance(head, LocationScale)
             if same and isinstance(point, type(head) | LocationScale):
                 outputs += range(output, output + width)
                 sources += range(source, source + width)
+            if isinstance(head, LocationScale) and head.per_cell and deviations:
+                outputs += range(output + width, output + 2 * width)
+                sources += [deviations[position[column + i]] for i in range(width)]
+            column += head.n_columns
             output, source = output + head.n_outputs, source + point.n_outputs
         self._module.start_at_context(torch.tensor(outputs), torch.tensor(sources))
         columns, _, _ = joint.number_slots()
-        position = {int(c): i for i, c in enumerate(mean.columns)}
         kept = [position[int(c)] for c in columns]
         scales = [
             h.scale(h.raw_log_scale)
@@ -737,7 +777,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         ]
         filling = self._filling(with_nulls)
         return [
-            self._complete(X, filling, np.concatenate([x[k] for x in draws]))
+            self._complete(X, filling, np.concatenate([x[k] for x in draws]), True)
             for k in range(n_draws)
         ]
 
@@ -783,7 +823,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
             bounds[:, start : start + len(piece), ordered] = quantiles
             start += len(piece)
         filling = self._filling(with_nulls)
-        return tuple(self._complete(X, filling, bound) for bound in bounds)
+        return tuple(self._complete(X, filling, bound, True) for bound in bounds)
 
     def score_samples(self, X):
         """Return the log-likelihood of the observed cells of each row.
@@ -998,9 +1038,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
         flagged = self.indicator_features_.tolist() if self.add_indicator else []
         return Filling(missing_mask(X), kept, empty, flagged)
 
-    def _complete(self, X, filling: Filling, encoded: np.ndarray):
+    def _complete(self, X, filling: Filling, encoded: np.ndarray, drawn: bool = False):
         """Fill the missing cells of a table from encoded rows."""
-        table = filling.fill(X, self._encoder.decode(self._all_columns(encoded)))
+        table = filling.fill(X, self._decode_table(encoded, drawn=drawn))
         if self._encoder.layout_.library == "numpy" and not isinstance(
             table, np.ndarray
         ):  # a model of an array knows no names but its own
@@ -1042,7 +1082,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
     def _build(self, part: str) -> torch.nn.Module:
         if part == "_mean":
             return build_mean(self._architecture, self._mean_options, seed=0)
-        return super()._build(part)
+        return build_vae(self._architecture, seed=0)
 
 
 def as_configured(table: Any, owner: Any) -> Any:
@@ -1085,6 +1125,14 @@ def build_mean(
         generator=torch.Generator().manual_seed(seed),
         **options,
     ).float()
+
+
+def build_vae(architecture: dict[str, Any], seed: int) -> CentredVAE:
+    """Build the conditional VAE that ``architecture`` describes, on the CPU."""
+    options = {key: architecture[key] for key in architecture if key != "heads"}
+    generator = torch.Generator().manual_seed(seed)
+    vae = CentredVAE(make_joint(architecture), generator=generator, **options)
+    return vae.float()
 
 
 def sorted_quantiles(x: np.ndarray, levels: list[float]) -> np.ndarray:

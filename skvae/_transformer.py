@@ -346,7 +346,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Returns
         -------
         X : ndarray or data frame of shape (n_samples, n_features_in_)
-            A table like the training table, without missing cells.
+            A table like the training table, without missing cells. Columns of numbers
+            that repeat their values hold values of the training table.
         """
         check_is_fitted(self)
         n_samples = check_count(n_samples, "n_samples")
@@ -356,7 +357,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         z.normal_(generator=generator)
         joint = self._module.joint
         rows = self._decoded(z, lambda px: joint.sample(px, generator))
-        return self._decode_table(rows)
+        return self._decode_table(rows, drawn=True)
 
     def sample_posterior(self, X, n_draws=1, random_state=None):
         """Draw latent variables from q(z | x).

@@ -1,0 +1,59 @@
+"""A conditional VAE whose draws vary around a mean that is known already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._modules import VAE
+
+#: Pairs of opposite latent draws whose average stands for the mean over the prior.
+N_PAIRS = 4
+
+
+class CentredVAE(VAE):
+    """Conditional VAE with locations that average to entries of the context.
+
+    The location of a cell is m + g(z, c) - mean_k g(z_k, c), where m is its entry in
+    the context, g the decoder's network and z_k are fixed nodes under the prior
+    p(z | c). So the latents say how cells vary, and not once more what they are on
+    average: few rows would teach that worse than they taught m.
+
+    Parameters
+    ----------
+    *args, generator, n_context, **options
+        As for :class:`skvae._modules.VAE`; ``n_context`` is at least 1.
+    centres : tuple of two sequences of int, default=((), ())
+        Decoder outputs that are centred, and the entries of the context that they are
+        centred on.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        generator: torch.Generator,
+        centres: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, generator=generator, **options)
+        half = torch.empty(N_PAIRS, 1, self.n_latent).normal_(generator=generator)
+        self.nodes: Tensor
+        self.register_buffer("nodes", torch.cat([half, -half]))
+        outputs, sources = (torch.tensor(part, dtype=torch.long) for part in centres)
+        self.centred_outputs: Tensor
+        self.centred_sources: Tensor
+        self.register_buffer("centred_outputs", outputs, persistent=False)
+        self.register_buffer("centred_sources", sources, persistent=False)
+
+    def decode(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        """Return the decoder outputs px, (..., n_outputs)."""
+        assert c is not None
+        px = super().decode(z, c)
+        nodes = super().decode(self.prior(c).rsample(self.nodes), c)
+        average = nodes[..., self.centred_outputs].mean(0)
+        shift = c[..., self.centred_sources] - average
+        return px.index_add(
+            -1, self.centred_outputs, shift.expand(*px.shape[:-1], -1)
+        )
