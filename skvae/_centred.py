@@ -54,6 +54,4 @@ class CentredVAE(VAE):
         nodes = super().decode(self.prior(c).rsample(self.nodes), c)
         average = nodes[..., self.centred_outputs].mean(0)
         shift = c[..., self.centred_sources] - average
-        return px.index_add(
-            -1, self.centred_outputs, shift.expand(*px.shape[:-1], -1)
-        )
+        return px.index_add(-1, self.centred_outputs, shift.expand(*px.shape[:-1], -1))

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._distributions import Categorical, Joint
+from ._distributions import Bernoulli, Categorical, Joint
 from ._gaussian import Gaussian
 from ._modules import ACTIVATIONS
 from ._training import Adam, flatten_parameters
@@ -41,8 +41,15 @@ AVERAGING = 0.995
 #: The most rows that networks leave out: to average weights, and to blend.
 LEFT_OUT_ROWS = 3_000
 
-#: Ridge of the blend, as a share and in cells; the networks' share that it pulls to.
-BLEND_SHARE, BLEND_CELLS, BLEND_PRIOR = 0.1, 20.0, 0.6
+#: Cells of other columns that count in the choice of a column's blend, the number of
+#: shares that are tried, and the least gain over the normal in nats per cell.
+BLEND_CELLS, N_SHARES, LEAST_GAIN = 50.0, 11, 0.01
+
+#: Normals without a part of the rows, per network.
+FOLDS_PER_MEMBER = 2
+
+#: Missing share of a table from which patterns are copied, and patterns per row.
+LEAST_MISSING, MOST_PATTERNS = 0.05, 4
 
 #: Times that the averaged weights are scored on left-out rows.
 N_SCORES = 10
@@ -63,6 +70,9 @@ class Recipe(NamedTuple):
     #: Wider inputs are left out of the normal: its cost at every step grows with their
     #: cube, and large tables need it less.
     widest_normal: int
+    #: Whether training rows meet normals that have not seen them: in large tables it
+    #: makes no difference.
+    cross_fit: bool
 
 
 #: The smallest share that is hidden.
@@ -75,9 +85,9 @@ LARGE = 5_000
 def choose_recipe(n_rows: int, n_columns: int) -> Recipe:
     """Return the recipe for a table of so many rows and columns."""
     if n_rows < LARGE:
-        return Recipe((128, 128), 4, 0.9, 0.5, 256, 500 + n_rows // 5, 128)
+        return Recipe((128, 128), 4, 0.9, 0.5, 256, 500 + n_rows // 5, 128, True)
     n_steps = min(max(250 * n_columns, 1_500), 4_000)
-    return Recipe((256, 256), 2, 0.5, 0.02, 512, n_steps, 48)
+    return Recipe((256, 256), 2, 0.5, 0.02, 512, n_steps, 48, False)
 
 
 class Rows(NamedTuple):
@@ -87,10 +97,11 @@ class Rows(NamedTuple):
     y: Tensor  # (rows, columns)
     observed: Tensor  # (rows, columns) bool
     weight: Tensor  # (rows,)
+    fold: Tensor | None = None  # (rows,) who leaves the row out, see fold_of
 
     def take(self, index: Tensor) -> Rows:
         """Return the rows at ``index``."""
-        return Rows(*(tensor.index_select(0, index) for tensor in self))
+        return Rows(*(t if t is None else t.index_select(0, index) for t in self))
 
 
 class Ensemble(nn.Module):
@@ -173,19 +184,23 @@ class ConditionalMean(nn.Module):
         # locations, those of 0/1 inputs of categories logits
         target = torch.full((joint.n_inputs,), -1)
         target[inputs] = outputs
+        is_flag = torch.zeros(joint.n_inputs)
         first_input = first_output = 0
         for head, n_in, n_out in zip(
             joint.heads, joint.inputs, joint.outputs, strict=True
         ):
-            if isinstance(head, Categorical):
+            if isinstance(head, Bernoulli | Categorical):
                 target[first_input : first_input + n_in] = torch.arange(
                     first_output, first_output + n_out
                 )
+            if isinstance(head, Bernoulli):
+                is_flag[first_input : first_input + n_in] = 1
             first_input, first_output = first_input + n_in, first_output + n_out
         used = target[slots] >= 0
         self.slot_used: Tensor
         self.slot_outputs: Tensor
         self.slot_is_number: Tensor
+        self.slot_is_flag: Tensor
         self.register_buffer("slot_used", used.nonzero()[:, 0], persistent=False)
         self.register_buffer("slot_outputs", target[slots][used], persistent=False)
         # where the numbers are among what the normal knows, if they are
@@ -197,6 +212,7 @@ class ConditionalMean(nn.Module):
         )
         is_number = torch.isin(slots, inputs)
         self.register_buffer("slot_is_number", is_number, persistent=False)
+        self.register_buffer("slot_is_flag", is_flag[slots], persistent=False)
         self.n_members = n_members if hidden_layer_sizes else 0
         self.ensemble: Ensemble | None = None
         if hidden_layer_sizes:
@@ -216,10 +232,11 @@ class ConditionalMean(nn.Module):
         # average log-deviation that the normal leaves to hidden cells, by number
         self.usual_deviation: Tensor
         self.register_buffer("usual_deviation", torch.zeros(len(numbers)))
-        # shares of the normal and of the networks in a number's estimate
-        self.blend: Tensor
-        blend = torch.tensor([[0.0], [1.0]] if hidden_layer_sizes else [[1.0], [0.0]])
-        self.register_buffer("blend", blend.repeat(1, len(columns)))
+        # the networks' share in the estimates of every column
+        self.share: Tensor
+        self.register_buffer(
+            "share", torch.full((joint.n_columns,), float(self.n_members > 0))
+        )
 
     @property
     def n_context(self) -> int:
@@ -248,7 +265,9 @@ class ConditionalMean(nn.Module):
             -1,
         )
 
-    def features(self, x: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def features(
+        self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return what the networks see, and the outputs that they correct.
 
         Those are the normal's estimates of numbers and of the probabilities of
@@ -260,13 +279,11 @@ class ConditionalMean(nn.Module):
         start = self.start.expand(len(y), -1)
         if len(self.slots):
             spread = self._spread(v)[..., self.slots].to(y.dtype)
-            completed = self.gaussian.condition(embedded[..., self.slots], spread)
+            completed = self.gaussian.condition(embedded[..., self.slots], spread, fold)
             parts.append(completed)
-            estimate = torch.where(
-                self.slot_is_number,
-                completed,
-                completed.clamp(PROBABILITY_FLOOR, 1).log(),
-            )
+            chance = completed.clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+            logit = chance.log() - self.slot_is_flag * (1 - chance).log()
+            estimate = torch.where(self.slot_is_number, completed, logit)
             start = start.index_copy(-1, self.slot_outputs, estimate[:, self.slot_used])
         if len(self.columns):
             # ranks: encoded numbers are near N(0, 1)
@@ -277,13 +294,15 @@ class ConditionalMean(nn.Module):
             parts.append(waves.flatten(-2))
         return torch.cat(parts, -1), start
 
-    def members(self, x: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def members(
+        self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return outputs of the networks and those that they correct.
 
         Shapes (members, rows, n_outputs) and (rows, n_outputs).
         """
         assert self.ensemble is not None
-        features, start = self.features(x, y, v)
+        features, start = self.features(x, y, v, fold)
         return self.ensemble(features) + start, start
 
     def expected(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
@@ -295,11 +314,19 @@ class ConditionalMean(nn.Module):
         return self.joint.point(self._blended(outputs.mean(0), start))
 
     def _blended(self, outputs: Tensor, start: Tensor) -> Tensor:
-        """Return outputs with the normal's share in those of numbers."""
-        normal, networks = self.blend
-        slots = self.outputs
-        mixed = networks * outputs[:, slots] + normal * start[:, slots]
-        return outputs.index_copy(-1, slots, mixed)
+        """Return a mixture of the networks' outputs and of what they correct."""
+        share = torch.cat(
+            [
+                part.repeat_interleave(n_outputs // n_columns)
+                for part, n_outputs, n_columns in zip(
+                    self.share.split(self.joint.columns),
+                    self.joint.outputs,
+                    self.joint.columns,
+                    strict=True,
+                )
+            ]
+        )
+        return start + share * (outputs - start)
 
     def context(
         self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
@@ -311,21 +338,22 @@ class ConditionalMean(nn.Module):
         training table come with their ``fold``: the outputs are then those of the
         network that has not seen the row, so the VAE learns from honest residuals.
         """
-        outputs, start = self.members(x, y, v)
+        outputs, start = self.members(x, y, v, fold)
         if fold is None:
             own = outputs.mean(0)
         else:
             # rows that every network has seen (fold -1) get the average
-            own = outputs[fold, torch.arange(len(x), device=x.device)]
+            member = member_of(fold, self.n_members)
+            own = outputs[member, torch.arange(len(x), device=x.device)]
             own = torch.where((fold < 0).unsqueeze(-1), outputs.mean(0), own)
         parts = [self._blended(own, start), self.joint.embed(y, v), v.to(y.dtype)]
         if len(self.number_slots):
-            parts.append(self._log_deviation(y, v) - self.usual_deviation)
+            parts.append(self._log_deviation(y, v, fold) - self.usual_deviation)
         return torch.cat(parts, -1)
 
-    def _log_deviation(self, y: Tensor, v: Tensor) -> Tensor:
+    def _log_deviation(self, y: Tensor, v: Tensor, fold: Tensor | None) -> Tensor:
         _, visible = self.gaussian_inputs(y, v)
-        return self.gaussian.deviation(visible, self.number_slots).log()
+        return self.gaussian.deviation(visible, self.number_slots, fold).log()
 
     # -- training ----------------------------------------------------------------
 
@@ -334,7 +362,7 @@ class ConditionalMean(nn.Module):
         """Start at the marginals and the normal; return the normal's EM trace."""
         weight = rows.observed * rows.weight.unsqueeze(1)
         start = self.joint.start_at(rows.y, weight)
-        start[self.outputs] = 0
+        start[self.outputs] = 0  # what the normal adds to, or means
         self.start.copy_(start)
         if not len(self.slots):
             return []
@@ -346,12 +374,12 @@ class ConditionalMean(nn.Module):
         """Average what the normal leaves open over the hidden cells of some rows."""
         if len(self.number_slots):
             hidden = (rows.observed & ~v)[:, self.columns].to(rows.y.dtype)
-            total = (self._log_deviation(rows.y, v) * hidden).sum(0)
+            total = (self._log_deviation(rows.y, v, rows.fold) * hidden).sum(0)
             self.usual_deviation.copy_(total / hidden.sum(0).clamp(min=1))
 
     def loss(self, rows: Rows, v: Tensor, kept: Tensor) -> Tensor:
         """Return the mean loss per cell; ``kept`` (members, rows) are their shares."""
-        outputs, _ = self.members(rows.x, rows.y, v)
+        outputs, _ = self.members(rows.x, rows.y, v, rows.fold)
         cells = -self.joint.log_prob_cells(outputs, rows.y.expand(len(outputs), -1, -1))
         weight = rows.observed * torch.where(v, VISIBLE_WEIGHT, 1.0)
         per_row = (cells * weight).sum(-1) * rows.weight
@@ -366,6 +394,12 @@ def hide(
     rate = torch.rand(len(observed), 1, generator=generator, device=device)
     chance = torch.rand(observed.shape, generator=generator, device=device)
     return observed & (chance > low + (high - low) * rate)
+
+
+def hide_like_others(observed: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the mask of the cells that stay visible if rows swap their patterns."""
+    order = torch.randperm(len(observed), generator=generator, device=observed.device)
+    return observed & observed[order]
 
 
 def train_conditional_mean(
@@ -391,12 +425,21 @@ def train_conditional_mean(
     members = torch.arange(model.n_members, device=device).unsqueeze(1)
     enough = n_rows >= 5 * model.n_members
     if enough:
-        folds[held_out] = torch.arange(len(held_out), device=device) % model.n_members
-    left_out = rows.take(held_out)
-    left_out_visible = hide(
-        left_out.observed, LEAST_HIDDEN, recipe.most_hidden, generator
+        n_folds = FOLDS_PER_MEMBER * model.n_members
+        folds[held_out] = torch.arange(len(held_out), device=device) % n_folds
+        rows = rows._replace(fold=folds)
+        if recipe.cross_fit and len(model.slots):
+            inputs, visible = model.gaussian_inputs(rows.y, rows.observed)
+            model.gaussian.fit_folds(inputs, visible, rows.weight, folds, n_folds)
+    # several patterns for every row, for more cells to judge by
+    held_out = held_out.repeat(
+        max(1, min(MOST_PATTERNS, LEFT_OUT_ROWS // len(held_out)))
     )
-    left_out_kept = (folds[held_out] == members) | (folds[held_out] < 0)
+    left_out = rows.take(held_out)
+    left_out_visible = judged(left_out.observed, recipe, generator)
+    owner = member_of(folds, model.n_members)
+    left_out_kept = (owner[held_out] == members) | (owner[held_out] < 0)
+    model.set_usual_deviation(left_out, left_out_visible)
     holder = nn.ParameterList(model.parameters())
     flat = flatten_parameters(holder)
     decays = torch.cat(
@@ -418,7 +461,6 @@ def train_conditional_mean(
             best, best_loss = weights.clone(), losses[-1]
         flat.copy_(live)
 
-    score(averaged)  # the start, which is the normal, is a candidate too
     for step in range(n_steps):
         index = torch.randint(
             n_rows,
@@ -428,7 +470,7 @@ def train_conditional_mean(
         )
         batch = rows.take(index)
         visible = hide(batch.observed, LEAST_HIDDEN, recipe.most_hidden, generator)
-        kept = (folds[index] != members).to(batch.x.dtype)
+        kept = (owner[index] != members).to(batch.x.dtype)
         loss = model.loss(batch, visible, kept)
         assert flat.grad is not None
         flat.grad.zero_()
@@ -454,30 +496,64 @@ def train_conditional_mean(
         flat.copy_(best)
         for p in holder:
             p.data, p.grad = p.detach().clone(), None
-        model.set_usual_deviation(left_out, left_out_visible)
         if not enough:
             return losses, None
-        choose_blend(model, left_out, left_out_visible, folds[held_out])
+        choose_blend(model, left_out, left_out_visible)
     return losses, folds
 
 
-def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor, folds: Tensor) -> None:
-    """Choose the shares of normal and networks in every number by least squares.
+def judged(observed: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Return the mask of the cells that stay visible where estimates are judged.
 
-    They lie between 0 and 1 and sum to 1: a sum below 1 would flatten the relations
-    between columns, and with them every statistic of drawn tables. Some cells' worth of
-    nearly equal shares keeps columns with few cells stable.
+    Patterns of missing cells as in other rows are what the estimates are for: under
+    MAR the cells of an observed row are no fair sample in other patterns. A table with
+    few missing cells has no patterns to copy.
     """
-    outputs, start = model.members(rows.x, rows.y, v)
-    own = outputs[folds, torch.arange(len(rows.x), device=folds.device)]
-    weight = (rows.observed & ~v)[:, model.columns] * rows.weight.unsqueeze(1)
-    numbers = start[:, model.outputs]
-    correction = own[:, model.outputs] - numbers
-    residual = rows.y[:, model.columns] - numbers
-    energy = (weight * correction.square()).sum(0)
-    # as if BLEND_CELLS more cells of average size had asked for BLEND_PRIOR
-    prior = BLEND_SHARE * energy
-    prior = prior + BLEND_CELLS * energy / weight.sum(0).clamp(min=1)
-    moment = (weight * correction * residual).sum(0) + prior * BLEND_PRIOR
-    share = (moment / (energy + prior).clamp(min=1e-12)).clamp(0, 1)
-    model.blend.copy_(torch.stack([1 - share, share]))
+    if float(observed.float().mean()) < 1 - LEAST_MISSING:
+        return hide_like_others(observed, generator)
+    return hide(observed, LEAST_HIDDEN, recipe.most_hidden, generator)
+
+
+def member_of(fold: Tensor, n_members: int) -> Tensor:
+    """Return the network that leaves out the rows of a fold, -1 for none."""
+    return torch.where(fold < 0, fold, fold % n_members)
+
+
+def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor) -> None:
+    """Choose the networks' share in every column on rows that they have not seen.
+
+    The loss of a column counts beside that of BLEND_CELLS cells of all columns of its
+    kind, as a column with few cells says little; networks that gain less than
+    LEAST_GAIN get no share, so that linear relations stay exactly as the normal has
+    them. A left-out row is judged by one network. The average over networks, which is
+    used later, errs less by the part of their variance that averaging removes.
+    """
+    assert rows.fold is not None
+    outputs, start = model.members(rows.x, rows.y, v, rows.fold)
+    member = member_of(rows.fold, model.n_members)
+    own = outputs[member, torch.arange(len(rows.x), device=rows.x.device)]
+    removed = outputs[..., model.outputs].var(0) * (1 - 1 / model.n_members)
+    weight = (rows.observed & ~v) * rows.weight.unsqueeze(1)
+    n_cells = weight.sum(0)
+    is_number = torch.zeros_like(n_cells, dtype=torch.bool)
+    is_number[model.columns] = True
+    truth = rows.y[:, model.columns]
+    shares = torch.linspace(0, 1, N_SHARES).tolist()
+    losses = n_cells.new_empty(N_SHARES, len(n_cells))
+    for k, share in enumerate(shares):
+        mixed = start + share * (own - start)
+        cells = -model.joint.log_prob_cells(mixed, rows.y)
+        squares = (truth - mixed[:, model.outputs]).square()
+        cells[:, model.columns] = squares - share**2 * removed
+        losses[k] = (weight * cells).sum(0)
+    # squared errors in units of the normal's: nats, whatever the scales are
+    variance = losses[0] / n_cells.clamp(min=1)
+    losses = torch.where(is_number, losses / (2 * variance).clamp(min=1e-12), losses)
+    pooled = losses.clone()
+    for kind in (is_number, ~is_number):
+        mean = losses[:, kind].sum(1, keepdim=True) / n_cells[kind].sum().clamp(min=1)
+        pooled[:, kind] += BLEND_CELLS * mean
+    best = pooled.argmin(0)
+    gain = losses[0] - losses.gather(0, best.unsqueeze(0)).squeeze(0)
+    best[gain < LEAST_GAIN * n_cells] = 0
+    model.share.copy_(torch.tensor(shares).to(losses)[best])

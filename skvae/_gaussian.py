@@ -15,6 +15,9 @@ from torch import Tensor, nn
 #: (in units of the largest variance) changes by more than the tolerance.
 EM_ITERATIONS, EM_TOLERANCE = 50, 1e-3
 
+#: Iterations of fits without a fold.
+FOLD_ITERATIONS = 5
+
 #: Ridge on the diagonal, times columns by rows: small tables are shrunk more, and
 #: rare categories, whose 0/1 inputs vary little, more than numbers.
 RIDGE = 0.05
@@ -38,6 +41,8 @@ class Gaussian(nn.Module):
         self.covariance: Tensor
         self.register_buffer("mean", torch.zeros(n_columns))
         self.register_buffer("covariance", torch.eye(n_columns))
+        self.fold_means: Tensor | None = None  # (folds + 1, columns)
+        self.fold_covariances: Tensor | None = None  # (folds + 1, columns, columns)
 
     @torch.no_grad()
     def fit(
@@ -50,21 +55,73 @@ class Gaussian(nn.Module):
 
         Little and Rubin (2019), Statistical Analysis with Missing Data, section 11.2.
         """
+        rows = x.new_ones(len(x)) if weight is None else weight
+        mean, covariance = marginals(x, v, rows)
+        trace = []
+        mean, covariance, trace = self._maximise(x, v, rows, mean, covariance)
+        self.mean.copy_(mean)
+        self.covariance.copy_(covariance)
+        return trace
+
+    @torch.no_grad()
+    def fit_folds(
+        self, x: Tensor, v: Tensor, weight: Tensor, fold: Tensor, n_folds: int
+    ) -> None:
+        """Fit once more without each fold; its rows are then conditioned by that fit.
+
+        So training rows, given with their ``fold``, get estimates as honest as those
+        of new rows. Rows of fold -1 belong to none.
+        """
+        fits = []
+        for k in range(n_folds):
+            kept = weight * (fold != k)
+            fits.append(
+                self._maximise(
+                    x,
+                    v,
+                    kept,
+                    self.mean.double(),
+                    self.covariance.double(),
+                    n_iterations=FOLD_ITERATIONS,
+                )[:2]
+            )
+        fits.append((self.mean, self.covariance))  # the last, which -1 points to
+        means, covariances = zip(*fits, strict=True)
+        self.fold_means = torch.stack([m.to(self.mean) for m in means])
+        self.fold_covariances = torch.stack([s.to(self.mean) for s in covariances])
+
+    def drop_folds(self) -> None:
+        """Forget the fits without single folds."""
+        self.fold_means = self.fold_covariances = None
+
+    def _moments(self, fold: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return mean and covariance, or those of each row's fold."""
+        if fold is None or self.fold_means is None:
+            return self.mean, self.covariance
+        assert self.fold_covariances is not None
+        return self.fold_means[fold], self.fold_covariances[fold]
+
+    def _maximise(
+        self,
+        x: Tensor,
+        v: Tensor,
+        weight: Tensor,
+        mean: Tensor,
+        covariance: Tensor,
+        n_iterations: int | None = None,
+    ) -> tuple[Tensor, Tensor, list[float]]:
+        """Run EM from a start; return mean, covariance and log-likelihoods."""
         x, v = x.double() * v, v.double()
-        rows = x.new_ones(len(x)) if weight is None else weight.double()
-        share = rows / rows.sum()
-        cells = (v * rows.unsqueeze(1)).sum(0).clamp(min=1e-12)
-        mean = (x * rows.unsqueeze(1)).sum(0) / cells
-        spread = ((x - mean) * v).square() * rows.unsqueeze(1)
-        variance = spread.sum(0) / cells
-        # a column without spread still needs an invertible matrix
-        variance = variance.clamp(min=1e-6 * float(variance.max().clamp(min=1e-6)))
-        ridge = RIDGE * x.shape[1] / len(x) + 1e-6
-        covariance = torch.diag(variance)
+        weight = weight.double()
+        share = weight / weight.sum()
+        n_rows = int((weight > 0).sum())
+        identity = torch.eye(x.shape[1]).to(x)
+        scale = covariance.diagonal().max()
+        ridge = RIDGE * x.shape[1] / n_rows + 1e-6
         at_once = max(1, SOLVE_FLOATS // x.shape[1] ** 2)
         likelihoods: list[float] = []
-        for _ in range(EM_ITERATIONS):
-            penalised = covariance + ridge * torch.eye(x.shape[1]).to(x)
+        for _ in range(EM_ITERATIONS if n_iterations is None else n_iterations):
+            penalised = covariance + ridge * identity
             completed, missing = torch.empty_like(x), torch.zeros_like(covariance)
             total = 0.0
             for start in range(0, len(x), at_once):
@@ -82,14 +139,12 @@ class Gaussian(nn.Module):
             mean = share @ completed
             deviation = completed - mean
             new = deviation.t() @ (share.unsqueeze(1) * deviation) + missing
-            change = float((new - covariance).abs().max() / variance.max())
+            change = float((new - covariance).abs().max() / scale)
             covariance = new
             if change < EM_TOLERANCE:
                 break
-        covariance = covariance + ridge * torch.eye(x.shape[1]).to(x)
-        self.mean.copy_(mean)
-        self.covariance.copy_(0.5 * (covariance + covariance.t()))
-        return likelihoods
+        covariance = covariance + ridge * identity
+        return mean, 0.5 * (covariance + covariance.t()), likelihoods
 
     @staticmethod
     def _gain(covariance: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,24 +154,32 @@ class Gaussian(nn.Module):
         solved = torch.cholesky_solve(covariance * v.unsqueeze(2), factor)
         return factor, solved.mT * v.unsqueeze(1)
 
-    def condition(self, x: Tensor, v: Tensor) -> Tensor:
+    def condition(self, x: Tensor, v: Tensor, fold: Tensor | None = None) -> Tensor:
         """Return the rows with hidden cells at their conditional mean."""
-        deviation = ((x - self.mean) * v).unsqueeze(-1)
-        factor = visible_factor(self.covariance, v)
-        solved = torch.cholesky_solve(deviation, factor).squeeze(-1)
-        return torch.where(v > 0, x, self.mean + (solved * v) @ self.covariance)
+        mean, covariance = self._moments(fold)
+        deviation = ((x - mean) * v).unsqueeze(-1)
+        factor = visible_factor(covariance, v)
+        solved = torch.cholesky_solve(deviation, factor).squeeze(-1) * v
+        if fold is None:
+            update = solved @ covariance
+        else:
+            update = (solved.unsqueeze(-2) @ covariance).squeeze(-2)
+        return torch.where(v > 0, x, mean + update)
 
-    def deviation(self, v: Tensor, columns: Tensor) -> Tensor:
+    def deviation(
+        self, v: Tensor, columns: Tensor, fold: Tensor | None = None
+    ) -> Tensor:
         """Return conditional standard deviations, (rows, len(columns)).
 
         They depend on which cells are visible alone; a visible cell has the deviation
         of the column.
         """
-        factor = visible_factor(self.covariance, v)
-        covariance = self.covariance[:, columns] * v.unsqueeze(-1)
-        explained = torch.linalg.solve_triangular(factor, covariance, upper=False)
+        _, covariance = self._moments(fold)
+        factor = visible_factor(covariance, v)
+        visible = covariance[..., columns] * v.unsqueeze(-1)
+        explained = torch.linalg.solve_triangular(factor, visible, upper=False)
         hidden = 1 - v[:, columns]
-        variance = self.covariance.diagonal()[columns]
+        variance = covariance.diagonal(dim1=-2, dim2=-1)[..., columns]
         left = variance - explained.square().sum(-2) * hidden
         return left.clamp(min=1e-3 * variance).sqrt()
 
@@ -134,6 +197,18 @@ class Gaussian(nn.Module):
         """Return the log-density of the visible cells of each row, in nats."""
         factor = visible_factor(self.covariance.double(), v.double())
         return log_density(factor, (x.double() - self.mean) * v, v)
+
+
+def marginals(x: Tensor, v: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and diagonal covariance of the visible cells, in float64."""
+    x, v, rows = x.double() * v, v.double(), weight.double()
+    cells = (v * rows.unsqueeze(1)).sum(0).clamp(min=1e-12)
+    mean = (x * rows.unsqueeze(1)).sum(0) / cells
+    spread = ((x - mean) * v).square() * rows.unsqueeze(1)
+    variance = spread.sum(0) / cells
+    # a column without spread still needs an invertible matrix
+    variance = variance.clamp(min=1e-6 * float(variance.max().clamp(min=1e-6)))
+    return mean, torch.diag(variance)
 
 
 def visible_factor(covariance: Tensor, v: Tensor) -> Tensor:

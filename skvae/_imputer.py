@@ -609,6 +609,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
             one_pass=one_pass,
             prepare=with_context,
         )
+        mean.gaussian.drop_folds()
         self._fit_missingness(data)
 
     def _start_at_mean(self):
@@ -652,11 +653,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
     def _record(self, history, plan, *, going_on):
         super()._record(history, plan, going_on=going_on)
         names = [self._encoder.columns_[i].name for i in self._order]
-        columns = self._mean.columns.tolist()
-        shares = self._mean.blend.t().tolist()
         self.blend_ = {
-            names[c]: dict(zip(("normal", "networks"), share, strict=True))
-            for c, share in zip(columns, shares, strict=True)
+            name: {"normal": 1 - share, "networks": share}
+            for name, share in zip(names, self._mean.share.tolist(), strict=True)
         }
 
     def _fit_missingness(self, data):
