@@ -31,12 +31,14 @@ def check_matplotlib(caller: str) -> None:
         ) from error
 
 
-def one_axes(ax: Any, **figure_options: Any) -> Any:
-    """Return ``ax``, or the axes of a new figure."""
+def one_axes(
+    ax: Any, size: tuple[float, float] | None = None, layout: str = "constrained"
+) -> Any:
+    """Return ``ax``, or the axes of a new figure of ``size`` inches."""
     import matplotlib.pyplot as plt
 
     if ax is None:
-        _, ax = plt.subplots(layout="constrained", **figure_options)
+        _, ax = plt.subplots(layout=layout, figsize=size)
     return ax
 
 
@@ -83,7 +85,7 @@ def panels(ax: Any, n_panels: int, n_columns: int, size: tuple[float, float]) ->
         figure, spec = ax.figure, ax.get_subplotspec()
         if spec is None:
             raise ValueError(
-                "ax is not part of a grid, so it cannot be divided into panels: make it "
+                "ax is not part of a grid, so it cannot be divided: make it "
                 f"by plt.subplots, or give {n_panels} axes."
             )
         ax.set_axis_off()
@@ -116,33 +118,43 @@ def class_colors(n_classes: int) -> list:
     return list(mpl.colormaps["turbo"](np.linspace(0, 1, n_classes)))
 
 
-def draw_mosaic(
+def plot_mosaic(
     ax: Any,
     images: np.ndarray,
     *,
     vmin: float | None = None,
     vmax: float | None = None,
-    gap: bool = True,
-) -> None:
+    cell: float = 0.75,
+) -> Any:
     """Draw rows of images as one picture, and put ticks at their centres.
 
     Parameters
     ----------
-    ax : Axes
-        Where to draw. A unit of the axes is an image: the first has its centre at 0.
+    ax : Axes or None
+        Where to draw; None makes a new figure. A unit of the axes is an image: the
+        first has its centre at 0.
     images : ndarray of shape (n_rows, n_columns, height, width[, 3])
         Grey values or red, green and blue; NaN is a missing pixel.
     vmin, vmax : float or None
-        White and black, or no light and full light with colours; None takes the
-        extremes.
-    gap : bool
-        Whether to leave a gap between images.
+        White and black, or no light and full light with colours; None takes values
+        that leave out 1% of the pixels each.
+    cell : float
+        Height of an image in a new figure, in inches.
+
+    Returns
+    -------
+    ax : Axes
+        The axes.
     """
     import matplotlib as mpl
 
     n_rows, n_columns, height, width = images.shape[:4]
-    low = np.nanmin(images) if vmin is None else vmin
-    high = np.nanmax(images) if vmax is None else vmax
+    if ax is None:
+        ax = one_axes(None, _mosaic_size(images, cell), "compressed")
+    # a decoder may overshoot in single pixels
+    extremes = np.nanpercentile(images, [1, 99])
+    low = extremes[0] if vmin is None else vmin
+    high = extremes[1] if vmax is None else vmax
     light = np.clip((images - low) / (high - low if high > low else 1.0), 0, 1)
     if images.ndim == 4:
         pixels = mpl.colormaps["gray_r"](np.nan_to_num(light))
@@ -151,7 +163,7 @@ def draw_mosaic(
         pixels = np.concatenate([light, np.ones_like(light[..., :1])], -1)
         missing = np.isnan(images).any(-1)
     pixels[missing] = MISSING_PIXEL
-    margin = max(1, min(height, width) // 14) if gap else 0
+    margin = max(1, min(height, width) // 14)
     framed = np.ones((n_rows, n_columns, height + margin, width + margin, 4))
     framed[:, :, :height, :width] = pixels
     canvas = framed.swapaxes(1, 2).reshape(
@@ -169,9 +181,10 @@ def draw_mosaic(
     ax.set(xticks=np.arange(n_columns), yticks=np.arange(n_rows))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
+    return ax
 
 
-def mosaic_size(images: np.ndarray, cell: float = 0.75) -> tuple[float, float]:
+def _mosaic_size(images: np.ndarray, cell: float) -> tuple[float, float]:
     """Return the size of a figure for rows of images, in inches."""
     n_rows, n_columns, height, width = images.shape[:4]
     scale = min(cell, 11 / n_columns, 9 / n_rows)
@@ -182,5 +195,6 @@ def mosaic_size(images: np.ndarray, cell: float = 0.75) -> tuple[float, float]:
 
 
 def few(n: int, most: int) -> np.ndarray:
-    """Return at most ``most`` places out of ``n``, evenly, with both ends."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
+    """Return at most ``most`` places out of ``n``, as far from each other."""
+    step = max(1, math.ceil((n - 1) / (most - 1)))
+    return np.arange((n - 1) % step // 2, n, step)
