@@ -112,9 +112,8 @@ def class_colors(n_classes: int) -> list:
     if n_classes <= 3:
         return [TEAL, ORANGE, VIOLET][:n_classes]
     if n_classes <= MAX_COLORS:
-        return list(mpl.colormaps["tab10" if n_classes <= 10 else "tab20"].colors)[
-            :n_classes
-        ]
+        colors = mpl.colormaps["tab10" if n_classes <= 10 else "tab20"]
+        return list(colors(np.arange(n_classes)))
     return list(mpl.colormaps["turbo"](np.linspace(0, 1, n_classes)))
 
 

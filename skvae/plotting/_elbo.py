@@ -207,7 +207,8 @@ class ElboAnimation:
             )
         path = [logs]
         for _ in range(n_iterations):
-            step = step_size * natural_step(*np.exp(logs), loc, scale)
+            concentration, rate = np.exp(logs)
+            step = step_size * natural_step(concentration, rate, loc, scale)
             logs = logs + step * min(1, MAX_STEP / max(np.abs(step).max(), 1e-300))
             path.append(logs)
         concentration, rate = np.exp(path).T
@@ -280,12 +281,12 @@ class ElboAnimation:
         self.figure_ = axes[0].figure
         return self
 
-    def animate(self, *, frames_per_second: float = 15) -> Any:
+    def animate(self, *, frames_per_second: int = 15) -> Any:
         """Return an animation of matplotlib, to show in a window or a notebook.
 
         Parameters
         ----------
-        frames_per_second : float, default=15
+        frames_per_second : int, default=15
             Speed.
 
         Returns
@@ -303,9 +304,7 @@ class ElboAnimation:
 
         return self._animation(plt.figure, frames_per_second, hold=0)
 
-    def save(
-        self, path: Any, *, frames_per_second: float = 15, dpi: float = 100
-    ) -> None:
+    def save(self, path: Any, *, frames_per_second: int = 15, dpi: float = 100) -> None:
         """Write the animation to a file.
 
         Parameters
@@ -313,7 +312,7 @@ class ElboAnimation:
         path : str or path
             A name that ends with ".gif", for a GIF, or ".html", for a page with a
             slider, which holds all it needs.
-        frames_per_second : float, default=15
+        frames_per_second : int, default=15
             Speed, positive.
         dpi : float, default=100
             Pixels per inch; the picture has 6.4 by 5.2 inches.
@@ -340,14 +339,14 @@ class ElboAnimation:
 
             hold = round(LAST_SECONDS * frames_per_second)
             animation = self._animation(Figure, frames_per_second, hold=hold)
-            animation.save(path, writer=PillowWriter(fps=frames_per_second), dpi=dpi)
+            animation.save(path, writer=PillowWriter(frames_per_second), dpi=dpi)
             return
         figure = Figure(figsize=SIZE, layout="constrained")
         FigureCanvasAgg(figure)
         page = self._page(figure, frames_per_second, dpi)
         path.write_text(page, encoding="utf-8")
 
-    def _animation(self, new_figure: Any, frames_per_second: float, hold: int) -> Any:
+    def _animation(self, new_figure: Any, frames_per_second: int, hold: int) -> Any:
         from matplotlib.animation import FuncAnimation
 
         figure = new_figure(figsize=SIZE, layout="constrained")
@@ -361,7 +360,7 @@ class ElboAnimation:
             blit=False,
         )
 
-    def _page(self, figure: Any, frames_per_second: float, dpi: float) -> str:
+    def _page(self, figure: Any, frames_per_second: int, dpi: float) -> str:
         """Return a web page of all frames."""
         from PIL import Image
 

@@ -19,7 +19,7 @@ and of a model with a label, which has ``classes_``, instead of ``inverse_transf
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,14 +91,14 @@ def decode(estimator: Any, Z: np.ndarray, y: Any = None) -> Any:
                 "leave y out."
             )
         return estimator.inverse_transform(Z)
-    classes = list(estimator.classes_)
+    classes = np.asarray(estimator.classes_).tolist()
     if y is None:
         raise ValueError(
             f"{type(estimator).__name__} decodes latents and a label: give y, one of "
             f"{classes}."
         )
     labels = np.asarray(y)
-    unknown = [label for label in np.unique(labels) if label not in classes]
+    unknown = [label for label in np.unique(labels).tolist() if label not in classes]
     if unknown:
         raise ValueError(f"y has the label {unknown[0]!r}; the model knows {classes}.")
     return estimator.decode(Z, np.broadcast_to(labels, len(Z)))
@@ -123,7 +123,9 @@ def prior_of(estimator: Any, remedy: str) -> tuple[str, list]:
         )
     if prior is None:
         prior = STANDARD_PRIORS[family]
-    parameters = prior.values() if isinstance(prior, Mapping) else np.atleast_1d(prior)
+    parameters = prior.values() if isinstance(prior, Mapping) else prior
+    if not isinstance(parameters, Iterable):
+        parameters = [parameters]
     return family, [np.asarray(value, dtype=float) for value in parameters]
 
 
@@ -381,7 +383,8 @@ def decoded_features(
     """Return columns of a decoded table as numbers, (n_rows, n_features)."""
     features, numbers = [], []
     for position in positions:
-        column, cells = columns_of(estimator)[position], cells_of(table, position)
+        column = columns_of(estimator)[position]
+        cells: Any = cells_of(table, position)
         categories = None
         # of booleans that were given as numbers the decoder gives probabilities
         if has_categories(column) and not isinstance(cells[0], float):

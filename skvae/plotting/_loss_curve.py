@@ -174,11 +174,11 @@ class LossCurveDisplay:
 
 def _cut_off_start(ax: Any, *curves: Any) -> None:
     """Let the first epochs run out of the picture if they would flatten the rest."""
-    curves = [np.asarray(c, float) for c in curves if c is not None and len(c)]
-    if not curves:
+    drawn = [np.asarray(c, float) for c in curves if c is not None and len(c)]
+    if not drawn:
         return
-    everything = np.concatenate(curves)
-    later = np.concatenate([c[int(np.ceil(HIDDEN_SHARE * len(c))) :] for c in curves])
+    everything = np.concatenate(drawn)
+    later = np.concatenate([c[int(np.ceil(HIDDEN_SHARE * len(c))) :] for c in drawn])
     if not len(later) or not np.isfinite(everything).all():
         return
     low, high = later.min(), everything.max()

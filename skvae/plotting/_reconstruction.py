@@ -179,7 +179,8 @@ class ReconstructionDisplay:
             if before.categories is not None and after.categories is None:
                 # probabilities of a boolean column of numbers: no categories
                 given[j] = after
-            elif before.categories != after.categories:  # X has categories that are new
+            elif after.categories != before.categories:  # X has categories that are new
+                assert after.categories is not None
                 names = [after.categories[int(place)] for place in reconstructed[:, j]]
                 reconstructed[:, j] = places_of(names, before.categories)
         display = cls(

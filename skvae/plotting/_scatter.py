@@ -106,8 +106,7 @@ class LatentScatterDisplay:
         Z = latents_of(estimator, X)
         components = check_components(components, Z.shape[1], 2)
         if y is not None:
-            y = nw.from_native(y, series_only=True, pass_through=True)
-            y = y.to_numpy() if isinstance(y, nw.Series) else np.asarray(y)
+            y = _as_array(y)
             if y.shape != (len(Z),):
                 raise ValueError(
                     f"y must have the shape ({len(Z)},), one value for each row of X, "
@@ -142,7 +141,7 @@ class LatentScatterDisplay:
             "alpha": 0.75,
             "lw": 0,
         }
-        self.classes_ = None
+        self.classes_: np.ndarray | None = None
         if self.y is None:
             ax.scatter(*Z.T, color=GREY, **style)
         else:
@@ -165,9 +164,9 @@ class LatentScatterDisplay:
             drawn = ax.scatter(*Z[known].T, c=labels.astype(float), **style)
             ax.figure.colorbar(drawn, ax=ax, label="y", pad=0.02)
             return
-        self.classes_ = np.array(sorted(set(labels.tolist()), key=_order))
-        colors = class_colors(len(self.classes_))
-        for value, color in zip(self.classes_, colors, strict=True):
+        classes = sorted(set(labels.tolist()), key=_order)
+        self.classes_ = _as_objects(classes)
+        for value, color in zip(classes, class_colors(len(classes)), strict=True):
             ax.scatter(*Z[known][labels == value].T, color=color, **style, label=value)
         legend = ax.legend(
             frameon=False,
@@ -178,6 +177,28 @@ class LatentScatterDisplay:
         )
         for handle in legend.legend_handles:
             handle.set(sizes=[30], alpha=1)
+
+
+def _as_array(y: Any) -> np.ndarray:
+    """Return labels as objects or numbers as floats, whatever holds them."""
+    y = nw.from_native(y, series_only=True, pass_through=True)
+    if not isinstance(y, nw.Series):
+        return np.asarray(y)
+    cells = _as_objects(y.to_list())
+    known = [cell for cell in cells if not is_missing_object(cell)]
+    if all(
+        isinstance(cell, int | float) and not isinstance(cell, bool) for cell in known
+    ):
+        cells[[is_missing_object(cell) for cell in cells]] = np.nan
+        return cells.astype(float)
+    return cells
+
+
+def _as_objects(values: list) -> np.ndarray:
+    """Return an array that leaves numbers and text as they are."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
 def _are_numbers(labels: np.ndarray) -> bool:

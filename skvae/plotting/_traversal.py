@@ -180,7 +180,7 @@ class LatentTraversalDisplay:
         chosen = (
             tuple(range(n)) if components is None else check_components(components, n)
         )
-        shape = positions = None
+        shape, positions = None, []
         if image_shape is not None:
             shape = check_image_shape(estimator, image_shape)
         else:
