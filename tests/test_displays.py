@@ -92,7 +92,8 @@ class Prior:
         ("normal", (1.0, 2.0), scipy.stats.norm(1, 2)),
         ("lognormal", (0.5, 0.3), scipy.stats.lognorm(0.3, scale=np.exp(0.5))),
         ("gamma", None, scipy.stats.expon()),
-        ("gamma", {"concentration": 3.0, "rate": 2.0}, scipy.stats.gamma(3, scale=0.5)),
+        ("gamma", {"rate": 2.0, "concentration": 3.0}, scipy.stats.gamma(3, scale=0.5)),
+        ("gamma", {"rate": 2.0}, scipy.stats.gamma(1, scale=0.5)),
         ("beta", None, scipy.stats.uniform()),
         ("beta", (2.0, 5.0), scipy.stats.beta(2, 5)),
     ],
@@ -609,6 +610,7 @@ def test_few_places_lie_evenly(n, most):
     assert 1 <= len(places) <= most
     assert places[0] >= 0 and places[-1] < n
     assert len(set(np.diff(places))) <= 1
+    assert (n - 1) // 2 in places
 
 
 def test_axes_that_are_given(images, mixed):

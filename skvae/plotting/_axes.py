@@ -73,7 +73,7 @@ def panels(ax: Any, n_panels: int, n_columns: int, size: tuple[float, float]) ->
         figure = plt.figure(
             figsize=(n_columns * size[0], n_rows * size[1]), layout="constrained"
         )
-        grid = figure.add_gridspec(n_rows, n_columns)
+        grid: Any = figure.add_gridspec(n_rows, n_columns)
     elif np.ndim(ax) > 0:
         axes = np.ravel(ax)
         if len(axes) != n_panels:
@@ -194,6 +194,6 @@ def _mosaic_size(images: np.ndarray, cell: float) -> tuple[float, float]:
 
 
 def few(n: int, most: int) -> np.ndarray:
-    """Return at most ``most`` places out of ``n``, as far from each other."""
+    """Return at most ``most`` places out of ``n``, evenly and with the middle."""
     step = max(1, math.ceil((n - 1) / (most - 1)))
-    return np.arange((n - 1) % step // 2, n, step)
+    return np.arange((n - 1) // 2 % step, n, step)

@@ -19,7 +19,7 @@ and of a model with a label, which has ``classes_``, instead of ``inverse_transf
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,11 +38,11 @@ from ._cells import (
 
 #: Parameters of a prior that the estimator leaves at its default.
 STANDARD_PRIORS = {
-    "normal": (0.0, 1.0),  # mean, standard deviation
-    "lognormal": (0.0, 1.0),  # mean and standard deviation of log z
-    "gamma": (1.0, 1.0),  # concentration, rate
-    "beta": (1.0, 1.0),  # concentrations
-    "dirichlet": (1.0,),  # concentration, of all components or of each
+    "normal": {"loc": 0.0, "scale": 1.0},
+    "lognormal": {"loc": 0.0, "scale": 1.0},  # of log z
+    "gamma": {"concentration": 1.0, "rate": 1.0},
+    "beta": {"a": 1.0, "b": 1.0},
+    "dirichlet": {"concentration": 1.0},
 }
 
 
@@ -121,12 +121,9 @@ def prior_of(estimator: Any, remedy: str) -> tuple[str, list]:
         raise ValueError(
             f"The prior {prior or family!r} has no quantiles in closed form: {remedy}."
         )
-    if prior is None:
-        prior = STANDARD_PRIORS[family]
-    parameters = prior.values() if isinstance(prior, Mapping) else prior
-    if not isinstance(parameters, Iterable):
-        parameters = [parameters]
-    return family, [np.asarray(value, dtype=float) for value in parameters]
+    if prior is None or isinstance(prior, Mapping):
+        prior = {**STANDARD_PRIORS[family], **(prior or {})}.values()
+    return family, [np.asarray(value, dtype=float) for value in prior]
 
 
 def frozen(family: str, parameters: list) -> Any:

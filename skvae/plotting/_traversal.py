@@ -277,7 +277,8 @@ class LatentTraversalDisplay:
         assert self.feature_names is not None
         decoded = np.asarray(self.decoded)
         n_panels = len(self.feature_names)
-        axes = panels(ax, n_panels, 4 if n_panels > 6 else 3, (3.2, 2.5))
+        n_columns = 4 if n_panels > 6 else 3
+        axes = panels(ax, n_panels, n_columns, (3.2, 2.5))
         colors = class_colors(len(self.components))
         for j, (panel, name) in enumerate(zip(axes, self.feature_names, strict=True)):
             categories = None if self.categories is None else self.categories[j]
@@ -295,7 +296,9 @@ class LatentTraversalDisplay:
                 panel.set_ylim(-0.4, len(categories) - 0.6)
             panel.set(title=name, xlabel="latent value")
             bare(panel)
-        axes[0].legend(frameon=False, fontsize="small")
+        axes[min(n_columns, n_panels) - 1].legend(
+            frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+        )
         return axes
 
 
