@@ -22,7 +22,7 @@ exactly and seen. :doc:`/mathematics` has the formulas.
 from skvae.plotting import ElboAnimation
 
 animation = ElboAnimation.from_optimization(loc=5.0, scale=1.0, n_iterations=60)
-animation.plot()
+_ = animation.plot()
 
 # %%
 # This is the last picture. ``animation.save("elbo.gif")`` writes the whole film, and
@@ -64,4 +64,4 @@ ax.plot(deviation, path.elbo, label="ELBO")
 ax.plot(deviation, path.expected_log_density, "--", label="E log p(z)")
 ax.plot(deviation, path.entropy, "--", label="entropy of q")
 ax.set(xlabel="standard deviation of q", ylabel="nats")
-ax.legend(frameon=False)
+_ = ax.legend(frameon=False)

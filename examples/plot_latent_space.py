@@ -2,7 +2,7 @@
 Looking into a latent space
 ===========================
 
-The displays of :mod:`skvae.plotting` show how a fit went, where the rows of a table lie
+The displays of ``skvae.plotting`` show how a fit went, where the rows of a table lie
 among the latent variables, and what the decoder makes of any place there. Each display
 is made from a fitted estimator and keeps what it draws as arrays. Here they look at the
 handwritten digits of scikit-learn, 1797 images of 8 by 8 pixels.
@@ -32,7 +32,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 flat = VAETransformer(
     n_components=2, likelihood="bernoulli", max_iter=100, random_state=0
 ).fit(X_train)
-LossCurveDisplay.from_estimator(flat)
+_ = LossCurveDisplay.from_estimator(flat)
 
 # %%
 # Where the digits lie
@@ -42,7 +42,7 @@ LossCurveDisplay.from_estimator(flat)
 
 from skvae.plotting import LatentScatterDisplay
 
-LatentScatterDisplay.from_estimator(flat, X_test, y_test)
+_ = LatentScatterDisplay.from_estimator(flat, X_test, y_test)
 
 # %%
 # What lies where
@@ -54,7 +54,7 @@ LatentScatterDisplay.from_estimator(flat, X_test, y_test)
 from skvae.plotting import LatentManifoldDisplay
 
 SHAPE = (8, 8)
-LatentManifoldDisplay.from_estimator(flat, image_shape=SHAPE, n_steps=17)
+_ = LatentManifoldDisplay.from_estimator(flat, image_shape=SHAPE, n_steps=17)
 
 # %%
 # More latent variables
@@ -66,7 +66,7 @@ from skvae.plotting import ReconstructionDisplay
 model = VAETransformer(
     n_components=16, likelihood="bernoulli", max_iter=100, random_state=0
 ).fit(X_train)
-ReconstructionDisplay.from_estimator(model, X_test, image_shape=SHAPE)
+_ = ReconstructionDisplay.from_estimator(model, X_test, image_shape=SHAPE)
 
 # %%
 # What does a latent variable mean? Start at an image and move one of them, from one end
@@ -75,7 +75,7 @@ ReconstructionDisplay.from_estimator(model, X_test, image_shape=SHAPE)
 from skvae.plotting import LatentTraversalDisplay
 
 start = model.transform(X_test[:1])[0]
-LatentTraversalDisplay.from_estimator(model, image_shape=SHAPE, start=start)
+_ = LatentTraversalDisplay.from_estimator(model, image_shape=SHAPE, start=start)
 
 # %%
 # Tables
@@ -86,14 +86,14 @@ LatentTraversalDisplay.from_estimator(model, image_shape=SHAPE, start=start)
 from skvae.datasets import load_penguins
 
 penguins = load_penguins().data
-table_model = VAETransformer(n_components=2, random_state=0).fit(penguins)
-LatentTraversalDisplay.from_estimator(table_model)
+table_model = VAETransformer(n_components=2, max_iter=150, random_state=0).fit(penguins)
+_ = LatentTraversalDisplay.from_estimator(table_model)
 
 # %%
 # How much of a penguin goes through two numbers? Points near the line are columns that
 # the latents carry; of categories the display counts what became of each.
 
-ReconstructionDisplay.from_estimator(table_model, penguins)
+_ = ReconstructionDisplay.from_estimator(table_model, penguins)
 
 # %%
 # One column over the latent plane:

@@ -86,7 +86,7 @@ class ElboAnimation:
     Above runs the ELBO E_q[log p(z) - log q(z)], below are the two densities. As p is
     normalised, its evidence is 1 and the ELBO is -KL(q || p): it rises towards 0, and
     never gets there, because no gamma distribution is normal. Everything is computed
-    in closed form.
+    in closed form [1]_ [2]_.
 
     Use :meth:`from_optimization` or :meth:`from_path` to make an animation. The
     arguments are kept as attributes.
@@ -123,7 +123,7 @@ class ElboAnimation:
     ----------
     .. [1] R. Ranganath, S. Gerrish, D. M. Blei (2014). Black Box Variational
        Inference.
-    .. [2] S. Amari (1998). Natural Gradient Works Efficiently in Learning.
+    .. [2] S.-I. Amari (1998). Natural Gradient Works Efficiently in Learning.
 
     Examples
     --------
@@ -170,8 +170,8 @@ class ElboAnimation:
     ) -> ElboAnimation:
         """Climb the ELBO, one frame per iteration.
 
-        The path follows the natural gradient [2]_ of the logarithms of concentration
-        and rate.
+        The path follows the natural gradient (Amari 1998) of the logarithms of
+        concentration and rate.
 
         Parameters
         ----------
