@@ -23,6 +23,7 @@ from skvae.plotting import (
 )
 from skvae.plotting._axes import MISSING_PIXEL, few, plot_mosaic
 from skvae.plotting._latents import move, prior_centre, prior_draws, quantiles
+from skvae.plotting._scatter import _as_array
 
 SHAPE = (2, 3)
 
@@ -497,8 +498,27 @@ def test_scatter_of_numbers_and_of_nothing(images):
     assert plain.ax_.get_legend() is None
     few_labels = LatentScatterDisplay.from_estimator(model, X, np.arange(40) % 3)
     assert_array_equal(few_labels.classes_, [0, 1, 2])
+    some = np.where(numbers < 0.5, 1.0, np.nan)
+    labels = LatentScatterDisplay.from_estimator(model, X, some).ax_.get_legend()
+    assert [text.get_text() for text in labels.get_texts()] == ["unknown", "1"]
     mixture = np.array([10, 9, "b", True] * 10, dtype=object)
     assert len(LatentScatterDisplay.from_estimator(model, X, mixture).classes_) == 4
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [([0, 1], "i"), ([0, None], "f"), ([0.5, 1.5], "f"), ([True, None], "O")],
+)
+def test_labels_keep_their_kind(container, labels, kind):
+    series = {
+        "pandas": lambda pd: pd.Series(labels),
+        "polars": lambda pl: pl.Series(labels),
+        "pyarrow": lambda pa: pa.chunked_array([labels]),
+    }[container](pytest.importorskip(container))
+    array = _as_array(series)
+    assert array.dtype.kind == kind
+    assert_array_equal(array[:1], labels[:1])
 
 
 def test_scatter_of_another_transformer(images):

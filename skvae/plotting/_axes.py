@@ -89,10 +89,17 @@ def panels(ax: Any, n_panels: int, n_columns: int, size: tuple[float, float]) ->
                 f"by plt.subplots, or give {n_panels} axes."
             )
         ax.set_axis_off()
-        grid = GridSpecFromSubplotSpec(n_rows, n_columns, subplot_spec=spec)
+        # without a layout engine, room for titles and labels has to be set aside
+        room = {} if figure.get_layout_engine() else {"hspace": 0.8, "wspace": 0.45}
+        grid = GridSpecFromSubplotSpec(n_rows, n_columns, subplot_spec=spec, **room)
     return np.array(
         [figure.add_subplot(grid[divmod(k, n_columns)]) for k in range(n_panels)]
     )
+
+
+def columns_for(n_panels: int) -> int:
+    """Return the number of columns in which panels look well."""
+    return {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3}.get(n_panels, 4)
 
 
 def bare(ax: Any) -> None:

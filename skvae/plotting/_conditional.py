@@ -14,6 +14,7 @@ from ._axes import (
     bare,
     check_matplotlib,
     class_colors,
+    columns_for,
     name_categories,
     panels,
     plot_mosaic,
@@ -238,7 +239,7 @@ class ConditionalGridDisplay:
             self.figure_ = ax.figure
             return self
         n_panels = len(self.feature_names)
-        self.axes_ = panels(ax, n_panels, 4 if n_panels > 6 else 3, (3.2, 2.5))
+        self.axes_ = panels(ax, n_panels, columns_for(n_panels), (3.2, 2.5))
         colors = class_colors(len(decoded))
         for j, (panel, name) in enumerate(
             zip(self.axes_, self.feature_names, strict=True)

@@ -157,7 +157,7 @@ class LossCurveDisplay:
             if self.kept is not None:
                 style = {"color": ORANGE, "lw": 1, "ls": ":"}
                 first.axhline(self.kept, **style, label="weights kept")
-            first.legend(frameon=False, loc="lower right")
+            first.legend(frameon=False)
         for panel, drawn in zip(
             axes[:2],
             [(self.objective, self.validation), (self.reconstruction, None)],

@@ -15,6 +15,7 @@ from ._axes import (
     TEAL,
     bare,
     check_matplotlib,
+    columns_for,
     name_categories,
     panels,
     plot_mosaic,
@@ -229,7 +230,7 @@ class ReconstructionDisplay:
             self.figure_ = ax.figure
             return self
         n_panels = len(self.feature_names)
-        self.axes_ = panels(ax, n_panels, 4 if n_panels > 6 else 3, (3.0, 2.8))
+        self.axes_ = panels(ax, n_panels, columns_for(n_panels), (3.0, 2.8))
         for j, (panel, name) in enumerate(
             zip(self.axes_, self.feature_names, strict=True)
         ):

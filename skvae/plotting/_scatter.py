@@ -167,7 +167,9 @@ class LatentScatterDisplay:
         classes = sorted(set(labels.tolist()), key=_order)
         self.classes_ = _as_objects(classes)
         for value, color in zip(classes, class_colors(len(classes)), strict=True):
-            ax.scatter(*Z[known][labels == value].T, color=color, **style, label=value)
+            ax.scatter(
+                *Z[known][labels == value].T, color=color, **style, label=_text(value)
+            )
         legend = ax.legend(
             frameon=False,
             loc="upper left",
@@ -189,6 +191,8 @@ def _as_array(y: Any) -> np.ndarray:
     if all(
         isinstance(cell, int | float) and not isinstance(cell, bool) for cell in known
     ):
+        if len(known) == len(cells) and all(isinstance(c, int) for c in known):
+            return cells.astype(int)
         cells[[is_missing_object(cell) for cell in cells]] = np.nan
         return cells.astype(float)
     return cells
@@ -207,6 +211,10 @@ def _are_numbers(labels: np.ndarray) -> bool:
     return labels.dtype.kind == "f" or (
         labels.dtype.kind in "iu" and len(np.unique(labels)) > MAX_COLORS
     )
+
+
+def _text(label: Any) -> str:
+    return f"{label:g}" if isinstance(label, float) else str(label)
 
 
 def _order(label: Any) -> tuple:

@@ -14,6 +14,7 @@ from ._axes import (
     bare,
     check_matplotlib,
     class_colors,
+    columns_for,
     few,
     name_categories,
     panels,
@@ -277,7 +278,7 @@ class LatentTraversalDisplay:
         assert self.feature_names is not None
         decoded = np.asarray(self.decoded)
         n_panels = len(self.feature_names)
-        n_columns = 4 if n_panels > 6 else 3
+        n_columns = columns_for(n_panels)
         axes = panels(ax, n_panels, n_columns, (3.2, 2.5))
         colors = class_colors(len(self.components))
         for j, (panel, name) in enumerate(zip(axes, self.feature_names, strict=True)):
