@@ -30,7 +30,6 @@ from ._latents import (
     decoded_images,
     has_labels,
     latents_of,
-    places_of,
     read_features,
     read_images,
 )
@@ -176,14 +175,12 @@ class ReconstructionDisplay:
             return display.plot(ax=ax, vmin=vmin, vmax=vmax)
         given, original = read_features(estimator, X, positions)
         made, reconstructed = decoded_features(estimator, table, positions)
-        for j, (before, after) in enumerate(zip(given, made, strict=True)):
-            if before.categories is not None and after.categories is None:
-                # probabilities of a boolean column of numbers: no categories
-                given[j] = after
-            elif after.categories != before.categories:  # X has categories that are new
-                assert after.categories is not None
-                names = [after.categories[int(place)] for place in reconstructed[:, j]]
-                reconstructed[:, j] = places_of(names, before.categories)
+        # categories that only X has come last, so places mean the same in both; for
+        # booleans that were given as numbers the decoder gives probabilities
+        given = [
+            before if after.categories else after
+            for before, after in zip(given, made, strict=True)
+        ]
         display = cls(
             original=original,
             reconstructed=reconstructed,
