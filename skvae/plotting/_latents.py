@@ -383,8 +383,7 @@ def decoded_features(
         column = columns_of(estimator)[position]
         cells: Any = cells_of(table, position)
         categories = None
-        # of booleans that were given as numbers the decoder gives probabilities
-        if has_categories(column) and not isinstance(cells[0], float):
+        if has_categories(column):
             cells = values_of(cells, column)
             categories = categories_of(column, cells)
         features.append(Feature(column.name, position, categories))

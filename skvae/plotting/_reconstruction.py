@@ -174,13 +174,8 @@ class ReconstructionDisplay:
             )
             return display.plot(ax=ax, vmin=vmin, vmax=vmax)
         given, original = read_features(estimator, X, positions)
-        made, reconstructed = decoded_features(estimator, table, positions)
-        # categories that only X has come last, so places mean the same in both; for
-        # booleans that were given as numbers the decoder gives probabilities
-        given = [
-            before if after.categories else after
-            for before, after in zip(given, made, strict=True)
-        ]
+        # places mean the same in both: categories that only X has come last
+        _, reconstructed = decoded_features(estimator, table, positions)
         display = cls(
             original=original,
             reconstructed=reconstructed,
