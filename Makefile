@@ -65,7 +65,7 @@ format: $(VENV)/.installed-test ## format the code and repair what ruff can repa
 
 docs: $(VENV)/.installed-docs ## build the documentation into docs/_build/html, warnings are errors
 	@# a gallery page is renewed only if its script changed: the package may have, too
-	@rm -rf docs/_build docs/auto_examples docs/generated
+	@rm -rf docs/_build docs/auto_examples docs/generated docs/_static/mathematics
 	@$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 picture: $(VENV)/.installed-docs ## redraw the picture of the README
@@ -77,6 +77,7 @@ benchmarks: ## say how the figures of the README are made
 
 clean: ## remove what the other targets made, except .venv
 	rm -rf quickstart docs/_build docs/auto_examples docs/generated \
+	    docs/_static/mathematics \
 	    docs/sg_execution_times.rst .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist *.egg-info
 	find skvae tests benchmarks examples docs -name __pycache__ -type d -prune \
 	    -exec rm -rf {} +

@@ -2,9 +2,14 @@
 
 import os
 import re
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import mathematics_pictures
 
 import skvae
 
@@ -87,6 +92,14 @@ def _quote_fitted_attributes(app, what, name, obj, options, lines):
             lines[number] = re.sub(r"(?<![`\w.])([a-z]\w*_)(?=[,)])", r"``\1``", line)
 
 
+def _draw_mathematics(app):
+    """Draw the pictures of the page on mathematics, unless they are there."""
+    folder = Path(app.srcdir) / "_static" / "mathematics"
+    if not folder.exists():
+        mathematics_pictures.write(folder)
+
+
 def setup(app):
-    """Connect the above ahead of numpydoc (priority 500)."""
+    """Connect the above; to docstrings ahead of numpydoc (priority 500)."""
+    app.connect("builder-inited", _draw_mathematics)
     app.connect("autodoc-process-docstring", _quote_fitted_attributes, priority=400)

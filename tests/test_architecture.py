@@ -8,7 +8,13 @@ import pytest
 import skvae
 
 PACKAGE = Path(skvae.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+# Dotted names; a package stands for its __init__.
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+    if path != PACKAGE / "__init__.py"
+)
+TOP_LEVEL = [module for module in MODULES if "." not in module]
 
 # A module may import only from the modules above it.
 TABLES = ["_numeric", "_layouts", "_tables", "_columns", "_encoding"]
@@ -26,18 +32,25 @@ ESTIMATORS = [
 LEAVES = ["plotting", "datasets", "_pool"]
 # Imported inside the function that needs them: skvae works without.
 OPTIONAL = {"pandas", "polars", "pyarrow", "matplotlib", "rich"}
+# Inside plotting, displays import only these, and not each other.
+PICTURES = ["_axes", "_cells", "_latents"]
 
 
 def _imports(module, *, at_import_time=False):
     """Full names of what a module imports, those of skvae as ``skvae.name``."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    path = PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
+    if not path.exists():
+        path = PACKAGE / module / "__init__.py"
+    package = ("skvae", *path.relative_to(PACKAGE).parts[:-1])
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = _top_level(tree) if at_import_time else ast.walk(tree)
     names = set()
     for node in nodes:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            source = "skvae" if node.level else ""
+            above = len(package) + 1 - node.level
+            source = ".".join(package[:above]) if node.level else ""
             source = ".".join(part for part in (source, node.module) if part)
             if source == "skvae":  # from . import _modules; from skvae import _modules
                 names |= {f"skvae.{alias.name}" for alias in node.names}
@@ -62,7 +75,7 @@ def _top_level(tree):
 def _local_imports(module):
     return {
         name.split(".")[1] for name in _imports(module) if name.startswith("skvae.")
-    } - {"__version__"}
+    } - {"__version__", module.split(".")[0]}
 
 
 def _libraries(module, **kwargs):
@@ -71,10 +84,10 @@ def _libraries(module, **kwargs):
 
 def test_every_module_has_a_place():
     known = {*TABLES, *TORCH, *ESTIMATORS, *LEAVES}
-    assert set(MODULES) <= known, "give the new module its place in this file"
+    assert set(TOP_LEVEL) <= known, "give the new module its place in this file"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", TOP_LEVEL)
 def test_imports_go_one_way(module):
     if module in LEAVES:
         below = {"plotting": {*TABLES, *TORCH, *ESTIMATORS}, "datasets": set(TABLES)}
@@ -87,6 +100,19 @@ def test_imports_go_one_way(module):
         earlier = ESTIMATORS[: ESTIMATORS.index(module)]
         allowed = {*TABLES, *TORCH, *earlier}
     assert _local_imports(module) <= allowed
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("plotting.")])
+def test_displays_share_only_what_is_shared(module):
+    assert _local_imports(module) <= {*TABLES, *TORCH, *ESTIMATORS}
+    inside = {
+        name.split(".")[2]
+        for name in _imports(module)
+        if name.startswith("skvae.plotting.")
+    }
+    name = module.split(".")[1]
+    shared = PICTURES[: PICTURES.index(name)] if name in PICTURES else PICTURES
+    assert inside <= set(shared)
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name in TABLES])

@@ -1,4 +1,4 @@
-"""Pictures of fitted estimators, in the style of scikit-learn's Displays."""
+"""Imputed cells of a column beside the observed ones, and intervals of single cells."""
 
 # SPDX-License-Identifier: BSD-3-Clause
 
@@ -13,12 +13,18 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
-from ._columns import Column
-from ._filling import with_nan
-from ._imputer import VAEImputer, is_number
-from ._tables import Table, is_missing_object, open_table
-
-__all__ = ["ImputationDisplay"]
+from .._columns import Column
+from .._filling import with_nan
+from .._imputer import VAEImputer, is_number
+from .._tables import is_missing_object, open_table
+from ._axes import GREY, ORANGE, TEAL, check_matplotlib, name_categories
+from ._cells import (
+    categories_of,
+    cells_of,
+    position_of,
+    read,
+    values_of,
+)
 
 KINDS = ("distribution", "intervals")
 
@@ -28,8 +34,7 @@ DEFAULT_ROWS = 20
 #: Bars of a histogram, at most. Whole numbers get one each if that is enough for them.
 MAX_BINS = 40
 
-# Dark enough for thin lines, and apart for the colour-blind.
-OBSERVED, IMPUTED, TRUTH = "0.72", "#d55e00", "#007a87"
+OBSERVED, IMPUTED, TRUTH = GREY, ORANGE, TEAL
 
 
 class ImputationDisplay:
@@ -176,12 +181,12 @@ class ImputationDisplay:
             If there is no such column, nothing was observed of it in training, it has
             no missing cells, or no intervals can be drawn of it or of the rows.
         """
-        _check_matplotlib(f"{cls.__name__}.from_estimator")
+        check_matplotlib(f"{cls.__name__}.from_estimator")
         _check_kind(kind)
         check_is_fitted(imputer)
         X = with_nan(X, imputer.missing_values)
         table = open_table(imputer, X, reset=False)
-        index = _position(feature, imputer._encoder.columns_)
+        index = position_of(feature, imputer._encoder.columns_)
         column = imputer._encoder.columns_[index]
         name = column.name
         if column.is_empty:
@@ -189,7 +194,7 @@ class ImputationDisplay:
                 f"Feature {name!r} had no observed cell in training, so there is no "
                 "model of it."
             )
-        values, missing = _read(table, index, column)
+        values, missing = read(table, index, column)
         where = np.flatnonzero(missing)
         if not len(where):
             raise ValueError(
@@ -203,7 +208,7 @@ class ImputationDisplay:
             place -= sum(c.is_empty for c in imputer._encoder.columns_[:index])
 
         def completed(of_table: Any) -> np.ndarray:
-            return _values(_cells(of_table, place), column)
+            return values_of(cells_of(of_table, place), column)
 
         tables = imputer.sample(
             _safe_indexing(X, where), n_draws=n_draws, random_state=random_state
@@ -213,7 +218,7 @@ class ImputationDisplay:
             feature_name=name,
             observed=values[~missing],
             imputed=imputed,
-            categories=_categories(column, values[~missing]),
+            categories=categories_of(column, values[~missing]),
             coverage=coverage,
             true_imputed=None if true_values is None else _known(true_values[where]),
         )
@@ -250,7 +255,7 @@ class ImputationDisplay:
         ValueError
             If the display has no intervals.
         """
-        _check_matplotlib(f"{type(self).__name__}.plot")
+        check_matplotlib(f"{type(self).__name__}.plot")
         _check_kind(kind)
         if kind == "intervals" and self.rows is None:
             raise ValueError(
@@ -320,7 +325,7 @@ class ImputationDisplay:
             shares = _shares(values, self.categories)
             left = places + (k - (len(groups) - 1) / 2) * width
             ax.bar(left, shares, width=0.92 * width, color=color, label=label)
-        _name_categories(ax.xaxis, self.categories)
+        name_categories(ax.xaxis, self.categories)
         ax.set(xlabel=self.feature_name, ylabel="share")
 
     def _plot_intervals(self, ax: Any) -> None:
@@ -355,7 +360,7 @@ class ImputationDisplay:
         if len(places) > 12:
             ax.tick_params(axis="x", labelrotation=90)
         if self.categories is not None:
-            _name_categories(ax.yaxis, self.categories)
+            name_categories(ax.yaxis, self.categories)
         ax.set(xlabel="row", ylabel=self.feature_name)
 
     def _heights(self, values: Any) -> np.ndarray:
@@ -369,38 +374,9 @@ class ImputationDisplay:
 # ---------------------------------------------------------------------------
 # Arguments
 # ---------------------------------------------------------------------------
-def _check_matplotlib(caller: str) -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"{caller} needs matplotlib. Install it with `pip install matplotlib`, or "
-            "skvae with its pictures: `pip install 'skvae[plot]'`."
-        ) from error
-
-
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, but got {kind!r}.")
-
-
-def _position(feature: str | int, columns: list[Column]) -> int:
-    """Return the position of the column that ``feature`` names."""
-    names = [column.name for column in columns]
-    if isinstance(feature, str):
-        if feature not in names:
-            raise ValueError(f"There is no feature {feature!r}; the table has {names}.")
-        return names.index(feature)
-    if isinstance(feature, bool) or not isinstance(feature, int | np.integer):
-        raise TypeError(
-            "feature must be the name or the position of a column, but got "
-            f"{feature!r}."
-        )
-    if not -len(names) <= feature < len(names):
-        raise ValueError(
-            f"There is no feature {feature}; the table has {len(names)} columns."
-        )
-    return int(feature) % len(names)
 
 
 def _checked_rows(rows: Any, missing: np.ndarray, name: str) -> np.ndarray:
@@ -435,78 +411,19 @@ def _true_values(truth: Any, missing: np.ndarray, column: Column) -> np.ndarray:
             f"truth must be the complete column {column.name!r}, of shape "
             f"{missing.shape}, but has the shape {np.shape(truth)}."
         )
-    return _values(list(truth), column)
+    return values_of(list(truth), column)
 
 
 # ---------------------------------------------------------------------------
 # Values of one column
 # ---------------------------------------------------------------------------
-def _has_categories(column: Column) -> bool:
-    return column.has_categories or column.kind == "boolean"
-
-
 def _has_intervals(column: Column) -> bool:
     return is_number(column) or column.kind == "ordinal"
-
-
-def _read(table: Table, index: int, column: Column) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values of a column, and where they are missing."""
-    if not _has_categories(column):
-        numbers = np.asarray(table.numbers(index), dtype=float)
-        return numbers, np.isnan(numbers)
-    codes, found = table.factorize(index)
-    # one more, for the code -1
-    values = np.append(_values(found, column), _values([None], column))
-    return values[codes], codes < 0
-
-
-def _cells(table: Any, position: int) -> list:
-    """Return a column of a completed table as Python objects."""
-    frame = nw.from_native(table, eager_only=True, pass_through=True)
-    if isinstance(frame, nw.DataFrame):
-        return frame[:, position].to_list()
-    if hasattr(table, "iloc"):  # a pandas frame whose labels are not text
-        return table.iloc[:, position].tolist()
-    return np.asarray(table)[:, position].tolist()
-
-
-def _values(cells: list, column: Column) -> np.ndarray:
-    """Numbers as floats; categories as objects; what is missing is NaN or None."""
-    if not _has_categories(column):
-        return np.array([_number(cell) for cell in cells], dtype=float)
-    values = np.empty(len(cells), dtype=object)
-    for place, cell in enumerate(cells):
-        values[place] = _category(cell, column)
-    return values
-
-
-def _number(cell: Any) -> float:
-    return float("nan") if is_missing_object(cell) else float(cell)
-
-
-def _category(cell: Any, column: Column) -> Any:
-    if is_missing_object(cell):
-        return None
-    cell = cell.item() if isinstance(cell, np.generic) else cell
-    if column.kind == "boolean" and isinstance(cell, int | float) and cell in (0, 1):
-        return bool(cell)
-    # as in the fitted columns: other types are known by their text
-    if isinstance(cell, str | bool | int | float):
-        return cell
-    return str(cell)
 
 
 def _known(values: np.ndarray) -> np.ndarray:
     """Leave out what is missing."""
     return values[[not is_missing_object(value) for value in values]]
-
-
-def _categories(column: Column, observed: np.ndarray) -> list | None:
-    """Return the categories of a column, then those that training has not seen."""
-    if not _has_categories(column):
-        return None
-    known = column.categories if column.has_categories else [False, True]
-    return list(dict.fromkeys([*known, *observed]))
 
 
 def _shares(values: Any, categories: Sequence) -> np.ndarray:
@@ -540,7 +457,3 @@ def _observed_label(values: Any) -> str:
 
 def _imputed_label(n_draws: int) -> str:
     return f"missing cells, {n_draws} draw{'s' if n_draws > 1 else ''}"
-
-
-def _name_categories(axis: Any, categories: Sequence) -> None:
-    axis.set_ticks(np.arange(len(categories)), [str(value) for value in categories])

@@ -1,0 +1,257 @@
+"""The same latents decoded with every label."""
+
+# SPDX-License-Identifier: BSD-3-Clause
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._base import make_random_state
+from ._axes import (
+    bare,
+    check_matplotlib,
+    class_colors,
+    columns_for,
+    name_categories,
+    panels,
+    plot_mosaic,
+)
+from ._latents import (
+    check_count,
+    check_decoder,
+    check_image_shape,
+    check_latent_rows,
+    choose_features,
+    decode,
+    decoded_features,
+    decoded_images,
+    has_labels,
+    prior_draws,
+)
+
+#: Columns that are drawn if none are chosen, at most.
+MAX_FEATURES = 12
+
+
+class ConditionalGridDisplay:
+    """Picture of the same latents decoded with every label.
+
+    A row of the grid is one value of the latent variables, a column one label. What
+    stays along a row is what the latents carry ("style"), what changes is what the
+    label decides. Images are drawn in a grid; of tables one panel per column shows the
+    decoder's value for each label, with a line for each value of the latents.
+
+    Use :meth:`from_estimator` to make a display. The arguments are kept as attributes.
+
+    Parameters
+    ----------
+    latents : array-like of shape (n_rows, n_components)
+        The latent variables of each row of the grid.
+    classes : array-like of shape (n_classes,)
+        The label of each column of the grid.
+    decoded : array-like of shape (n_rows, n_classes, n_features) or (n_rows, \
+            n_classes, height, width) or (n_rows, n_classes, height, width, 3)
+        What the decoder gives: columns (of categories, their places in ``categories``)
+        or an image.
+    feature_names : sequence of str or None, default=None
+        Names of the columns, None for images.
+    categories : sequence or None, default=None
+        For each column the values it may have, or None for numbers.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes or None
+        The axes that images are in.
+    axes_ : ndarray of matplotlib Axes or None
+        The panels of columns.
+    figure_ : matplotlib Figure
+        The figure of these axes.
+
+    Notes
+    -----
+    The estimator has to have ``classes_``, ``n_components_`` and a method
+    ``decode(Z, y)`` that returns a table like the training table: what the decoder
+    expects for latents ``Z`` of shape (n_samples, n_components_) and labels ``y`` of
+    shape (n_samples,).
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> import numpy as np
+    >>> from skvae.plotting import ConditionalGridDisplay
+    >>> latents, classes = np.array([[-1.0], [1.0]]), ["a", "b", "c"]
+    >>> decoded = latents[:, None] + np.arange(3.0)[:, None]
+    >>> display = ConditionalGridDisplay(
+    ...     latents=latents, classes=classes, decoded=decoded, feature_names=["size"]
+    ... ).plot()
+    >>> display.axes_[0].get_title()
+    'size'
+    >>> plt.show()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        *,
+        latents: Any,
+        classes: Any,
+        decoded: Any,
+        feature_names: Sequence[str] | None = None,
+        categories: Sequence | None = None,
+    ):
+        self.latents = latents
+        self.classes = classes
+        self.decoded = decoded
+        self.feature_names = feature_names
+        self.categories = categories
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        image_shape: Any = None,
+        features: Any = None,
+        n_rows: int = 5,
+        latents: Any = None,
+        classes: Any = None,
+        random_state: Any = None,
+        vmin: float | None = None,
+        vmax: float | None = None,
+        ax: Any = None,
+    ) -> ConditionalGridDisplay:
+        """Decode latents with every label and draw what that gives.
+
+        Parameters
+        ----------
+        estimator : VAEClassifier or another fitted estimator, see Notes of the class
+            The model.
+        image_shape : tuple of int or None, default=None
+            (height, width) or (height, width, 3), if the columns of the table are the
+            pixels of an image; None draws columns.
+        features : str, int, sequence of these or None, default=None
+            Names or positions of the columns to draw. None takes the first 12.
+        n_rows : int, default=5
+            Number of values of the latents, drawn from the prior.
+        latents : array-like of shape (n_rows, n_components_) or None, default=None
+            The latents themselves, such as rows of ``transform``, in place of draws.
+        classes : array-like or None, default=None
+            The labels. None takes all.
+        random_state : int, RandomState instance or None, default=None
+            Determines the draws.
+        vmin, vmax : float or None, default=None
+            Pixel values that are white and black. None leaves out the lowest and
+            the highest 1% of the pixels.
+        ax : matplotlib Axes, array of Axes or None, default=None
+            Where to draw; None makes a new figure. For columns, one Axes is divided
+            into panels.
+
+        Returns
+        -------
+        display : ConditionalGridDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError
+            If the estimator cannot decode latents with a label.
+        ValueError
+            If an argument does not fit the model, or the prior is learned and no
+            latents are given.
+        """
+        caller = f"{cls.__name__}.from_estimator"
+        check_matplotlib(caller)
+        if not has_labels(estimator):
+            raise TypeError(
+                f"{caller} needs an estimator with classes, such as VAEClassifier, but "
+                f"got {type(estimator).__name__}."
+            )
+        check_decoder(estimator, caller)
+        if latents is None:
+            n_rows = check_count(n_rows, "n_rows")
+            random_state = make_random_state(random_state)
+            latents = prior_draws(estimator, n_rows, random_state)
+        else:
+            latents = check_latent_rows(estimator, latents, "latents")
+        classes = np.atleast_1d(estimator.classes_ if classes is None else classes)
+        table = decode(
+            estimator,
+            np.repeat(latents, len(classes), axis=0),
+            np.tile(classes, len(latents)),
+        )
+        names = categories = None
+        if image_shape is not None:
+            decoded = decoded_images(table, check_image_shape(estimator, image_shape))
+        else:
+            positions = choose_features(estimator, features, MAX_FEATURES)
+            found, decoded = decoded_features(estimator, table, positions)
+            names = [feature.name for feature in found]
+            categories = [feature.categories for feature in found]
+        display = cls(
+            latents=latents,
+            classes=classes,
+            decoded=decoded.reshape(len(latents), len(classes), *decoded.shape[1:]),
+            feature_names=names,
+            categories=categories,
+        )
+        return display.plot(ax=ax, vmin=vmin, vmax=vmax)
+
+    def plot(
+        self, ax: Any = None, *, vmin: float | None = None, vmax: float | None = None
+    ) -> ConditionalGridDisplay:
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, array of Axes or None, default=None
+            Where to draw; None makes a new figure. For columns, one Axes is divided
+            into panels.
+        vmin, vmax : float or None, default=None
+            Pixel values that are white and black. None leaves out the lowest and
+            the highest 1% of the pixels.
+
+        Returns
+        -------
+        display : ConditionalGridDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If the number of axes is wrong.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        self.ax_ = self.axes_ = None
+        decoded = np.asarray(self.decoded)
+        if self.feature_names is None:
+            self.ax_ = ax = plot_mosaic(ax, decoded, vmin=vmin, vmax=vmax)
+            name_categories(ax.xaxis, self.classes)
+            ax.xaxis.tick_top()
+            ax.tick_params(length=0)
+            ax.set_yticks([])
+            ax.set_ylabel("same latents along a row")
+            self.figure_ = ax.figure
+            return self
+        n_panels = len(self.feature_names)
+        self.axes_ = panels(ax, n_panels, columns_for(n_panels), (3.2, 2.5))
+        colors = class_colors(len(decoded))
+        for j, (panel, name) in enumerate(
+            zip(self.axes_, self.feature_names, strict=True)
+        ):
+            for row, color in zip(decoded, colors, strict=True):
+                panel.plot(row[:, j], "o-", ms=4, lw=1, color=color)
+            name_categories(panel.xaxis, self.classes)
+            categories = None if self.categories is None else self.categories[j]
+            if categories is not None:
+                name_categories(panel.yaxis, categories)
+                panel.set_ylim(-0.4, len(categories) - 0.6)
+            panel.set(title=name, xlim=(-0.4, len(self.classes) - 0.6))
+            bare(panel)
+        self.figure_ = self.axes_[0].figure
+        return self

@@ -1,0 +1,286 @@
+"""Rows beside what encoder and decoder make of them."""
+
+# SPDX-License-Identifier: BSD-3-Clause
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+from ._axes import (
+    GREY,
+    TEAL,
+    bare,
+    check_matplotlib,
+    columns_for,
+    name_categories,
+    panels,
+    plot_mosaic,
+)
+from ._latents import (
+    check_decoder,
+    check_image_shape,
+    check_latents,
+    choose_features,
+    decode,
+    decoded_features,
+    decoded_images,
+    has_labels,
+    latents_of,
+    read_features,
+    read_images,
+)
+
+#: Images that are drawn if no rows are chosen, at most.
+MAX_IMAGES = 10
+
+#: Columns that are drawn if none are chosen, at most.
+MAX_FEATURES = 12
+
+#: Categories whose shares are written into the picture, at most.
+MAX_WRITTEN = 6
+
+
+class ReconstructionDisplay:
+    """Picture of rows and their reconstructions.
+
+    A reconstruction is what the decoder expects at the posterior mean of a row's
+    latents. Images are drawn one above the other. Columns of numbers are drawn as
+    points, the reconstruction over the original; columns of categories as a table of
+    shares: what became of each original category.
+
+    Use :meth:`from_estimator` to make a display. The arguments are kept as attributes.
+
+    Parameters
+    ----------
+    original, reconstructed : array-like of shape (n_rows, n_features) or (n_rows, \
+            height, width) or (n_rows, height, width, 3)
+        Columns (of categories, their places in ``categories``) or images. Missing
+        cells are NaN.
+    feature_names : sequence of str or None, default=None
+        Names of the columns, None for images.
+    categories : sequence or None, default=None
+        For each column the values it may have, or None for numbers.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes or None
+        The axes that images are in.
+    axes_ : ndarray of matplotlib Axes or None
+        The panels of columns.
+    figure_ : matplotlib Figure
+        The figure of these axes.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from skvae import VAETransformer
+    >>> from skvae.datasets import load_penguins
+    >>> from skvae.plotting import ReconstructionDisplay
+    >>> X = load_penguins().data
+    >>> vae = VAETransformer(n_components=2, max_iter=20, random_state=0).fit(X)
+    >>> display = ReconstructionDisplay.from_estimator(vae, X, features=["sex"])
+    >>> display.reconstructed.shape
+    (344, 1)
+    >>> plt.show()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        *,
+        original: Any,
+        reconstructed: Any,
+        feature_names: Sequence[str] | None = None,
+        categories: Sequence | None = None,
+    ):
+        self.original = original
+        self.reconstructed = reconstructed
+        self.feature_names = feature_names
+        self.categories = categories
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        *,
+        image_shape: Any = None,
+        features: Any = None,
+        rows: Any = None,
+        vmin: float | None = None,
+        vmax: float | None = None,
+        ax: Any = None,
+    ) -> ReconstructionDisplay:
+        """Reconstruct rows and draw them beside the originals.
+
+        Parameters
+        ----------
+        estimator : VAETransformer or another fitted estimator that decodes latents
+            The model. One of labels reconstructs with the label that it predicts.
+        X : array-like or data frame of shape (n_samples, n_features)
+            The rows, best some that the model was not trained on.
+        image_shape : tuple of int or None, default=None
+            (height, width) or (height, width, 3), if the columns of the table are the
+            pixels of an image; None draws columns.
+        features : str, int, sequence of these or None, default=None
+            Names or positions of the columns to draw. None takes the first 12.
+        rows : array-like of int or None, default=None
+            Positions of the rows to draw. None takes the first 10 images, or all rows
+            of other tables.
+        vmin, vmax : float or None, default=None
+            Pixel values that are white and black. None leaves out the lowest and
+            the highest 1% of the pixels.
+        ax : matplotlib Axes, array of Axes or None, default=None
+            Where to draw; None makes a new figure. For columns, one Axes is divided
+            into panels.
+
+        Returns
+        -------
+        display : ReconstructionDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError
+            If the estimator has no latent variables that it can decode.
+        ValueError
+            If an argument does not fit the model or the table.
+        """
+        caller = f"{cls.__name__}.from_estimator"
+        check_matplotlib(caller)
+        check_decoder(estimator, caller)
+        check_latents(estimator, caller)
+        shape = None
+        if image_shape is not None:
+            shape = check_image_shape(estimator, image_shape)
+        else:
+            positions = choose_features(estimator, features, MAX_FEATURES)
+        n_rows = X.shape[0] if hasattr(X, "shape") else len(X)
+        if rows is not None:
+            X = _safe_indexing(X, _checked_rows(rows, n_rows))
+        elif shape is not None and n_rows > MAX_IMAGES:
+            X = _safe_indexing(X, np.arange(MAX_IMAGES))
+        labels = estimator.predict(X) if has_labels(estimator) else None
+        table = decode(estimator, latents_of(estimator, X), labels)
+        if shape is not None:
+            display = cls(
+                original=read_images(estimator, X, shape),
+                reconstructed=decoded_images(table, shape),
+            )
+            return display.plot(ax=ax, vmin=vmin, vmax=vmax)
+        given, original = read_features(estimator, X, positions)
+        # places mean the same in both: categories that only X has come last
+        _, reconstructed = decoded_features(estimator, table, positions)
+        display = cls(
+            original=original,
+            reconstructed=reconstructed,
+            feature_names=[feature.name for feature in given],
+            categories=[feature.categories for feature in given],
+        )
+        return display.plot(ax=ax, vmin=vmin, vmax=vmax)
+
+    def plot(
+        self, ax: Any = None, *, vmin: float | None = None, vmax: float | None = None
+    ) -> ReconstructionDisplay:
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, array of Axes or None, default=None
+            Where to draw; None makes a new figure. For columns, one Axes is divided
+            into panels.
+        vmin, vmax : float or None, default=None
+            Pixel values that are white and black. None leaves out the lowest and
+            the highest 1% of the pixels.
+
+        Returns
+        -------
+        display : ReconstructionDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If the number of axes is wrong.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        self.ax_ = self.axes_ = None
+        original = np.asarray(self.original)
+        reconstructed = np.asarray(self.reconstructed)
+        if self.feature_names is None:
+            images = np.stack([original, reconstructed])
+            self.ax_ = ax = plot_mosaic(ax, images, vmin=vmin, vmax=vmax, cell=0.9)
+            ax.set(xticks=[])
+            ax.set_yticks([0, 1], ["original", "reconstruction"])
+            self.figure_ = ax.figure
+            return self
+        n_panels = len(self.feature_names)
+        self.axes_ = panels(ax, n_panels, columns_for(n_panels), (3.0, 2.8))
+        for j, (panel, name) in enumerate(
+            zip(self.axes_, self.feature_names, strict=True)
+        ):
+            categories = None if self.categories is None else self.categories[j]
+            if categories is None:
+                _plot_numbers(panel, original[:, j], reconstructed[:, j])
+            else:
+                _plot_shares(panel, original[:, j], reconstructed[:, j], categories)
+            panel.set(title=name, xlabel="original", ylabel="reconstruction")
+        self.figure_ = self.axes_[0].figure
+        return self
+
+
+def _plot_numbers(ax: Any, original: np.ndarray, reconstructed: np.ndarray) -> None:
+    """Draw points, and the line on which reconstructions are perfect."""
+    known = np.isfinite(original)
+    if known.any():
+        ends = [original[known].min(), original[known].max()]
+        ax.plot(ends, ends, color=GREY, lw=1, zorder=0)
+    ax.scatter(original[known], reconstructed[known], s=10, color=TEAL, alpha=0.6, lw=0)
+    bare(ax)
+
+
+def _plot_shares(
+    ax: Any, original: np.ndarray, reconstructed: np.ndarray, categories: Sequence
+) -> None:
+    """Draw, for every original category, the shares of what became of it."""
+    n = len(categories)
+    known = np.isfinite(original) & np.isfinite(reconstructed)
+    counts = np.zeros((n, n))
+    np.add.at(
+        counts, (reconstructed[known].astype(int), original[known].astype(int)), 1
+    )
+    totals = counts.sum(0)
+    shares = counts / np.where(totals > 0, totals, 1)
+    # the first category is below, as on the axis of numbers
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, origin="lower", aspect="auto")
+    if n <= MAX_WRITTEN:
+        for (up, across), share in np.ndenumerate(shares):
+            if totals[across]:
+                color = "white" if share > 0.5 else "black"
+                ax.text(
+                    across, up, f"{share:.0%}", color=color, ha="center", va="center"
+                )
+    name_categories(ax.xaxis, categories)
+    name_categories(ax.yaxis, categories)
+    ax.tick_params(length=0)
+    if max(len(str(value)) for value in categories) * n > 24:
+        ax.tick_params(axis="x", labelrotation=30)
+
+
+def _checked_rows(rows: Any, n_rows: int) -> np.ndarray:
+    rows = np.atleast_1d(np.asarray(rows))
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
+        raise ValueError(f"rows must be positions of rows, but got {rows.tolist()!r}.")
+    outside = rows[(rows < 0) | (rows >= n_rows)]
+    if len(outside):
+        raise ValueError(
+            f"rows must lie between 0 and {n_rows - 1}, but got {outside[0]}."
+        )
+    return rows

@@ -1,0 +1,312 @@
+"""One latent variable at a time, decoded."""
+
+# SPDX-License-Identifier: BSD-3-Clause
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from ._axes import (
+    bare,
+    check_matplotlib,
+    class_colors,
+    columns_for,
+    few,
+    name_categories,
+    panels,
+    plot_mosaic,
+)
+from ._latents import (
+    check_components,
+    check_count,
+    check_decoder,
+    check_image_shape,
+    check_start,
+    check_values,
+    choose_features,
+    decode,
+    decoded_features,
+    decoded_images,
+    move,
+    quantiles,
+)
+
+#: A traversal goes as far as a standard normal's value of this size is unusual.
+REACH = 2.5
+
+#: Latent variables and columns that are drawn if none are chosen, at most.
+MAX_COMPONENTS, MAX_FEATURES = 8, 12
+
+#: Tick labels on an axis, at most.
+MAX_TICKS = 7
+
+
+class LatentTraversalDisplay:
+    """Picture of what each latent variable does to a row.
+
+    One latent variable after the other runs from a low to a high quantile of its
+    prior, while the others stay where they are. Of images each step is drawn; of
+    tables one panel per column shows the decoder's value as a function of the latent
+    variable.
+
+    Use :meth:`from_estimator` to make a display. The arguments are kept as attributes.
+
+    Parameters
+    ----------
+    components : tuple of int
+        The latent variables that move.
+    values : array-like of shape (n_moved, n_steps)
+        Their values.
+    decoded : array-like of shape (n_moved, n_steps, n_features) or (n_moved, \
+            n_steps, height, width) or (n_moved, n_steps, height, width, 3)
+        What the decoder gives at each step: columns (of categories, their places in
+        ``categories``) or an image.
+    feature_names : sequence of str or None, default=None
+        Names of the columns, None for images.
+    categories : sequence or None, default=None
+        For each column the values it may have, or None for numbers.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes or None
+        The axes that images are in.
+    axes_ : ndarray of matplotlib Axes or None
+        The panels of columns.
+    figure_ : matplotlib Figure
+        The figure of these axes.
+
+    See Also
+    --------
+    LatentManifoldDisplay : Two latent variables at a time.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> from skvae.plotting import LatentTraversalDisplay
+    >>> X = load_iris(as_frame=True).data
+    >>> vae = VAETransformer(n_components=2, max_iter=20, random_state=0).fit(X)
+    >>> display = LatentTraversalDisplay.from_estimator(vae)
+    >>> display.decoded.shape
+    (2, 11, 4)
+    >>> plt.show()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        *,
+        components: Any,
+        values: Any,
+        decoded: Any,
+        feature_names: Sequence[str] | None = None,
+        categories: Sequence | None = None,
+    ):
+        self.components = components
+        self.values = values
+        self.decoded = decoded
+        self.feature_names = feature_names
+        self.categories = categories
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        image_shape: Any = None,
+        features: Any = None,
+        components: Any = None,
+        n_steps: int = 11,
+        values: Any = None,
+        start: Any = None,
+        y: Any = None,
+        vmin: float | None = None,
+        vmax: float | None = None,
+        ax: Any = None,
+    ) -> LatentTraversalDisplay:
+        """Decode paths along single latent variables and draw them.
+
+        Parameters
+        ----------
+        estimator : VAETransformer or another fitted estimator that decodes latents
+            The model.
+        image_shape : tuple of int or None, default=None
+            (height, width) or (height, width, 3), if the columns of the table are the
+            pixels of an image; None draws columns.
+        features : str, int, sequence of these or None, default=None
+            Names or positions of the columns to draw. None takes the first 12.
+        components : int, sequence of int or None, default=None
+            The latent variables that move. None takes those that change the decoder's
+            output most, at most 8, the strongest first.
+        n_steps : int, default=11
+            Steps of each path: prior quantiles that would be evenly spread over
+            (-2.5, 2.5) for a normal prior.
+        values : array-like of shape (n_steps,) or None, default=None
+            Latent values of the steps, in place of prior quantiles.
+        start : array-like of shape (n_components_,) or None, default=None
+            Where the others stay, such as a row of ``transform``. None takes the
+            prior medians.
+        y : label or None, default=None
+            The label to decode with, for a model of labels.
+        vmin, vmax : float or None, default=None
+            Pixel values that are white and black. None leaves out the lowest and
+            the highest 1% of the pixels.
+        ax : matplotlib Axes, array of Axes or None, default=None
+            Where to draw; None makes a new figure. For columns, one Axes is divided
+            into panels.
+
+        Returns
+        -------
+        display : LatentTraversalDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError
+            If the estimator has no latent variables that it can decode.
+        ValueError
+            If an argument does not fit the model, or the prior has no quantiles.
+        """
+        caller = f"{cls.__name__}.from_estimator"
+        check_matplotlib(caller)
+        check_decoder(estimator, caller)
+        n = estimator.n_components_
+        start = check_start(estimator, start)
+        chosen = (
+            tuple(range(n)) if components is None else check_components(components, n)
+        )
+        shape, positions = None, []
+        if image_shape is not None:
+            shape = check_image_shape(estimator, image_shape)
+        else:
+            positions = choose_features(estimator, features, MAX_FEATURES)
+        if values is None:
+            n_steps = check_count(n_steps, "n_steps", 2)
+            steps = scipy.stats.norm.cdf(np.linspace(-REACH, REACH, n_steps))
+            # each alone: the paths do not depend on each other
+            values = [quantiles(estimator, (k,), steps)[0] for k in chosen]
+        else:
+            values = [check_values(values)] * len(chosen)
+        Z = [
+            move(estimator, start, (k,), v[:, None])
+            for k, v in zip(chosen, values, strict=True)
+        ]
+        table = decode(estimator, np.concatenate(Z), y)
+        names = categories = None
+        if shape is not None:
+            decoded = decoded_images(table, shape)
+        else:
+            found, decoded = decoded_features(estimator, table, positions)
+            names = [feature.name for feature in found]
+            categories = [feature.categories for feature in found]
+        values = np.array(values)
+        decoded = decoded.reshape(*values.shape, *decoded.shape[1:])
+        if components is None:
+            strongest = _strongest(decoded, is_image=shape is not None)[:MAX_COMPONENTS]
+            chosen = tuple(int(chosen[k]) for k in strongest)
+            values, decoded = values[strongest], decoded[strongest]
+        display = cls(
+            components=chosen,
+            values=values,
+            decoded=decoded,
+            feature_names=names,
+            categories=categories,
+        )
+        return display.plot(ax=ax, vmin=vmin, vmax=vmax)
+
+    def plot(
+        self, ax: Any = None, *, vmin: float | None = None, vmax: float | None = None
+    ) -> LatentTraversalDisplay:
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, array of Axes or None, default=None
+            Where to draw; None makes a new figure. For columns, one Axes is divided
+            into panels.
+        vmin, vmax : float or None, default=None
+            Pixel values that are white and black. None leaves out the lowest and
+            the highest 1% of the pixels.
+
+        Returns
+        -------
+        display : LatentTraversalDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If the number of axes is wrong.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        self.ax_ = self.axes_ = None
+        if self.feature_names is None:
+            self.ax_ = self._plot_images(ax, vmin, vmax)
+            self.figure_ = self.ax_.figure
+        else:
+            self.axes_ = self._plot_columns(ax)
+            self.figure_ = self.axes_[0].figure
+        return self
+
+    def _plot_images(self, ax: Any, vmin: float | None, vmax: float | None) -> Any:
+        """Draw a row of images for each latent variable."""
+        images = np.asarray(self.decoded)
+        values = np.asarray(self.values)
+        ax = plot_mosaic(ax, images, vmin=vmin, vmax=vmax)
+        ax.set_yticks(
+            np.arange(len(images)), [f"component {k}" for k in self.components]
+        )
+        if (values == values[0]).all():
+            places = few(values.shape[1], MAX_TICKS)
+            ax.set_xticks(places, [f"{values[0, place]:.2g}" for place in places])
+            ax.set_xlabel("value of the latent component")
+        else:  # priors that differ
+            ax.set_xticks([])
+            ax.set_xlabel("latent component, from low to high")
+        return ax
+
+    def _plot_columns(self, ax: Any) -> Any:
+        """Draw a panel for each column, with a line for each latent variable."""
+        assert self.feature_names is not None
+        decoded = np.asarray(self.decoded)
+        n_panels = len(self.feature_names)
+        n_columns = columns_for(n_panels)
+        axes = panels(ax, n_panels, n_columns, (3.2, 2.5))
+        colors = class_colors(len(self.components))
+        for j, (panel, name) in enumerate(zip(axes, self.feature_names, strict=True)):
+            categories = None if self.categories is None else self.categories[j]
+            for k, component in enumerate(self.components):
+                panel.plot(
+                    self.values[k],
+                    decoded[k, :, j],
+                    color=colors[k],
+                    lw=1.8,
+                    drawstyle="default" if categories is None else "steps-mid",
+                    label=f"component {component}",
+                )
+            if categories is not None:
+                name_categories(panel.yaxis, categories)
+                panel.set_ylim(-0.4, len(categories) - 0.6)
+            panel.set(title=name, xlabel="latent value")
+            bare(panel)
+        axes[min(n_columns, n_panels) - 1].legend(
+            frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+        )
+        return axes
+
+
+def _strongest(decoded: np.ndarray, *, is_image: bool) -> np.ndarray:
+    """Return the order of the paths by how much the decoder's output changes."""
+    change = decoded.var(1)  # (n_moved, features or pixels)
+    if not is_image:  # columns have units of their own
+        scale = decoded.var((0, 1))
+        change = change / np.where(scale > 0, scale, 1)
+    return np.argsort(-change.reshape(len(decoded), -1).sum(1), kind="stable")
