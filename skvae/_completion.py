@@ -402,6 +402,17 @@ def hide_like_others(observed: Tensor, generator: torch.Generator) -> Tensor:
     return observed & observed[order]
 
 
+def some_like_others(v: Tensor, observed: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the mask ``v``, in half of the rows that of another row."""
+    half = torch.rand(len(v), 1, generator=generator, device=v.device) < 0.5
+    return torch.where(half, hide_like_others(observed, generator), v)
+
+
+def has_patterns(observed: Tensor) -> bool:
+    """Tell whether enough cells are missing for patterns to copy."""
+    return float(observed.float().mean()) < 1 - LEAST_MISSING
+
+
 def train_conditional_mean(
     model: ConditionalMean,
     rows: Rows,
@@ -509,7 +520,7 @@ def judged(observed: Tensor, recipe: Recipe, generator: torch.Generator) -> Tens
     MAR the cells of an observed row are no fair sample in other patterns. A table with
     few missing cells has no patterns to copy.
     """
-    if float(observed.float().mean()) < 1 - LEAST_MISSING:
+    if has_patterns(observed):
         return hide_like_others(observed, generator)
     return hide(observed, LEAST_HIDDEN, recipe.most_hidden, generator)
 

@@ -20,9 +20,9 @@ from ._base import (
     EVIDENCE_DRAWS,
     INFERENCE_FLOATS,
     BaseVAE,
-    make_joint,
     check_count,
     check_weights,
+    make_joint,
     pieces,
 )
 from ._centred import CentredVAE
@@ -31,7 +31,9 @@ from ._completion import (
     ConditionalMean,
     Rows,
     choose_recipe,
+    has_patterns,
     hide,
+    some_like_others,
     train_conditional_mean,
 )
 from ._distributions import SCALE_FLOOR, Joint, LocationScale, make_head
@@ -51,6 +53,9 @@ GAUSSIAN_WORK, MAX_GAUSSIAN_ROWS, MIN_GAUSSIAN_ROWS = 1e9, 5_000, 500
 #: Draws behind intervals, medians and the correction for self-masking. With 99 the
 #: fifth smallest is the 5% quantile without bias: (n + 1) p is whole.
 INTERVAL_DRAWS = 99
+
+#: Draws may lie beyond the observed range by this share of it.
+RANGE_REACH = 0.25
 
 #: The least scale of a column that repeats its values, per gap between them: a density
 #: on ties knows no bound.
@@ -503,13 +508,14 @@ class VAEImputer(TransformerMixin, BaseVAE):
             if not len(cells):
                 continue
             ends = np.array([cells.min(), cells.max()], dtype=np.float64)
-            ranges[:, 0, position] = ends
+            ranges[:, 1, position] = ends
+            drawn = widened(column.map.inverse(ends))
+            ranges[:, 0, position] = column.map.forward(drawn)
             if column.transform != "standard":
                 cells = column.map.inverse(cells.astype(np.float64))
                 mean, scale = float(cells.mean()), float(cells.std()) or 1.0
                 self._scales[position] = (mean, scale)
-                ends = (column.map.inverse(ends) - mean) / scale
-            ranges[:, 1, position] = ends
+                ranges[:, 1, position] = (column.map.inverse(ends) - mean) / scale
         self._ranges = ranges.astype(np.float32)  # (low and high, x and y, columns)
 
     def _centres(self):
@@ -594,9 +600,13 @@ class VAEImputer(TransformerMixin, BaseVAE):
         if not going_on:
             self._start_at_mean()
 
+        copies = has_patterns(data.observed)
+
         def with_context(batch: Batch) -> Batch:
             observed = seen(batch)
             v = hide(observed, *HIDE_RANGE, generator)
+            if copies:
+                v = some_like_others(v, observed, generator)
             with torch.no_grad():
                 context = mean.context(batch.x, batch.y, v, batch.fold)
             return Batch(batch.x, observed & ~v, batch.weight, context)
@@ -975,7 +985,6 @@ class VAEImputer(TransformerMixin, BaseVAE):
             read = partial(vae.joint.sample, generator=generator)
         noise = c.new_empty(n_draws, rows, vae.n_latent).normal_(generator=generator)
         x = read(vae.decode(vae.prior(c).rsample(noise), c))
-        # outside of what was seen no draw is worth more than the nearest end
         low, high = torch.from_numpy(self._ranges[:, 0]).to(x)
         return x.clamp(low, high).cpu().numpy()
 
@@ -1105,6 +1114,24 @@ def seen(batch: Batch) -> Tensor:
 def is_number(column: Column) -> bool:
     """Tell whether the column has means: numbers and counts, not what is 0 or 1."""
     return not column.has_categories and column.likelihood != "bernoulli"
+
+
+def widened(ends: np.ndarray) -> np.ndarray:
+    """Return the range that draws of a column may have.
+
+    Hidden values may lie beyond the observed ones, above all where large ones are
+    missing more often: cut off there, draws would flatten every relation. What is never
+    negative stays so. Point estimates have the observed range: few rows make for wild
+    extrapolations.
+    """
+    low, high = ends
+    reach = RANGE_REACH * (high - low)
+    return np.array(
+        [
+            max(low - reach, 0.0) if low >= 0 else low - reach,
+            min(high + reach, 0.0) if high <= 0 else high + reach,
+        ]
+    )
 
 
 def build_mean(
