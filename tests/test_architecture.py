@@ -12,7 +12,14 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 
 # A module may import only from the modules above it.
 TABLES = ["_numeric", "_layouts", "_tables", "_columns", "_encoding"]
-TORCH = ["_distributions", "_modules", "_gradients", "_objectives", "_training"]
+TORCH = [
+    "_latents",
+    "_distributions",
+    "_modules",
+    "_gradients",
+    "_objectives",
+    "_training",
+]
 ESTIMATORS = [
     "_linear_start",
     "_gaussian",
