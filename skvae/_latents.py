@@ -576,18 +576,19 @@ LEARNED_PRIORS = ("mixture", "vamp")
 
 
 def resolve_prior(
-    latent: str, prior: Any, n_latent: int
+    latent: str, prior: Any, n_latent: int, what: str = "prior"
 ) -> str | dict[str, list[float]] | None:
     """Check ``prior`` and return it with one value per parameter and latent variable.
 
-    None stands for the default. Raises ValueError if the family has no such prior.
+    None stands for the default. ``what`` names the argument in errors. Raises
+    ValueError if the family has no such prior.
     """
     if prior is None:
         return None
     if isinstance(prior, str):
         if prior not in LEARNED_PRIORS:
             raise ValueError(
-                f"prior={prior!r} is unknown: use None, 'mixture', 'vamp' or the "
+                f"{what}={prior!r} is unknown: use None, 'mixture', 'vamp' or the "
                 "parameters of the prior."
             )
         if latent != "normal":
@@ -597,7 +598,7 @@ def resolve_prior(
             )
         return prior
     names = list(FAMILIES[latent].default_prior)
-    wanted = f"prior of latent={latent!r} takes {', '.join(names)}"
+    wanted = f"{what} of a {latent} distribution takes {', '.join(names)}"
     if isinstance(prior, Mapping):
         unknown = [name for name in prior if name not in names]
         if unknown:
@@ -613,12 +614,12 @@ def resolve_prior(
             values = np.broadcast_to(np.asarray(value, dtype=float), (n_latent,))
         except (TypeError, ValueError):
             raise ValueError(
-                f"prior: {name} must be a number, or one for each of the {n_latent} "
+                f"{what}: {name} must be a number, or one for each of the {n_latent} "
                 f"latent variables, but got {value!r}."
             ) from None
         if not np.isfinite(values).all() or (name != "loc" and (values <= 0).any()):
             kind = "finite" if name == "loc" else "positive and finite"
-            raise ValueError(f"prior: {name} must be {kind}, but got {value!r}.")
+            raise ValueError(f"{what}: {name} must be {kind}, but got {value!r}.")
         resolved[name] = values.tolist()
     return resolved
 
