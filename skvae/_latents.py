@@ -43,8 +43,8 @@ LOG_NORMAL_LOC, LOG_NORMAL_LOG_SCALE_MAX = 10.0, 0.5
 #: to zero in four of ten cases.
 CONCENTRATION_FLOOR = 0.1
 
-#: Smallest rate of a gamma posterior.
-RATE_FLOOR = 1e-2
+#: Smallest mean of a gamma posterior.
+MEAN_FLOOR = 1e-3
 
 #: The smallest value of a positive latent variable: its log and its inverse are finite.
 SMALLEST = 1e-30
@@ -234,9 +234,14 @@ class Gamma(NamedTuple):
 
     @classmethod
     def from_outputs(cls, out: Tensor) -> Gamma:
-        """Return the distribution that network outputs (..., 2 latent) stand for."""
-        concentration, rate = F.softplus(out).chunk(2, -1)
-        return cls(CONCENTRATION_FLOOR + concentration, RATE_FLOOR + rate)
+        """Return the distribution that network outputs (..., 2 latent) stand for.
+
+        They are concentration and mean, whose Fisher information is diagonal:
+        networks learn them better than concentration and rate.
+        """
+        concentration, mean = F.softplus(out).chunk(2, -1)
+        concentration = CONCENTRATION_FLOOR + concentration
+        return cls(concentration, concentration / (MEAN_FLOOR + mean))
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Tensor]) -> Gamma:
@@ -250,7 +255,7 @@ class Gamma(NamedTuple):
     def to_outputs(self) -> Tensor:
         """Return the network outputs that stand for this distribution."""
         concentration = _inverse_softplus(self.concentration - CONCENTRATION_FLOOR)
-        return torch.cat([concentration, _inverse_softplus(self.rate - RATE_FLOOR)], -1)
+        return torch.cat([concentration, _inverse_softplus(self.mean - MEAN_FLOOR)], -1)
 
     def rsample(self, noise: Tensor) -> Tensor:
         """Return draws (..., latent) from ``noise`` (..., latent * GAMMA_NOISE)."""

@@ -513,7 +513,10 @@ def _values(parameters: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
 
 
 def _parameters(
-    family: str, given: Mapping[str, Any] | Sequence[Any] | None, n_latent: int, what: str
+    family: str,
+    given: Mapping[str, Any] | Sequence[Any] | None,
+    n_latent: int,
+    what: str,
 ) -> dict[str, list[float]]:
     """Return the parameters of q, one number per latent variable."""
     n_latent = check_count(n_latent, "n_latent")
@@ -543,7 +546,5 @@ def _noise(
     shape: tuple[int, ...], family: str, n_latent: int, generator: torch.Generator
 ) -> Tensor:
     width = n_latent * FAMILIES[family].noise_width
-    noise = torch.empty(
-        *shape, width, dtype=torch.float64, device=generator.device
-    )
+    noise = torch.empty(*shape, width, dtype=torch.float64, device=generator.device)
     return noise.normal_(generator=generator)
