@@ -463,6 +463,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             n_iter_no_change=np.inf if one_pass else patience,
             tol=self.tol,
             verbose=bool(self.verbose),
+            # without normal latent variables it is no linear model, but noise
+            prefer_start=self.latent == "normal",
         )
 
     def _record(self, history: History, plan: Plan, *, going_on: bool):

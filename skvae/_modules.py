@@ -321,6 +321,13 @@ class VAE(nn.Module):
 
     def decode(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the decoder outputs px, (..., n_outputs)."""
+        if self.family.support == "positive":
+            # heavy tails: log-rates and logits in proportion to z would overflow
+            z = torch.log1p(z)
+        elif self.family.support != "real":
+            # shares of many are small: networks want numbers of order one
+            prior = self._fixed_prior()
+            z = (z - prior.mean) * torch.rsqrt(prior.variance)
         if c is not None:
             z = torch.cat([z, c.expand(*z.shape[:-1], self.n_context)], -1)
         px: Tensor = self.decoder(z)

@@ -69,6 +69,7 @@ class Plan:
     n_iter_no_change: float
     tol: float
     verbose: bool = False
+    prefer_start: bool = True  # see Monitor.restore
 
 
 @dataclass
@@ -470,6 +471,8 @@ class Monitor(Callback):  # type: ignore[misc]
         if self.valid is None:
             return
         net.flat_.data.copy_(self.best_weights)
+        if not self.plan.prefer_start:
+            return
         gain = self.best_rows - self.start_rows
         error = float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else 0.0
         if self.mean(gain) < 2 * error:

