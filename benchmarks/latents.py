@@ -11,8 +11,8 @@ CPU time.
    for the topics. "topics" is the mean largest correlation between the share of a
    true topic and a latent variable (posterior mean), on held-out rows.
 2. Gradients: gamma variables on the digits, the same start, ``--seconds`` of training
-   (CPU time) for every estimator, constant learning rate 1e-3; score by epoch on validation rows,
-   and the held-out evidence of the weights that scored best.
+   for every estimator, constant learning rate 1e-3; score by epoch on validation
+   rows, and the held-out evidence of the weights that scored best.
 """
 
 import math

@@ -103,7 +103,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         - "rloo": the score function; what the other draws of the row give is
           subtracted. Needs several draws.
         - "grep" (generalised reparameterisation [7]_): through a standardised z, and
-          the score function for what remains.
+          the score function for what remains. Below concentrations of about 1 its
+          variance exceeds that of the score function.
 
     n_draws : int, default=1
         Draws of z per row and step.

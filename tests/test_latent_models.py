@@ -446,3 +446,40 @@ def test_decoding_asks_for_the_support(counts):
     with pytest.raises(ValueError, match="Z must be positive"):
         vae.inverse_transform([[-1.0, 2.0]])
     assert vae.inverse_transform([[1.0, 2.0]]).shape == (1, 6)
+
+
+# -- starts --------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_decoders_see_numbers_of_order_one():
+    z = torch.tensor([[0.0, 3.0]]).double()
+    vae = make_vae("gamma")
+    assert torch.equal(vae.decode(z), vae.decoder(torch.log1p(z)))
+    share = torch.tensor([[0.25, 0.75]]).double()
+    # Dirichlet(1, 1) has mean 1/2 and variance 1/12
+    standardised = (share - 0.5) * math.sqrt(12)
+    for latent in ("beta", "dirichlet"):
+        vae = make_vae(latent)
+        torch.testing.assert_close(vae.decode(share), vae.decoder(standardised))
+    vae = make_vae("normal")
+    assert torch.equal(vae.decode(z), vae.decoder(z))
+
+
+def test_a_vamp_prior_starts_at_training_rows(numbers):
+    vae = VAETransformer(
+        2, prior="vamp", hidden_layer_sizes=(8,), max_iter=1, random_state=0
+    )
+    vae.set_params(learning_rate_init=1e-9, numeric_transform="standard").fit(numbers)
+    rows = vae._encode(numbers).x
+    distance = torch.cdist(vae._module.pseudo_inputs.detach(), rows)
+    assert (distance.min(1).values < 1e-4).all()
+    assert len(distance.argmin(1).unique()) == 10  # one row each
+
+
+def test_only_a_linear_start_is_preferred(numbers):
+    for latent, preferred in (("normal", True), ("gamma", False)):
+        vae = VAETransformer(2, latent=latent, **SMALL).fit(numbers)
+        plan = vae._plan(60, False)
+        assert plan.prefer_start is preferred
+        assert (plan.kl_warmup_steps == 0) is preferred
