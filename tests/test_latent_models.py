@@ -473,7 +473,7 @@ def test_a_vamp_prior_starts_at_training_rows(numbers):
     vae.set_params(learning_rate_init=1e-9, numeric_transform="standard").fit(numbers)
     rows = vae._encode(numbers).x
     distance = torch.cdist(vae._module.pseudo_inputs.detach(), rows)
-    assert (distance.min(1).values < 1e-4).all()
+    assert (distance.min(1).values < 1e-2).all()
     assert len(distance.argmin(1).unique()) == 10  # one row each
 
 
