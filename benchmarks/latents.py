@@ -229,7 +229,11 @@ def main():
     options.output.parent.mkdir(parents=True, exist_ok=True)
     draw_picture(curves, picture)
     lines += [f"![Validation ELBO by time]({picture.name})", ""]
-    lines += [f"Mean ± standard error over {options.seeds} splits and seeds.", ""]
+    lines += [
+        f"Mean ± standard error over {options.seeds} splits and seeds. Every seed draws",
+        "another table of topics: errors of its evidence are mostly differences of tables.",
+        "",
+    ]
     lines += environment_lines(environment())
     for fits in report["gradients"].values():
         for f in fits:
