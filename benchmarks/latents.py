@@ -150,8 +150,9 @@ def draw_picture(curves, path):
         ylabel="validation ELBO (nats per row)",
         xscale="log",
     )
+    ax.set_xlim(left=0.05 * max(curves["score, 4 draws"]["times"]))
     ax.set_ylim(lowest - 3 * margin, highest + margin)
-    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    ax.legend(frameon=False, fontsize=8, loc="upper left")
     ax.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
 
@@ -230,8 +231,8 @@ def main():
     draw_picture(curves, picture)
     lines += [f"![Validation ELBO by time]({picture.name})", ""]
     lines += [
-        f"Mean ± standard error over {options.seeds} splits and seeds. Every seed draws",
-        "another table of topics: errors of its evidence are mostly differences of tables.",
+        f"Mean ± standard error over {options.seeds} splits and seeds. Every seed",
+        "draws another table of topics, hence the errors of their evidence.",
         "",
     ]
     lines += environment_lines(environment())
