@@ -29,6 +29,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from ._columns import Column
 from ._distributions import Joint, make_head
 from ._encoding import TableEncoder
+from ._gradients import DRAWS, check_gradient
+from ._latents import FAMILIES, LEARNED_PRIORS, resolve_prior
 from ._linear_start import factor_analysis
 from ._modules import ACTIVATIONS, VAE, Batch
 from ._objectives import log_weights
@@ -119,8 +121,11 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         "numeric_transform": [str, dict],
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
         "objective": [StrOptions({"elbo", "iwae"})],
-        "gradient": [StrOptions({"pathwise", "stl", "dreg"})],
+        "gradient": [StrOptions(set(DRAWS))],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
+        "latent": [StrOptions(set(FAMILIES))],
+        "prior": [StrOptions(set(LEARNED_PRIORS)), tuple, list, dict, None],
+        "n_prior_components": [Interval(Integral, 1, None, closed="left")],
         "kl_weight": [Interval(Real, 0, None, closed="left")],
         "kl_warmup_steps": [Interval(Integral, 0, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
@@ -164,6 +169,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         objective="elbo",
         gradient="pathwise",
         n_draws=1,
+        latent="normal",
+        prior=None,
+        n_prior_components=10,
         kl_weight=1.0,
         kl_warmup_steps=None,
         max_iter=None,
@@ -189,6 +197,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self.objective = objective
         self.gradient = gradient
         self.n_draws = n_draws
+        self.latent = latent
+        self.prior = prior
+        self.n_prior_components = n_prior_components
         self.kl_weight = kl_weight
         self.kl_warmup_steps = kl_warmup_steps
         self.max_iter = max_iter
@@ -218,7 +229,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
     def _fit(self, X, sample_weight, *, one_pass: bool = False):
         """Train on a table; with ``one_pass`` for one epoch, going on from before."""
-        self._check_gradient()
+        check_gradient(self.gradient, self.objective, self.n_draws)
         device = resolve_device(self.device)
         going_on = (one_pass or self.warm_start) and hasattr(self, "_module")
         if sample_weight is not None:
@@ -260,10 +271,15 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         if not one_pass:
             context = self._init_callback_context(max_subtasks=plan.max_iter)
             context.call_on_fit_task_begin(estimator=self, X=X)
+        train_rows = torch.as_tensor(train_rows, device=device)
+        if self._architecture["prior"] == "vamp" and not going_on:
+            count = torch.arange(self.n_prior_components, device=device)
+            some = data.take(train_rows[count % len(train_rows)])
+            self._module.start_prior(some if prepare is None else prepare(some))
         history, optimizer_state = train(
             self._module,
             data,
-            torch.as_tensor(train_rows, device=device),
+            train_rows,
             None if valid_rows is None else torch.as_tensor(valid_rows, device=device),
             plan,
             generator,
@@ -280,20 +296,6 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self._record(history, plan, going_on=going_on)
         if context is not None:
             context.call_on_fit_task_end(estimator=self, X=X)
-
-    def _check_gradient(self):
-        if self.gradient == "dreg" and not (
-            self.objective == "iwae" and self.n_draws > 1
-        ):
-            raise ValueError(
-                "gradient='dreg' belongs to the importance-weighted bound: use it with "
-                "objective='iwae' and n_draws > 1 (with one draw it is 'stl')."
-            )
-        if self.gradient == "stl" and self.objective == "iwae" and self.n_draws > 1:
-            raise ValueError(
-                "gradient='stl' is biased for objective='iwae' with n_draws > 1: use "
-                "gradient='dreg'."
-            )
 
     def _settle_heads(self, *, scored: bool):
         """Leave scales per cell to the validation rows: without them, one a column."""
@@ -315,7 +317,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         x, weight = self._starting_rows(values, observed, sample_weight)
         self._module.start_at_marginals(x, weight)
         columns, _, _ = self._module.joint.number_slots()
-        if len(columns) > 1:
+        if len(columns) > 1 and self._architecture["linear_path"]:
             loadings, noise = factor_analysis(
                 x[:, columns].double().numpy(), self.n_components_
             )
@@ -345,11 +347,16 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             "hidden_layer_sizes": self._hidden_layer_sizes(),
             "activation": self.activation,
             "masked": masked,
-            "linear_path": any(
-                name.startswith(("normal", "student_t")) for name, _ in counts
-            ),
+            # a factor analysis to start at has normal latent variables
+            "linear_path": self.latent == "normal"
+            and any(name.startswith(("normal", "student_t")) for name, _ in counts),
+            "latent": self.latent,
+            "n_prior_components": int(self.n_prior_components),
         }
         self.n_components_ = self._architecture["n_latent"]
+        self._architecture["prior"] = resolve_prior(
+            self.latent, self.prior, self.n_components_
+        )
 
     def _starting_rows(self, values, observed, sample_weight):
         """Return some rows, drawn by their weights, and the weights of their cells."""
@@ -367,9 +374,15 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         return x, weight
 
     def _resolve_n_components(self) -> int:
-        if self.n_components is not None:
-            return int(self.n_components)
-        return min(max(1, self.n_features_in_ - 1), MAX_DEFAULT_COMPONENTS)
+        fewest = 2 if self.latent == "dirichlet" else 1
+        if self.n_components is None:
+            return min(max(fewest, self.n_features_in_ - 1), MAX_DEFAULT_COMPONENTS)
+        if self.n_components < fewest:
+            raise ValueError(
+                "n_components must be at least 2 with latent='dirichlet', whose "
+                f"latent variables sum to one, but got {self.n_components}."
+            )
+        return int(self.n_components)
 
     def _hidden_layer_sizes(self) -> tuple[int, ...]:
         sizes = self.hidden_layer_sizes
@@ -450,6 +463,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             n_iter_no_change=np.inf if one_pass else patience,
             tol=self.tol,
             verbose=bool(self.verbose),
+            # without normal latent variables it is no linear model, but noise
+            prefer_start=self.latent == "normal",
         )
 
     def _record(self, history: History, plan: Plan, *, going_on: bool):
@@ -543,7 +558,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         rows_at_once = max(1, INFERENCE_FLOATS // (width * draws_at_once))
         # The same noise for every row: a row's score depends on no other row.
         generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-        noise = data.x.new_empty(n_draws, 1, vae.n_latent)
+        noise = data.x.new_empty(n_draws, 1, vae.n_noise)
         noise = noise.normal_(generator=generator).split(draws_at_once)
         scores = []
         with torch.inference_mode():
@@ -585,7 +600,10 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     def _widths(self) -> list[int]:
         module = self._module
         sizes = self._architecture["hidden_layer_sizes"]
-        return [module.n_encoder_inputs, *sizes, module.joint.n_outputs]
+        latents = module.n_latent * self._architecture["n_prior_components"]
+        if not isinstance(self._architecture["prior"], str):
+            latents = module.n_noise
+        return [module.n_encoder_inputs, *sizes, latents, module.joint.n_outputs]
 
     # -- persistence -------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Probability distributions: one small class per decoder head and latent family.
+"""Likelihoods of columns: one small class per decoder head.
 
 A *head* turns decoder outputs into the likelihood of a group of like columns;
 :class:`Joint` puts the heads of a table side by side. Heads never draw by
@@ -18,7 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LOG_2PI = math.log(2 * math.pi)
+from ._latents import LOG_2PI
+from ._latents import DiagonalNormal as DiagonalNormal
+from ._latents import StandardNormal as StandardNormal
 
 #: Smallest scale of a Normal or Student-t head, in units of the encoded columns
 #: (standard deviations). A column with repeated values would otherwise drive its
@@ -39,54 +41,6 @@ START_FREEDOM = (400.0, 30.0, 8.0)
 
 #: Upper bound of a Poisson's log rate, which keeps float32 finite.
 LOG_RATE_LIMIT = 20.0
-
-
-class DiagonalNormal(NamedTuple):
-    """Normal distribution with independent components, batched over rows."""
-
-    loc: Tensor  # (..., latent)
-    log_scale: Tensor  # (..., latent)
-
-    def rsample(self, noise: Tensor) -> Tensor:
-        """Return ``loc + scale * noise`` for standard normal ``noise``."""
-        return torch.addcmul(self.loc, noise, self.log_scale.exp())
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Return the log-density of ``z`` in nats, shape (...,)."""
-        standardised = (z - self.loc) * torch.exp(-self.log_scale)
-        per_component = 0.5 * standardised.square() + self.log_scale + 0.5 * LOG_2PI
-        return -per_component.sum(-1)
-
-    def detach(self) -> DiagonalNormal:
-        """Return the same distribution without gradients to its parameters."""
-        return DiagonalNormal(self.loc.detach(), self.log_scale.detach())
-
-    def kl(self, prior: Prior) -> Tensor:
-        """Return KL(self || prior) in nats, shape (...,)."""
-        if isinstance(prior, StandardNormal):
-            variance = torch.exp(2 * self.log_scale)
-            squares = torch.addcmul(variance, self.loc, self.loc)
-            total = torch.sub(squares, self.log_scale, alpha=2).sum(-1)
-            return 0.5 * (total - self.loc.shape[-1])
-        log_ratio = self.log_scale - prior.log_scale
-        shift = (self.loc - prior.loc) * torch.exp(-prior.log_scale)
-        per_component = torch.exp(2 * log_ratio) + shift.square() - 2 * log_ratio - 1
-        return 0.5 * per_component.sum(-1)
-
-
-class StandardNormal(NamedTuple):
-    """The prior N(0, I) of a model without context."""
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Return the log-density of ``z`` in nats, shape (...,)."""
-        return -0.5 * (z.square() + LOG_2PI).sum(-1)
-
-    def rsample(self, noise: Tensor) -> Tensor:
-        """Return ``noise`` itself."""
-        return noise
-
-
-Prior = StandardNormal | DiagonalNormal
 
 
 class Cells(NamedTuple):

@@ -9,12 +9,113 @@ p(x, z) / q(z | x).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from ._latents import Latent
+from ._modules import pathwise
+
 #: Estimators that stop the gradient through the parameters of q inside log q.
 PATH_ONLY = ("stl", "dreg")
+
+#: Estimators that use the derivative of a log-density of q, the score.
+SCORE = ("score", "rloo", "grep")
+
+
+def blocked(qz: Latent, noise: Tensor) -> Tensor:
+    """Return draws without a gradient: the score function needs none."""
+    return qz.detach().rsample(noise)
+
+
+def transformed(qz: Latent, noise: Tensor) -> Tensor:
+    """Return draws T(ε; v) that are differentiable in v with ε held fixed.
+
+    T is the family's standardising map, see :mod:`skvae._latents`. The draws come
+    from any sampler; their ε = T⁻¹(z; v) is taken afterwards.
+
+    References
+    ----------
+    Ruiz, Titsias, Blei (2016), The Generalized Reparameterization Gradient, eq. 4.
+    """
+    fixed = qz.detach()
+    return qz.from_residual(fixed.standardise(fixed.rsample(noise)))
+
+
+#: How every estimator draws z: functions of q and standard normal noise.
+DRAWS: dict[str, Callable[[Latent, Tensor], Tensor]] = {
+    "pathwise": pathwise,
+    "stl": pathwise,
+    "dreg": pathwise,
+    "score": blocked,
+    "rloo": blocked,
+    "grep": transformed,
+}
+
+
+def check_gradient(gradient: str, objective: str, n_draws: int) -> None:
+    """Raise ValueError if an estimator does not belong to the objective.
+
+    Names the reason and what to use instead.
+    """
+    if gradient == "dreg" and not (objective == "iwae" and n_draws > 1):
+        raise ValueError(
+            "gradient='dreg' belongs to the importance-weighted bound: use it with "
+            "objective='iwae' and n_draws > 1 (with one draw it is 'stl')."
+        )
+    if gradient == "stl" and objective == "iwae" and n_draws > 1:
+        raise ValueError(
+            "gradient='stl' is biased for objective='iwae' with n_draws > 1: use "
+            "gradient='dreg'."
+        )
+    if gradient in SCORE and objective == "iwae":
+        raise ValueError(
+            f"gradient={gradient!r} estimates the gradient of the evidence lower "
+            "bound: use objective='elbo', or gradient='pathwise' or 'dreg' with "
+            "objective='iwae'."
+        )
+    if gradient == "rloo" and n_draws == 1:
+        raise ValueError(
+            "gradient='rloo' compares every draw of a row with the row's other draws: "
+            "use n_draws > 1, or gradient='score' with one draw."
+        )
+
+
+def score_correction(value: Tensor, qz: Latent, z: Tensor, gradient: str) -> Tensor:
+    """Return zeros whose gradient is sg(f - b) ∇ log q of every draw.
+
+    Added to ``value``, f, it completes the gradient of E_q f: the path through z
+    (none for "score" and "rloo") misses what moves because q moves. For "grep" the
+    density is that of ε = T⁻¹(z; v) at fixed ε. The baseline b of a draw is the mean
+    of f over the row's other draws; "score" has none, nor has "grep" with one draw.
+    A row's f meets its own log q only.
+
+    Parameters
+    ----------
+    value : Tensor of shape (rows,) or (K, rows)
+        f, such as log p(x | z).
+    qz : Latent
+        The distribution that the draws come from.
+    z : Tensor of shape (rows, latent) or (K, rows, latent)
+        The draws.
+    gradient : str
+        "score", "rloo" or "grep".
+
+    References
+    ----------
+    Ranganath, Gerrish, Blei (2014), Black Box Variational Inference, eq. 2;
+    Kool, van Hoof, Welling (2019), Buy 4 REINFORCE Samples, Get a Baseline for Free!;
+    Ruiz, Titsias, Blei (2016), The Generalized Reparameterization Gradient, eq. 5-7.
+    """
+    reward = value.detach()
+    if gradient != "score" and value.dim() == 2 and len(value) > 1:
+        # f_k - mean of the others = K / (K - 1) (f_k - mean of all)
+        reward = (reward - reward.mean(0)) * (len(value) / (len(value) - 1))
+    log_q = qz.log_prob(z)
+    if gradient == "grep":
+        log_q = log_q + qz.log_jacobian(z)
+    return reward * (log_q - log_q.detach())
 
 
 def importance_weighted(log_weight: Tensor) -> Tensor:

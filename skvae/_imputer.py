@@ -157,11 +157,23 @@ class VAEImputer(TransformerMixin, BaseVAE):
         What the conditional VAE maximises: the evidence lower bound or the
         importance-weighted bound of ``n_draws`` draws.
 
-    gradient : {"pathwise", "stl", "dreg"}, default="pathwise"
+    gradient : {"pathwise", "stl", "dreg", "score", "rloo", "grep"}, \
+            default="pathwise"
         Gradient estimator, as in :class:`VAETransformer`.
 
     n_draws : int, default=1
         Draws of z per row and step.
+
+    latent : {"normal", "lognormal", "gamma", "beta", "dirichlet"}, default="normal"
+        Family of the latent variables, as in :class:`VAETransformer`.
+
+    prior : tuple, dict or {"mixture", "vamp"}, default=None
+        The prior. None makes it a network of the context, p(z | c), in the family
+        ``latent``; anything else, as in :class:`VAETransformer`, makes it a p(z) that
+        does not see the context.
+
+    n_prior_components : int, default=10
+        Number of components of the priors "mixture" and "vamp".
 
     kl_weight : float, default=1.0
         Weight of the Kullback-Leibler term.
@@ -370,6 +382,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
         objective="elbo",
         gradient="pathwise",
         n_draws=1,
+        latent="normal",
+        prior=None,
+        n_prior_components=10,
         kl_weight=1.0,
         kl_warmup_steps=None,
         max_iter=None,
@@ -396,6 +411,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
             objective=objective,
             gradient=gradient,
             n_draws=n_draws,
+            latent=latent,
+            prior=prior,
+            n_prior_components=n_prior_components,
             kl_weight=kl_weight,
             kl_warmup_steps=kl_warmup_steps,
             max_iter=max_iter,
@@ -983,7 +1001,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
             generator = torch.Generator(c.device).manual_seed(self._evidence_seed)
         else:
             read = partial(vae.joint.sample, generator=generator)
-        noise = c.new_empty(n_draws, rows, vae.n_latent).normal_(generator=generator)
+        noise = c.new_empty(n_draws, rows, vae.n_prior_noise)
+        noise.normal_(generator=generator)
         x = read(vae.decode(vae.prior(c).rsample(noise), c))
         low, high = torch.from_numpy(self._ranges[:, 0]).to(x)
         return x.clamp(low, high).cpu().numpy()

@@ -21,14 +21,25 @@ generator that is passed in, so the global random state stays untouched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ._distributions import DiagonalNormal, Joint, Prior, StandardNormal
+from ._distributions import Joint
+from ._latents import (
+    FAMILIES,
+    LOG_SCALE_MAX,
+    LOG_SCALE_MIN,
+    DiagonalNormal,
+    Latent,
+    Mixture,
+    Prior,
+    StandardNormal,
+)
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     # in place where autograd allows it: saves one allocation per layer
@@ -37,9 +48,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "gelu": nn.GELU,
 }
-
-#: Bounds of the posterior's log-scale: float32 stays finite, no unit dies for good.
-LOG_SCALE_MIN, LOG_SCALE_MAX = -9.0, 5.0
 
 
 class Batch(NamedTuple):
@@ -71,7 +79,7 @@ class Batch(NamedTuple):
 class Forward(NamedTuple):
     """What one pass through the model gives."""
 
-    qz: DiagonalNormal
+    qz: Latent
     z: Tensor
     pz: Prior
     px: Tensor
@@ -133,8 +141,30 @@ class MLP(nn.Module):
         self.output.bias.copy_(bias)
 
 
+def pathwise(qz: Latent, noise: Tensor) -> Tensor:
+    """Return draws that are differentiable in the parameters of ``qz``."""
+    return qz.rsample(noise)
+
+
+class LearnedMixture(nn.Module):
+    """The prior "mixture": a mixture of normal distributions, learned."""
+
+    def __init__(self, n_components: int, n_latent: int, generator: torch.Generator):
+        super().__init__()
+        # the components start apart, and together close to N(0, I)
+        loc = torch.empty(n_components, n_latent).normal_(0, 0.5, generator=generator)
+        self.loc = nn.Parameter(loc)
+        self.log_scale = nn.Parameter(torch.full_like(loc, 0.5 * math.log(0.75)))
+        self.logits = nn.Parameter(torch.zeros(n_components))
+
+    def forward(self) -> Mixture:
+        log_scale = self.log_scale.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX)
+        weight = torch.log_softmax(self.logits, -1)
+        return Mixture(weight, DiagonalNormal(self.loc, log_scale))
+
+
 class VAE(nn.Module):
-    """Conditional variational autoencoder with diagonal normal latents.
+    """Conditional variational autoencoder.
 
     Parameters
     ----------
@@ -151,9 +181,17 @@ class VAE(nn.Module):
     masked : bool
         Whether the encoder sees, beside the values, which cells are observed.
     n_context : int
-        Width of the context; 0 makes the prior N(0, I), otherwise it is learned.
+        Width of the context. With one the default prior is a network of it.
     linear_path : bool
         Whether encoder and decoder have a linear path beside their layers.
+    latent : str
+        Family of the latent variables, a key of ``FAMILIES``.
+    prior : str or mapping of str to list of float, or None
+        As :func:`skvae._latents.resolve_prior` returns it: "mixture" or "vamp", whose
+        components do not see the context; the parameters of a fixed prior; None for
+        the default.
+    n_prior_components : int
+        Number of components of a mixture.
     """
 
     def __init__(
@@ -167,9 +205,13 @@ class VAE(nn.Module):
         masked: bool = False,
         n_context: int = 0,
         linear_path: bool = False,
+        latent: str = "normal",
+        prior: str | Mapping[str, Sequence[float]] | None = None,
+        n_prior_components: int = 10,
     ) -> None:
         super().__init__()
         self.joint = joint
+        self.family = FAMILIES[latent]
         self.n_latent = n_latent
         self.masked = masked
         self.n_context = n_context
@@ -177,7 +219,7 @@ class VAE(nn.Module):
         self.encoder = MLP(
             self.n_encoder_inputs,
             hidden_layer_sizes,
-            2 * n_latent,
+            self.family.n_outputs * n_latent,
             activation,
             generator,
             linear_path=linear_path,
@@ -191,15 +233,57 @@ class VAE(nn.Module):
             linear_path=linear_path,
         )
         self.prior_net = (
-            MLP(n_context, hidden_layer_sizes, 2 * n_latent, activation, generator)
-            if n_context
+            MLP(
+                n_context,
+                hidden_layer_sizes,
+                self.family.n_outputs * n_latent,
+                activation,
+                generator,
+            )
+            if n_context and prior is None
             else None
         )
+        self.mixture = None
+        self.pseudo_inputs: nn.Parameter | None = None
+        if prior == "mixture":
+            self.mixture = LearnedMixture(n_prior_components, n_latent, generator)
+        elif prior == "vamp":
+            width = (n_prior_components, self.n_encoder_inputs)
+            inputs = torch.empty(width).normal_(generator=generator)
+            self.pseudo_inputs = nn.Parameter(inputs)
+        self.prior_parameters: Tensor | None
+        self._set_prior(None if isinstance(prior, str) else prior)
+
+    def _set_prior(self, given: Mapping[str, Sequence[float]] | None) -> None:
+        """Fix the prior's parameters, and let q(z | x, c) start at it."""
+        family, n_latent = self.family, self.n_latent
+        parameters = {
+            name: torch.full((n_latent,), value)
+            for name, value in family.default_prior.items()
+        }
+        for name, values in (given or {}).items():
+            parameters[name] = torch.tensor(values, dtype=torch.float32)
+        # N(0, I) has a class of its own, without parameters
+        is_standard = family.distribution is DiagonalNormal and given is None
+        stacked = None if is_standard else torch.stack([*parameters.values()])
+        self.register_buffer("prior_parameters", stacked)
+        if stacked is None:
+            return
+        with torch.no_grad():
+            start = family.distribution.from_parameters(parameters).to_outputs()
+            for net in (self.encoder, self.prior_net):
+                if net is not None:
+                    net.output.bias.copy_(start)
 
     def encode(
         self, x: Tensor, observed: Tensor | None = None, c: Tensor | None = None
-    ) -> DiagonalNormal:
+    ) -> Latent:
         """Return q(z | x, c), batched over rows."""
+        return self._read(self.encoder(self._encoder_inputs(x, observed, c)))
+
+    def _encoder_inputs(
+        self, x: Tensor, observed: Tensor | None, c: Tensor | None
+    ) -> Tensor:
         inputs = self.joint.embed(x, observed)
         parts = [inputs]
         if self.masked:
@@ -207,38 +291,73 @@ class VAE(nn.Module):
             parts.append(mask)
         if c is not None:
             parts.append(c)
-        out = self.encoder(parts[0] if len(parts) == 1 else torch.cat(parts, -1))
-        return self._as_normal(out)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def prior(self, c: Tensor | None = None) -> Prior:
         """Return p(z | c)."""
-        if self.prior_net is None:
-            return StandardNormal()
-        return self._as_normal(self.prior_net(c))
+        if self.prior_net is not None:
+            return self._read(self.prior_net(c))
+        if self.mixture is not None:
+            mixture: Mixture = self.mixture()
+            return mixture
+        if self.pseudo_inputs is not None:
+            components = self._read(self.encoder(self.pseudo_inputs))
+            assert isinstance(components, DiagonalNormal)
+            weight = components.loc.new_zeros(len(components.loc))
+            return Mixture(torch.log_softmax(weight, -1), components)
+        return (
+            StandardNormal() if self.prior_parameters is None else self._fixed_prior()
+        )
+
+    def _fixed_prior(self) -> Latent:
+        assert self.prior_parameters is not None
+        parameters = zip(self.family.default_prior, self.prior_parameters, strict=True)
+        return self.family.distribution.from_parameters(dict(parameters))
+
+    def prior_variance(self) -> Tensor | float:
+        """Return the variance of the fixed prior's variables; 1 for a learned one."""
+        prior = None if self.prior_parameters is None else self._fixed_prior()
+        return 1.0 if prior is None else prior.variance
 
     def decode(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the decoder outputs px, (..., n_outputs)."""
+        if self.family.support == "positive":
+            # heavy tails: log-rates and logits in proportion to z would overflow
+            z = torch.log1p(z)
+        elif self.family.support != "real":
+            # shares of many are small: networks want numbers of order one
+            prior = self._fixed_prior()
+            z = (z - prior.mean) * torch.rsqrt(prior.variance)
         if c is not None:
             z = torch.cat([z, c.expand(*z.shape[:-1], self.n_context)], -1)
         px: Tensor = self.decoder(z)
         return px
 
-    def forward(self, batch: Batch, noise: Tensor) -> Forward:
-        """Encode, draw with ``noise`` (..., rows, n_latent), and decode."""
+    def forward(
+        self,
+        batch: Batch,
+        noise: Tensor,
+        draw: Callable[[Latent, Tensor], Tensor] = pathwise,
+    ) -> Forward:
+        """Encode, draw with ``noise`` (..., rows, n_noise), and decode."""
         qz = self.encode(batch.x, batch.observed, batch.c)
-        z = qz.rsample(noise)
+        z = draw(qz, noise)
         return Forward(qz, z, self.prior(batch.c), self.decode(z, batch.c))
 
-    def _as_normal(self, out: Tensor) -> DiagonalNormal:
-        loc, log_scale = out.split(self.n_latent, -1)
-        # contiguous copies: elementwise kernels are several times slower on slices
-        log_scale = log_scale.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX)
-        return DiagonalNormal(loc.contiguous(), log_scale)
+    def _read(self, out: Tensor) -> Latent:
+        return self.family.distribution.from_outputs(out)
 
     @torch.no_grad()
     def start_at_marginals(self, x: Tensor, weight: Tensor) -> None:
         """Start the decoder at the marginal distribution of every column."""
         self.decoder.output.bias.copy_(self.joint.start_at(x, weight))
+
+    @torch.no_grad()
+    def start_prior(self, batch: Batch) -> None:
+        """Start the pseudo-inputs of a "vamp" prior at rows, one for each."""
+        if self.pseudo_inputs is not None:
+            inputs = self._encoder_inputs(batch.x, batch.observed, batch.c)
+            self.pseudo_inputs.copy_(inputs)
 
     @torch.no_grad()
     def start_at_factor_analysis(
@@ -289,6 +408,17 @@ class VAE(nn.Module):
         output.weight[:, -n_in:] = 0
         output.weight[outputs, sources + (output.weight.shape[1] - self.n_context)] = 1
         output.bias[outputs] = 0
+
+    @property
+    def n_noise(self) -> int:
+        """Normal draws that one draw of q(z | x, c) takes."""
+        return self.family.noise_width * self.n_latent
+
+    @property
+    def n_prior_noise(self) -> int:
+        """Normal draws that one draw of p(z | c) takes."""
+        is_mixture = self.mixture is not None or self.pseudo_inputs is not None
+        return self.n_noise + is_mixture
 
     @property
     def n_encoder_inputs(self) -> int:

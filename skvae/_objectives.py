@@ -11,8 +11,15 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ._distributions import DiagonalNormal
-from ._gradients import PATH_ONLY, doubly_reparameterised, importance_weighted
+from ._gradients import (
+    DRAWS,
+    PATH_ONLY,
+    SCORE,
+    doubly_reparameterised,
+    importance_weighted,
+    score_correction,
+)
+from ._latents import Latent, Mixture
 from ._modules import VAE, Batch
 
 
@@ -34,9 +41,9 @@ def elbo(
 ) -> Terms:
     """Evidence lower bound E_q log p(x | z) - kl_weight KL(q || p).
 
-    The KL is in closed form, except with ``gradient="stl"``, where log q - log p is
-    averaged over the draws with q's parameters stopped: that estimator's variance
-    vanishes as q approaches the posterior.
+    The KL is in closed form, except under a mixture prior, which has none, and with
+    ``gradient="stl"``: there log q - log p is averaged over the draws. "stl" stops q's
+    parameters in it, so that its variance vanishes as q approaches the posterior.
 
     References
     ----------
@@ -45,16 +52,30 @@ def elbo(
     """
     # One draw needs no draw dimension: matrices multiply faster than 3-d tensors.
     single = noise.shape[0] == 1
-    qz, z, pz, px = vae(batch, noise[0] if single else noise)
+    qz, z, pz, px = vae(batch, noise[0] if single else noise, DRAWS[gradient])
     reconstruction = vae.joint.log_prob(px, batch.x, batch.observed)
     if gradient in PATH_ONLY:
         kl = qz.detach().log_prob(z) - pz.log_prob(z)
+    elif isinstance(pz, Mixture):
+        # the score functions differentiate log q themselves
+        density = qz.detach() if gradient in SCORE else qz
+        kl = density.log_prob(z) - pz.log_prob(z)
     else:
         kl = qz.kl(pz)
+    correction = None
+    if gradient in SCORE:
+        # a KL in closed form has its own gradient; one per draw goes into the reward
+        per_draw = isinstance(pz, Mixture)
+        value = reconstruction - kl_weight * kl if per_draw else reconstruction
+        correction = score_correction(value, qz, z, gradient)
     if not single:
         reconstruction = reconstruction.mean(0)
         kl = kl.mean(0) if kl.dim() == 2 else kl
-    return Terms(reconstruction - kl_weight * kl, reconstruction, kl)
+        correction = correction if correction is None else correction.mean(0)
+    objective = reconstruction - kl_weight * kl
+    if correction is not None:
+        objective = objective + correction
+    return Terms(objective, reconstruction, kl)
 
 
 def iwae(
@@ -83,12 +104,11 @@ def iwae(
     else:
         objective = importance_weighted(log_weight)
     # the KL is only recorded: no graph is built for it
-    return Terms(
-        objective, reconstruction.mean(0).detach(), qz.detach().kl(pz).detach()
-    )
+    kl = (log_ratio.mean(0) if isinstance(pz, Mixture) else qz.detach().kl(pz)).detach()
+    return Terms(objective, reconstruction.mean(0).detach(), kl)
 
 
-def log_weights(vae: VAE, batch: Batch, qz: DiagonalNormal, noise: Tensor) -> Tensor:
+def log_weights(vae: VAE, batch: Batch, qz: Latent, noise: Tensor) -> Tensor:
     """Return log p(x, z) - log q(z | x) for every draw, (K, rows)."""
     z = qz.rsample(noise)
     px = vae.decode(z, batch.c)

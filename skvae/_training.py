@@ -48,7 +48,7 @@ VALIDATION_CELLS = 2**22
 SCALE_ROWS = 5_000
 
 #: A latent variable is active if the variance of its posterior mean over rows
-#: exceeds this (Burda, Grosse, Salakhutdinov 2016, section 5.2).
+#: exceeds this share of the prior's (Burda, Grosse, Salakhutdinov 2016, section 5.2).
 ACTIVE_UNIT_VARIANCE = 0.01
 
 
@@ -69,6 +69,7 @@ class Plan:
     n_iter_no_change: float
     tol: float
     verbose: bool = False
+    prefer_start: bool = True  # see Monitor.restore
 
 
 @dataclass
@@ -319,7 +320,7 @@ class Net(NeuralNet):  # type: ignore[misc]
         warmup = self.kl_warmup_steps_
         kl_weight = plan.kl_weight * min(1.0, (self.step_ + 1) / (warmup + 1))
         self.optimizer_.learning_rate = self.learning_rate_at(self.step_)
-        shape = (plan.n_draws, len(batch), self.module_.n_latent)
+        shape = (plan.n_draws, len(batch), self.module_.n_noise)
         noise = batch.x.new_empty(shape).normal_(generator=self.generator)
         terms = train_step(
             self.module_,
@@ -378,7 +379,7 @@ class Monitor(Callback):  # type: ignore[misc]
                 affordable = VALIDATION_EVALUATIONS // n_rows
                 n_draws = max(n_draws, min(VALIDATION_DRAWS, affordable))
             # the same noise at every epoch: scores differ by the weights alone
-            noise = self.valid.x.new_empty(n_draws, n_rows, net.module_.n_latent)
+            noise = self.valid.x.new_empty(n_draws, n_rows, net.module_.n_noise)
             self.noise = noise.normal_(generator=self.generator)
             # the start itself is a candidate: it may be an exact linear model
             self.start_weights = self.best_weights.clone()
@@ -470,6 +471,8 @@ class Monitor(Callback):  # type: ignore[misc]
         if self.valid is None:
             return
         net.flat_.data.copy_(self.best_weights)
+        if not self.plan.prefer_start:
+            return
         gain = self.best_rows - self.start_rows
         error = float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else 0.0
         if self.mean(gain) < 2 * error:
@@ -507,8 +510,9 @@ class ScikitLearnBridge(Callback):  # type: ignore[misc]
 def count_active_units(vae: VAE, batches: Batches, n_rows: int = 1_000) -> int:
     """Count latent variables whose posterior means vary over rows."""
     sample = batches.take(batches.rows[:n_rows])
-    loc = vae.encode(sample.x, sample.observed, sample.c).loc
-    return int((loc.var(0, correction=0) > ACTIVE_UNIT_VARIANCE).sum())
+    mean = vae.encode(sample.x, sample.observed, sample.c).mean
+    limit = ACTIVE_UNIT_VARIANCE * vae.prior_variance()
+    return int((mean.var(0, correction=0) > limit).sum())
 
 
 @torch.no_grad()
@@ -520,7 +524,8 @@ def choose_scales(
     sides = []
     for batch in (train, valid):
         qz = vae.encode(batch.x, batch.observed, batch.c)
-        noise = torch.empty_like(qz.loc).normal_(generator=net.generator)
+        noise = batch.x.new_empty(len(batch), vae.n_noise)
+        noise.normal_(generator=net.generator)
         px = vae.decode(qz.rsample(noise), batch.c)
         weight = torch.ones_like(batch.x) if batch.observed is None else batch.observed
         if batch.weight is not None:

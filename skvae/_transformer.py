@@ -19,13 +19,15 @@ from ._base import (
     check_count,
 )
 from ._encoding import unchanged_on_error
+from ._latents import check_support
 
 
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE):
     """Variational autoencoder of a table: latents, density and new rows.
 
     A row x of numbers, counts, categories, ordered categories or booleans, some of
-    them missing, is explained by a few latent variables z with prior N(0, I):
+    them missing, is explained by a few latent variables z with prior N(0, I), or
+    another one (``latent``, ``prior``):
     a decoder network gives the distribution p(x | z) of every column, an encoder
     network the approximate posterior q(z | x). Both are trained to maximise the
     evidence lower bound on log p(x) [1]_ or its importance-weighted refinement
@@ -87,13 +89,43 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         What is maximised: the evidence lower bound or the importance-weighted
         bound of ``n_draws`` draws, which is tighter and slower.
 
-    gradient : {"pathwise", "stl", "dreg"}, default="pathwise"
-        Gradient estimator. "stl" (sticking the landing [3]_) stops the gradient
-        through the parameters of log q; it goes with "elbo", or "iwae" with one
-        draw. "dreg" (doubly reparameterised [4]_) goes with "iwae".
+    gradient : {"pathwise", "stl", "dreg", "score", "rloo", "grep"}, \
+            default="pathwise"
+        Estimator of the gradient with respect to the encoder.
+
+        - "pathwise": through the draws of z. Those of gamma, beta and Dirichlet
+          variables are differentiated implicitly [5]_.
+        - "stl" (sticking the landing [3]_): the same, with the gradient through the
+          parameters of log q stopped. With "elbo", or "iwae" with one draw.
+        - "dreg" (doubly reparameterised [4]_): with "iwae" and several draws.
+        - "score": the score function of black-box variational inference [6]_, for
+          comparison: its variance is high. With "elbo", as the next two.
+        - "rloo": the score function; what the other draws of the row give is
+          subtracted. Needs several draws.
+        - "grep" (generalised reparameterisation [7]_): through a standardised z, and
+          the score function for what remains. Below concentrations of about 1 its
+          variance exceeds that of the score function.
 
     n_draws : int, default=1
         Draws of z per row and step.
+
+    latent : {"normal", "lognormal", "gamma", "beta", "dirichlet"}, default="normal"
+        Family of the latent variables, in the prior and in q(z | x): real numbers
+        ("normal"), positive ones ("lognormal", "gamma"), ones between 0 and 1
+        ("beta"), or shares that sum to 1 ("dirichlet"). Concentrations of q are at
+        least 0.1, below which single precision does not hold the draws.
+
+    prior : tuple, dict or {"mixture", "vamp"}, default=None
+        The prior p(z). None is N(0, 1), the log-normal of it, Gamma(1, 1),
+        Beta(1, 1) or Dirichlet(1). A tuple or a dict gives the parameters, numbers or
+        one for each latent variable: "loc" and "scale" (of log z with "lognormal"),
+        "concentration" and "rate" with "gamma", "a" and "b" with "beta",
+        "concentration" with "dirichlet". Normal variables may have a learned prior:
+        "mixture" is a mixture of normal distributions, and "vamp" the mixture of
+        q(z | u) over learned rows u [8]_.
+
+    n_prior_components : int, default=10
+        Number of components of the priors "mixture" and "vamp".
 
     kl_weight : float, default=1.0
         Weight of the Kullback-Leibler term; values other than 1 give a
@@ -101,8 +133,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     kl_warmup_steps : int, default=None
         Optimizer steps over which the weight of the Kullback-Leibler term rises
-        from 0 to ``kl_weight``, at most half of the training. None takes 1,000 if no
-        column is numeric and 0 otherwise, as numeric columns start at a linear model.
+        from 0 to ``kl_weight``, at most half of the training. None takes 0 where
+        training starts at a linear model, which numeric columns and normal latent
+        variables do, and 1,000 otherwise.
 
     max_iter : int, default=None
         Number of epochs (passes over the training rows). None takes 50, or as many
@@ -196,7 +229,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     history_ : dict of str to ndarray of shape (n_iter_,)
         "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent
-        variables whose posterior mean varies over rows by more than 0.01) and
+        variables the variance of whose posterior mean over rows exceeds a hundredth
+        of the prior's) and
         "learning_rate", by epoch.
 
     device_ : str
@@ -222,6 +256,12 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
        Lower-Variance Gradient Estimators for Variational Inference.
     .. [4] G. Tucker, D. Lawson, S. Gu, C. J. Maddison (2019). Doubly
        Reparameterized Gradient Estimators for Monte Carlo Objectives.
+    .. [5] M. Figurnov, S. Mohamed, A. Mnih (2018). Implicit Reparameterization
+       Gradients.
+    .. [6] R. Ranganath, S. Gerrish, D. Blei (2014). Black Box Variational Inference.
+    .. [7] F. J. R. Ruiz, M. K. Titsias, D. M. Blei (2016). The Generalized
+       Reparameterization Gradient.
+    .. [8] J. M. Tomczak, M. Welling (2018). VAE with a VampPrior.
 
     Examples
     --------
@@ -305,7 +345,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         latents = np.empty((len(data), self.n_components_), dtype=np.float32)
         start = 0
         for piece, qz in self._posterior(data):
-            latents[start : start + len(piece)] = qz.loc.cpu()
+            latents[start : start + len(piece)] = qz.mean.cpu()
             start += len(piece)
         return latents
 
@@ -315,7 +355,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_components_)
-            Latent variables.
+            Latent variables, in the support of the family ``latent``.
 
         Returns
         -------
@@ -331,6 +371,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
                 f"Z has {Z.shape[1]} columns, but the model has n_components_="
                 f"{self.n_components_} latent variables."
             )
+        check_support(Z, self.latent)
         return self._decode_table(self._decoded(Z, self._module.joint.point))
 
     def sample(self, n_samples=1, random_state=None):
@@ -352,10 +393,13 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         check_is_fitted(self)
         n_samples = check_count(n_samples, "n_samples")
         generator = self._generator(random_state)
-        shape = (n_samples, self.n_components_)
-        z = torch.empty(shape, dtype=torch.float32, device=self.device_)
-        z.normal_(generator=generator)
-        joint = self._module.joint
+        vae = self._module
+        shape = (n_samples, vae.n_prior_noise)
+        noise = torch.empty(shape, dtype=torch.float32, device=self.device_)
+        noise.normal_(generator=generator)
+        with torch.inference_mode():
+            z = vae.prior().rsample(noise)
+        joint = vae.joint
         rows = self._decoded(z, lambda px: joint.sample(px, generator))
         return self._decode_table(rows, drawn=True)
 
@@ -384,7 +428,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         start = 0
         for piece, qz in self._posterior(data):
             for draw in draws[:, start : start + len(piece)]:
-                noise = torch.empty_like(qz.loc).normal_(generator=generator)
+                noise = piece.x.new_empty(len(piece), self._module.n_noise)
+                noise.normal_(generator=generator)
                 draw[:] = qz.rsample(noise).cpu()
             start += len(piece)
         return draws

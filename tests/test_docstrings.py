@@ -7,7 +7,7 @@ import pytest
 
 validate = pytest.importorskip("numpydoc.validate").validate
 
-MODULES = ["skvae", "skvae.datasets", "skvae.plotting"]
+MODULES = ["skvae", "skvae.datasets", "skvae.inference", "skvae.plotting"]
 IGNORED = {
     "GL01",  # the summary starts on the line of the quotes
     "GL02",  # the quotes of a one-line docstring close on its line

@@ -150,7 +150,8 @@ def test_the_start_stays_unless_it_is_clearly_beaten(gain, kept):
     net = SimpleNamespace(
         flat_=SimpleNamespace(data=weights), record=SimpleNamespace(best_score=9.0)
     )
-    monitor = training.Monitor(None, Batch(torch.zeros(100, 1)), None)
+    plan = SimpleNamespace(prefer_start=True)
+    monitor = training.Monitor(plan, Batch(torch.zeros(100, 1)), None)
     monitor.start_weights, monitor.best_weights = torch.tensor([1.0]), torch.ones(1) + 1
     # gains of standard deviation 1: two standard errors of their mean are 0.2
     noise = torch.linspace(-1.72, 1.72, 100)
@@ -159,6 +160,9 @@ def test_the_start_stays_unless_it_is_clearly_beaten(gain, kept):
     monitor.restore(net)
     assert weights.item() == {"start": 1.0, "best": 2.0}[kept]
     assert (net.record.best_score == 9.0) is (kept == "best")
+    plan.prefer_start = False  # a start that is no linear model
+    monitor.restore(net)
+    assert weights.item() == 2.0
 
 
 def test_scale_choice_does_not_worsen_the_restored_model(numbers):
@@ -653,6 +657,9 @@ EFFECTS = {
     "objective": ("iwae", {"n_draws": 3}),
     "gradient": ("stl", {}),
     "n_draws": (4, {}),
+    "latent": ("gamma", {}),
+    "prior": ((0.0, 2.0), {}),
+    "n_prior_components": (3, {"prior": "mixture"}),
     "kl_weight": (0.3, {}),
     "kl_warmup_steps": (8, {}),
     "max_iter": (6, {}),

@@ -1,0 +1,553 @@
+"""Variational inference for any log-density, with the estimators of the VAE.
+
+:func:`fit_variational` finds the member q(z) of a family that is closest to a density
+p(z | x), of which the logarithm is known up to a constant, log p(x, z). Nothing is
+amortised: z is one set of latent variables, as in a Bayesian model.
+:func:`gradient_samples` returns single gradient estimates, to compare estimators by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._base import check_count, make_random_state, resolve_device
+from ._gradients import (
+    DRAWS,
+    PATH_ONLY,
+    SCORE,
+    check_gradient,
+    doubly_reparameterised,
+    importance_weighted,
+    score_correction,
+)
+from ._latents import (
+    CONCENTRATION_FLOOR,
+    FAMILIES,
+    Beta,
+    DiagonalNormal,
+    Dirichlet,
+    Gamma,
+    Latent,
+    LogNormal,
+    resolve_prior,
+)
+from ._objectives import OBJECTIVES
+from ._training import Adam
+
+__all__ = ["VariationalFit", "fit_variational", "gradient_samples"]
+
+#: The fitted parameters are the average over this last share of the steps.
+AVERAGED_SHARE = 0.25
+
+#: The learning rate falls to this share of its start, as half a cosine wave.
+LEARNING_RATE_END = 0.01
+
+#: Draws behind the final evidence lower bound, and estimates behind the variance.
+FINAL_DRAWS, FINAL_ESTIMATES = 10_000, 500
+
+#: Bound of the coordinates that are exponentiated.
+LARGEST_LOG = 20.0
+
+#: Values that :func:`gradient_samples` asks of the log-density at a time.
+DRAWS_AT_ONCE = 2**18
+
+
+@dataclass(frozen=True)
+class VariationalFit:
+    """What :func:`fit_variational` returns: the fitted q(z) and how it was found.
+
+    All of the parameters are attributes.
+
+    Parameters
+    ----------
+    family : str
+        Name of the family.
+
+    parameters : dict of str to ndarray of shape (n_latent,)
+        Parameters of q: "loc" and "scale" (of log z with "lognormal"), "concentration"
+        and "rate" with "gamma", "a" and "b" with "beta", "concentration" with
+        "dirichlet".
+
+    elbo : float
+        Evidence lower bound of q, in nats: a Monte Carlo average.
+
+    elbo_curve : ndarray of shape (max_iter,)
+        The objective at every step, estimated from the step's draws, in nats.
+
+    gradient_variance : dict of str to ndarray of shape (n_latent,)
+        Variance of one gradient estimate at the fitted parameters, with respect to
+        each of them.
+
+    Examples
+    --------
+    >>> from skvae.inference import fit_variational
+    >>> fit = fit_variational(lambda z: -z.square().sum(-1), max_iter=200)
+    >>> fit.sample(3, random_state=0).shape
+    (3, 1)
+    """
+
+    family: str
+    parameters: dict[str, np.ndarray]
+    elbo: float
+    elbo_curve: np.ndarray
+    gradient_variance: dict[str, np.ndarray]
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Expectation of z under q, of shape (n_latent,)."""
+        return self._distribution().mean.numpy()
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Variance of z under q, of shape (n_latent,)."""
+        return self._distribution().variance.numpy()
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+        """Draw from q.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of draws.
+        random_state : int, RandomState instance or None, default=None
+            Determines the draws; None gives fresh ones at every call.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_latent)
+            The draws.
+        """
+        q = self._distribution()
+        generator = _generator(random_state, "cpu")
+        n_samples = check_count(n_samples, "n_samples")
+        noise = _noise((n_samples,), self.family, len(self.mean), generator)
+        return q.rsample(noise).numpy()
+
+    def log_prob(self, Z: Any) -> np.ndarray:
+        """Return log q(z) of each row.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_latent)
+            Values of z in the family's support.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            In nats.
+        """
+        z = torch.from_numpy(np.array(Z, dtype=np.float64))
+        return self._distribution().log_prob(z).numpy()
+
+    def _distribution(self) -> Latent:
+        tensors = {name: torch.from_numpy(v) for name, v in self.parameters.items()}
+        return FAMILIES[self.family].distribution.from_parameters(tensors)
+
+
+def fit_variational(
+    log_joint: Callable[[Tensor], Tensor],
+    family: str = "normal",
+    *,
+    n_latent: int = 1,
+    gradient: str = "pathwise",
+    objective: str = "elbo",
+    n_draws: int = 10,
+    max_iter: int = 1_000,
+    learning_rate_init: float = 0.05,
+    start: Mapping[str, Any] | Sequence[Any] | None = None,
+    device: str | None = None,
+    random_state: Any = None,
+) -> VariationalFit:
+    """Fit q(z), the member of a family closest to a density.
+
+    Maximises the evidence lower bound E_q log p(x, z) + H(q), or its
+    importance-weighted refinement, by Adam on stochastic gradients. The entropy H(q)
+    is in closed form, except with ``gradient="stl"``.
+
+    Parameters
+    ----------
+    log_joint : callable
+        Returns log p(x, z) in nats, a tensor of shape (n,), for a float64 tensor z of
+        shape (n, n_latent). A constant may be missing. With ``gradient="score"`` or
+        "rloo" it need not be differentiable.
+
+    family : {"normal", "lognormal", "gamma", "beta", "dirichlet"}, default="normal"
+        Family of q. All but "dirichlet" have independent components. Concentrations
+        (and ``a`` and ``b``) are at least 0.1.
+
+    n_latent : int, default=1
+        Number of latent variables; at least 2 with "dirichlet".
+
+    gradient : {"pathwise", "stl", "dreg", "score", "rloo", "grep"}, \
+            default="pathwise"
+        Gradient estimator, as in :class:`skvae.VAETransformer`.
+
+    objective : {"elbo", "iwae"}, default="elbo"
+        The evidence lower bound, or the importance-weighted bound of ``n_draws``
+        draws, which spreads q wider.
+
+    n_draws : int, default=10
+        Draws of z per step.
+
+    max_iter : int, default=1000
+        Number of steps. The fitted parameters are an average over the last quarter.
+
+    learning_rate_init : float, default=0.05
+        Learning rate of Adam at the first step; it falls to 1% of that. Locations are
+        learned as they are, everything positive by its logarithm, and a gamma
+        distribution by its mean and concentration.
+
+    start : dict or sequence, default=None
+        Parameters that q starts at, as in :attr:`VariationalFit.parameters` or in that
+        order; numbers or one per latent variable. None takes N(0, 1) or its
+        exponential, Gamma(1, 1), Beta(1, 1) or Dirichlet(1).
+
+    device : str, default=None
+        Where z lies: "cpu", "cuda", "cuda:1", "auto"; None is the CPU. The data that
+        ``log_joint`` holds must lie there too.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the draws. None takes a fresh seed; the global states of NumPy and
+        torch are never touched.
+
+    Returns
+    -------
+    fit : VariationalFit
+        The fitted q, the bound by step, and the variance of the gradient.
+
+    Raises
+    ------
+    ValueError
+        If a parameter cannot be used, or if ``log_joint`` returns a tensor of another
+        shape, numbers that are not finite, or one that cannot be differentiated where
+        the estimator needs that.
+
+    See Also
+    --------
+    gradient_samples : Single gradient estimates.
+
+    References
+    ----------
+    .. [1] R. Ranganath, S. Gerrish, D. Blei (2014). Black Box Variational Inference.
+    .. [2] F. J. R. Ruiz, M. K. Titsias, D. M. Blei (2016). The Generalized
+       Reparameterization Gradient.
+    .. [3] M. Figurnov, S. Mohamed, A. Mnih (2018). Implicit Reparameterization
+       Gradients.
+
+    Examples
+    --------
+    Counts with a Poisson distribution and a Gamma(1, 1) prior of its rate: the
+    posterior is Gamma(1 + sum of the counts, 1 + their number).
+
+    >>> import torch
+    >>> from skvae.inference import fit_variational
+    >>> counts = torch.tensor([2.0, 4.0, 3.0, 1.0, 5.0])
+    >>> prior = torch.distributions.Gamma(1.0, 1.0)
+    >>> def log_joint(rate):
+    ...     likelihood = torch.distributions.Poisson(rate).log_prob(counts)
+    ...     return likelihood.sum(-1) + prior.log_prob(rate).sum(-1)
+    >>> fit = fit_variational(log_joint, "gamma", max_iter=500, random_state=0)
+    >>> bool(abs(fit.mean[0] - 16 / 6) < 0.05)
+    True
+    """
+    _check(family, gradient, objective, n_draws)
+    max_iter = check_count(max_iter, "max_iter")
+    if not learning_rate_init > 0:
+        raise ValueError(
+            f"learning_rate_init must be positive, but got {learning_rate_init!r}."
+        )
+    device = resolve_device(device)
+    generator = _generator(random_state, device)
+    q = _distribution(family, _parameters(family, start, n_latent, "start"), device)
+    flat = torch.nn.Parameter(_coordinates(q).contiguous())
+    flat.grad = torch.zeros_like(flat)
+    optimizer = Adam(flat, learning_rate_init)
+    curve = torch.zeros(max_iter, dtype=torch.float64, device=device)
+    averaged = torch.zeros_like(flat)
+    n_averaged = max(1, round(AVERAGED_SHARE * max_iter))
+    for step in range(max_iter):
+        noise = _noise((n_draws, 1), family, n_latent, generator)
+        with torch.enable_grad():
+            q = _from_coordinates(family, flat)
+            bound = variational_bound(log_joint, q, noise, gradient, objective)
+            (flat_gradient,) = torch.autograd.grad(-bound.sum(), flat)
+        flat.grad.copy_(flat_gradient)
+        phase = 0.5 + 0.5 * np.cos(np.pi * step / max_iter)
+        share = LEARNING_RATE_END + (1 - LEARNING_RATE_END) * float(phase)
+        optimizer.learning_rate = learning_rate_init * share
+        optimizer.step()
+        curve[step] = bound.detach().sum()
+        if step >= max_iter - n_averaged:
+            averaged += flat.detach() / n_averaged
+    if not torch.isfinite(averaged).all():
+        raise ValueError(
+            "The parameters of q became non-finite: lower learning_rate_init (now "
+            f"{learning_rate_init:g}), or raise n_draws (now {n_draws})."
+        )
+    q = _from_coordinates(family, averaged)
+    parameters = {name: t.cpu().numpy() for name, t in q.parameters().items()}
+    noise = _noise((FINAL_DRAWS, 1), family, n_latent, generator)
+    with torch.no_grad():
+        # log p - log q: its variance vanishes as q approaches the posterior
+        elbo = variational_bound(log_joint, q, noise, "stl", "elbo")
+    estimates = gradient_samples(
+        log_joint,
+        family,
+        parameters,
+        gradient=gradient,
+        objective=objective,
+        n_draws=n_draws,
+        n_estimates=FINAL_ESTIMATES,
+        device=device,
+        random_state=int(make_random_state(random_state).randint(2**31 - 1)),
+    )
+    variance = {name: values.var(0, ddof=1) for name, values in estimates.items()}
+    return VariationalFit(
+        family, parameters, float(elbo), curve.cpu().numpy(), variance
+    )
+
+
+def gradient_samples(
+    log_joint: Callable[[Tensor], Tensor],
+    family: str,
+    parameters: Mapping[str, Any] | Sequence[Any],
+    *,
+    gradient: str = "pathwise",
+    objective: str = "elbo",
+    n_draws: int = 1,
+    n_estimates: int = 1_000,
+    device: str | None = None,
+    random_state: Any = None,
+) -> dict[str, np.ndarray]:
+    """Return independent estimates of the gradient of a bound.
+
+    Their mean is the gradient, whatever the estimator; their variance tells how good
+    the estimator is.
+
+    Parameters
+    ----------
+    log_joint : callable
+        Returns log p(x, z), as for :func:`fit_variational`.
+
+    family : {"normal", "lognormal", "gamma", "beta", "dirichlet"}
+        Family of q.
+
+    parameters : dict or sequence
+        Parameters of q by name, as in :attr:`VariationalFit.parameters`, or in that
+        order; numbers or one per latent variable.
+
+    gradient : {"pathwise", "stl", "dreg", "score", "rloo", "grep"}, \
+            default="pathwise"
+        Gradient estimator.
+
+    objective : {"elbo", "iwae"}, default="elbo"
+        What is differentiated: E_q log p(x, z) + H(q), or the importance-weighted
+        bound.
+
+    n_draws : int, default=1
+        Draws of z per estimate.
+
+    n_estimates : int, default=1000
+        Number of estimates.
+
+    device : str, default=None
+        Where z lies, as for :func:`fit_variational`.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the draws.
+
+    Returns
+    -------
+    gradients : dict of str to ndarray of shape (n_estimates, n_latent)
+        Derivatives with respect to each parameter, in nats per its unit.
+
+    See Also
+    --------
+    fit_variational : Uses the gradients to fit q.
+
+    Examples
+    --------
+    >>> from skvae.inference import gradient_samples
+    >>> def log_joint(z):
+    ...     return z.square().sum(-1)
+    >>> q = {"concentration": 10.0, "rate": 1.0}
+    >>> variance = {}
+    >>> for name in ("score", "pathwise"):
+    ...     draws = gradient_samples(log_joint, "gamma", q, gradient=name)
+    ...     variance[name] = draws["concentration"].var()
+    >>> bool(variance["pathwise"] < variance["score"])
+    True
+    """
+    _check(family, gradient, objective, n_draws)
+    n_estimates = check_count(n_estimates, "n_estimates")
+    device = resolve_device(device)
+    generator = _generator(random_state, device)
+    sizes = [np.size(v) for v in _values(parameters)]
+    values = _parameters(family, parameters, max(sizes, default=1), "parameters")
+    n_latent = len(next(iter(values.values())))
+    at_once = max(1, DRAWS_AT_ONCE // n_draws)
+    collected: dict[str, list[Tensor]] = {name: [] for name in values}
+    for first in range(0, n_estimates, at_once):
+        n = min(at_once, n_estimates - first)
+        with torch.enable_grad():
+            # a copy for each estimate: one backward pass gives all gradients
+            copies = {
+                name: torch.tensor(v, dtype=torch.float64, device=device)
+                .expand(n, n_latent)
+                .clone()
+                .requires_grad_()
+                for name, v in values.items()
+            }
+            q = FAMILIES[family].distribution.from_parameters(copies)
+            noise = _noise((n_draws, n), family, n_latent, generator)
+            bound = variational_bound(log_joint, q, noise, gradient, objective)
+            # a parameter without influence, such as that of a constant, has zeros
+            gradients = torch.autograd.grad(
+                bound.sum(), list(copies.values()), allow_unused=True
+            )
+        for name, given in zip(copies, gradients, strict=True):
+            zero = torch.zeros_like(copies[name])
+            collected[name].append(zero if given is None else given)
+    return {name: torch.cat(parts).cpu().numpy() for name, parts in collected.items()}
+
+
+def _coordinates(q: Latent) -> Tensor:
+    """Return the unconstrained numbers that Adam moves, (n_coordinates,)."""
+    if isinstance(q, DiagonalNormal | LogNormal):
+        return torch.cat([q.loc, q.log_scale])
+    first = q.a if isinstance(q, Beta) else q.concentration
+    parts = [(first - CONCENTRATION_FLOOR).clamp(min=1e-3).log()]
+    if isinstance(q, Gamma):  # mean and concentration are orthogonal parameters
+        parts.append(q.mean.log())
+    elif isinstance(q, Beta):
+        parts.append((q.b - CONCENTRATION_FLOOR).clamp(min=1e-3).log())
+    return torch.cat(parts)
+
+
+def _from_coordinates(family: str, coordinates: Tensor) -> Latent:
+    parts = coordinates.chunk(FAMILIES[family].n_outputs)
+    if family in ("normal", "lognormal"):
+        distribution = DiagonalNormal if family == "normal" else LogNormal
+        return distribution(parts[0], parts[1].clamp(-LARGEST_LOG, LARGEST_LOG))
+    positive = [part.clamp(-LARGEST_LOG, LARGEST_LOG).exp() for part in parts]
+    first = CONCENTRATION_FLOOR + positive[0]
+    if family == "gamma":
+        return Gamma(first, first / positive[1])
+    if family == "beta":
+        return Beta(first, CONCENTRATION_FLOOR + positive[1])
+    return Dirichlet(first)
+
+
+def variational_bound(
+    log_joint: Callable[[Tensor], Tensor],
+    q: Latent,
+    noise: Tensor,
+    gradient: str,
+    objective: str,
+) -> Tensor:
+    """Return bounds on log p(x) whose gradients are the estimator's.
+
+    ``noise`` has shape (K, rows, n_noise), q has rows or broadcasts to them, and the
+    bounds have shape (rows,).
+    """
+    z = DRAWS[gradient](q, noise)
+    log_p = _log_joint_of(log_joint, z, gradient)
+    if objective == "iwae" or gradient in PATH_ONLY:
+        density = q.detach() if gradient in PATH_ONLY else q
+        log_weight = log_p - density.log_prob(z)
+        if gradient == "dreg":
+            return doubly_reparameterised(log_weight, z)
+        if objective == "iwae":
+            return importance_weighted(log_weight)
+        return log_weight.mean(0)
+    if gradient in SCORE:
+        log_p = log_p + score_correction(log_p, q, z, gradient)
+    return log_p.mean(0) + q.entropy()
+
+
+def _log_joint_of(
+    log_joint: Callable[[Tensor], Tensor], z: Tensor, gradient: str
+) -> Tensor:
+    """Call ``log_joint`` on rows and check what it returns."""
+    rows = z.flatten(0, 1)
+    log_p = log_joint(rows)
+    if not isinstance(log_p, Tensor) or log_p.shape != rows.shape[:1]:
+        got = tuple(log_p.shape) if isinstance(log_p, Tensor) else type(log_p).__name__
+        raise ValueError(
+            "log_joint must return a tensor with one number for each row of z, of "
+            f"shape ({len(rows)},) here, but returned {got}."
+        )
+    if not torch.isfinite(log_p.detach()).all():
+        raise ValueError(
+            "log_joint returned numbers that are not finite: it must be defined on the "
+            "whole support of the family."
+        )
+    if z.requires_grad and not log_p.requires_grad:
+        raise ValueError(
+            f"gradient={gradient!r} differentiates log_joint, which returned a tensor "
+            "without a gradient: use torch functions of z, or gradient='rloo'."
+        )
+    return log_p.unflatten(0, z.shape[:2])
+
+
+def _check(family: str, gradient: str, objective: str, n_draws: int) -> None:
+    for name, value, allowed in (
+        ("family", family, list(FAMILIES)),
+        ("gradient", gradient, list(DRAWS)),
+        ("objective", objective, list(OBJECTIVES)),
+    ):
+        if value not in allowed:
+            raise ValueError(
+                f"{name} must be one of {str(allowed)[1:-1]}, but got {value!r}."
+            )
+    check_gradient(gradient, objective, check_count(n_draws, "n_draws"))
+
+
+def _values(parameters: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
+    if isinstance(parameters, Mapping):
+        return list(parameters.values())
+    return list(parameters)
+
+
+def _parameters(
+    family: str,
+    given: Mapping[str, Any] | Sequence[Any] | None,
+    n_latent: int,
+    what: str,
+) -> dict[str, list[float]]:
+    """Return the parameters of q, one number per latent variable."""
+    n_latent = check_count(n_latent, "n_latent")
+    if family == "dirichlet" and n_latent < 2:
+        raise ValueError("family='dirichlet' needs n_latent of at least 2.")
+    resolved = resolve_prior(family, given if given is not None else {}, n_latent, what)
+    assert isinstance(resolved, dict)
+    return resolved
+
+
+def _distribution(
+    family: str, parameters: Mapping[str, list[float]], device: str
+) -> Latent:
+    tensors = {
+        name: torch.tensor(values, dtype=torch.float64, device=device)
+        for name, values in parameters.items()
+    }
+    return FAMILIES[family].distribution.from_parameters(tensors)
+
+
+def _generator(random_state: Any, device: str) -> torch.Generator:
+    seed = int(make_random_state(random_state).randint(2**31 - 1))
+    return torch.Generator(device).manual_seed(seed)
+
+
+def _noise(
+    shape: tuple[int, ...], family: str, n_latent: int, generator: torch.Generator
+) -> Tensor:
+    width = n_latent * FAMILIES[family].noise_width
+    noise = torch.empty(*shape, width, dtype=torch.float64, device=generator.device)
+    return noise.normal_(generator=generator)
