@@ -38,7 +38,7 @@ class CentredVAE(VAE):
         **options: Any,
     ) -> None:
         super().__init__(*args, generator=generator, **options)
-        half = torch.empty(N_PAIRS, 1, self.n_latent).normal_(generator=generator)
+        half = torch.empty(N_PAIRS, 1, self.n_prior_noise).normal_(generator=generator)
         self.nodes: Tensor
         self.register_buffer("nodes", torch.cat([half, -half]))
         outputs, sources = (torch.tensor(part, dtype=torch.long) for part in centres)
@@ -51,7 +51,8 @@ class CentredVAE(VAE):
         """Return the decoder outputs px, (..., n_outputs)."""
         assert c is not None
         px = super().decode(z, c)
-        nodes = super().decode(self.prior(c).rsample(self.nodes), c)
+        noise = self.nodes.expand(-1, len(c), -1)
+        nodes = super().decode(self.prior(c).rsample(noise), c)
         average = nodes[..., self.centred_outputs].mean(0)
         shift = c[..., self.centred_sources] - average
         return px.index_add(-1, self.centred_outputs, shift.expand(*px.shape[:-1], -1))

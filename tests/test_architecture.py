@@ -30,6 +30,7 @@ ESTIMATORS = [
     "_linear_start",
     "_gaussian",
     "_completion",
+    "_centred",
     "_missingness",
     "_filling",
     "_base",
