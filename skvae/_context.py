@@ -52,10 +52,12 @@ class Context(nn.Module):
         return self.joint.n_inputs + self.masked * self.joint.n_columns
 
     @torch.no_grad()
-    def fit(self, x: Tensor, observed: Tensor | None) -> None:
-        """Learn ranges, means and standard deviations of the inputs."""
+    def fit(self, x: Tensor, observed: Tensor | None, *, scale: bool = True) -> None:
+        """Learn ranges and, if they are to scale, means and deviations of the inputs."""
         weight = torch.ones_like(x) if observed is None else observed.to(x.dtype)
         self.joint.start_at(x, weight)
+        if not scale:
+            return
         inputs = self.joint.embed(x, None)
         weight = weight[:, self.column_of_input]
         total = weight.sum(0).clamp(min=1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
 import narwhals.stable.v2 as nw
@@ -19,6 +21,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.callback._callback_support import callback_management_context
 from sklearn.metrics import r2_score
 from sklearn.utils import _safe_indexing, check_consistent_length
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -37,15 +40,21 @@ from ._base import (
     resolve_device,
     weighted_rows,
 )
+from ._columns import Column
 from ._context import Context
+from ._convolution import ImageVAE, shape_of_context
 from ._distributions import Joint, LocationScale, StudentT, make_head
 from ._encoding import TableEncoder, unchanged_on_error
 from ._filling import missing_mask
 from ._imputer import INTERVAL_DRAWS, sorted_quantiles
 from ._linear_start import factor_analysis, regression
 from ._modules import VAE, Batch
-from ._numeric import PiecewiseLinear
+from ._numeric import Affine, PiecewiseLinear
 from ._predictive import by_head, cell_moments, tempered_draws
+from ._training import Plan
+
+#: Head of numbers where ``likelihood`` leaves it to the data.
+AUTO_LIKELIHOOD = "normal_heteroscedastic"
 
 #: Draws of z behind predicted means and deviations, in pairs of opposite signs.
 MEAN_DRAWS = 64
@@ -64,7 +73,76 @@ class Outputs(NamedTuple):
 class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
     """TODO."""
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseVAE._parameter_constraints,
+        "image_shape": ["array-like", None],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+    }
+
     _torch_parts: ClassVar[tuple[str, ...]] = ("_module", "_context")
+
+    def __init__(
+        self,
+        n_components=None,
+        *,
+        image_shape=None,
+        hidden_layer_sizes=(128, 128),
+        activation="relu",
+        likelihood="auto",
+        numeric_transform="standard",
+        categorical_features="from_dtype",
+        objective="elbo",
+        gradient="pathwise",
+        n_draws=1,
+        kl_weight=1.0,
+        kl_warmup_steps=None,
+        max_iter=None,
+        batch_size="auto",
+        learning_rate_init=5e-3,
+        learning_rate="cosine",
+        weight_decay=0.5,
+        early_stopping=True,
+        validation_fraction=None,
+        n_iter_no_change=None,
+        tol=1e-4,
+        warm_start=False,
+        callbacks=None,
+        device=None,
+        verbose=False,
+        random_state=None,
+    ):
+        super().__init__(
+            n_components,
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            likelihood=likelihood,
+            numeric_transform=numeric_transform,
+            categorical_features=categorical_features,
+            objective=objective,
+            gradient=gradient,
+            n_draws=n_draws,
+            kl_weight=kl_weight,
+            kl_warmup_steps=kl_warmup_steps,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            learning_rate_init=learning_rate_init,
+            learning_rate=learning_rate,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            warm_start=warm_start,
+            callbacks=callbacks,
+            device=device,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        self.image_shape = image_shape
+        self.weight_decay = weight_decay
+
+    def _plan(self, n_rows: int, one_pass: bool) -> Plan:
+        plan = super()._plan(n_rows, one_pass)
+        return replace(plan, weight_decay=self.weight_decay)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
@@ -119,14 +197,24 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         return self
 
     def _fit_encoders(self, X, outputs, sample_weight):
+        is_table = self.image_shape is None
+        likelihood, transform = self.likelihood, self.numeric_transform
+        if likelihood == "auto":
+            likelihood = AUTO_LIKELIHOOD if is_table else "normal_isotropic"
+        if transform == "auto" and not is_table:
+            transform = "standard"
         self._context_encoder = TableEncoder(
-            categorical_features=self.categorical_features, likelihood="normal"
+            categorical_features=self.categorical_features,
+            numeric_transform="auto" if is_table else "standard",
+            likelihood="normal",
         ).fit(X, sample_weight, estimator=self)
         with naming_outputs():
             self._encoder = TableEncoder(
-                numeric_transform=self.numeric_transform, likelihood=self.likelihood
+                numeric_transform=transform, likelihood=likelihood
             ).fit(outputs, sample_weight)
         columns = self._encoder.columns_
+        for column in columns:  # the validation rows choose between kinds of scale
+            column.is_automatic = self.likelihood == "auto" and is_table
         if self._encoder.layout_.library == "numpy":
             for index, column in enumerate(columns):
                 column.name = f"y{index}"
@@ -136,12 +224,58 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 f"Outputs without any value: {', '.join(map(repr, empty))}. Drop these "
                 "columns of y."
             )
+        self._settle_images()
+
+    def _settle_images(self):
+        """Give all pixels one scale, and find out whether the features are pixels."""
+        self._image = {}
+        if self.image_shape is None:
+            return
+        shape = self._checked_image_shape()
+        share_map(self._encoder.columns_)
+        columns = self._context_encoder.columns_
+        context_shape = shape_of_context(shape, len(columns))
+        if context_shape is not None and all(c.kind == "numeric" for c in columns):
+            share_map(columns)
+        else:
+            context_shape = None
+        self._image = {"image_shape": shape, "context_shape": context_shape}
+
+    def _checked_image_shape(self) -> tuple[int, int, int]:
+        """Return channels, height and width of the outputs."""
+        shape = tuple(self.image_shape)
+        n_outputs = len(self._encoder.columns_)
+        if len(shape) not in (2, 3) or any(
+            not isinstance(side, Integral) or side < 1 for side in shape
+        ):
+            raise ValueError(
+                "image_shape must be (height, width) or (channels, height, width), but "
+                f"got {self.image_shape!r}."
+            )
+        if math.prod(shape) != n_outputs:
+            raise ValueError(
+                f"image_shape={self.image_shape!r} stands for {math.prod(shape)} "
+                f"outputs, but y has {n_outputs}."
+            )
+        heads = {head_key(column) for column in self._encoder.columns_}
+        if len(heads) > 1 or any(
+            c.kind not in ("numeric", "boolean", "count")
+            or c.transform not in ("standard", "none")
+            for c in self._encoder.columns_
+        ):
+            raise ValueError(
+                "image_shape needs pixels of one kind: numbers with one likelihood and "
+                "numeric_transform 'auto', 'standard' or 'none'."
+            )
+        return (1, *shape)[-3:]
 
     def _start_context(self, values, observed):
         """Settle what the networks see of the features."""
         columns = self._context_encoder.columns_
         keys = {i: head_key(c) for i, c in enumerate(columns) if not is_constant(c)}
-        if not keys:  # nothing varies: a context that says nothing
+        if self._image.get("context_shape"):
+            keys = {}  # all of them: pixels keep their places
+        if not keys:  # or nothing varies: a context that says nothing
             keys = {i: head_key(c) for i, c in enumerate(columns)}
         counts = Counter(keys.values())
         self._context_order = np.array(
@@ -153,7 +287,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         }
         self._context = build_context(**self._context_architecture)
         x, seen = self._context_cells(values, observed)
-        self._context.fit(x, seen)
+        self._context.fit(x, seen, scale=not self._image.get("context_shape"))
 
     def _context_cells(self, values, observed):
         """Return features in the order of their heads, as tensors on the CPU."""
@@ -173,7 +307,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         """Build the module, started at a regression and the factors of its residuals."""
         self._describe(masked=observed is not None and not observed.all())
         self._architecture["n_context"] = self._context.n_outputs
-        self._module = build_module(self._architecture, self._new_seed())
+        self._architecture.update(self._image)
+        self._module = build_pair(self._architecture, self._new_seed())
         self._evidence_seed = self._new_seed()
         rows = self._choose_starting_rows(len(values), sample_weight)
         seen = None if observed is None else observed[rows]
@@ -285,6 +420,12 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 pz = module.prior(rows)
                 z = pz.loc + temperature * pz.log_scale.exp() * noise
                 yield module.decode(z, rows)
+
+    def _widths(self) -> list[int]:
+        widths = super()._widths()
+        if isinstance(self._module, ImageVAE):
+            widths.append(self._module.widest_map)
+        return widths
 
     def _rows_at_once(self, n_draws: int) -> int:
         width = max(*self._widths(), self._module.n_latent + self._module.n_context)
@@ -445,7 +586,30 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
     def _build(self, part: str) -> torch.nn.Module:
         if part == "_context":
             return build_context(**self._context_architecture)
-        return super()._build(part)
+        return build_pair(self._architecture, seed=0)
+
+
+def share_map(columns: list[Column]) -> None:
+    """Give all columns of pixels the mean and the scale of all their cells."""
+    maps = [column.map for column in columns]
+    mean = float(np.mean([m.mean for m in maps]))
+    spread = [0 if c.constant is not None else c.map.scale for c in columns]
+    shift = [m.mean - mean for m in maps]
+    scale = float(np.sqrt(np.mean(np.square([spread, shift]).sum(0)))) or 1.0
+    for column in columns:
+        if column.transform == "standard":
+            column.map = Affine(mean, scale)
+        column.constant = None
+
+
+def build_pair(architecture: dict[str, Any], seed: int) -> VAE:
+    """Build the module of outputs given features, on the CPU."""
+    if "image_shape" not in architecture:
+        return build_module(architecture, seed)
+    options = dict(architecture)
+    joint = Joint([make_head(*head) for head in options.pop("heads")])
+    generator = torch.Generator().manual_seed(seed)
+    return ImageVAE(joint, generator=generator, **options).float()
 
 
 def build_context(heads, masked) -> Context:

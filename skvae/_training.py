@@ -69,6 +69,7 @@ class Plan:
     n_iter_no_change: float
     tol: float
     verbose: bool = False
+    weight_decay: float = 0.0  # decoupled, of the weights of layers
 
 
 @dataclass
@@ -155,6 +156,17 @@ def flatten_parameters(module: nn.Module) -> nn.Parameter:
     return flat
 
 
+def decay_of_weights(module: VAE, rate: float) -> Tensor:
+    """Return the decay of every parameter: zero for biases and parts of the heads."""
+    heads = {id(p) for p in module.joint.parameters()}
+    return torch.cat(
+        [
+            torch.full_like(p, rate * (p.dim() > 1 and id(p) not in heads)).flatten()
+            for p in module.parameters()
+        ]
+    ).detach()
+
+
 class Adam:
     """Adam on one flat parameter, in one fused kernel.
 
@@ -162,9 +174,12 @@ class Adam:
     torch's compiler: some seconds and 100 MB at the first fit of a process.
     """
 
-    def __init__(self, flat: nn.Parameter, learning_rate: float) -> None:
+    def __init__(
+        self, flat: nn.Parameter, learning_rate: float, decay: Tensor | None = None
+    ) -> None:
         self.flat = flat
         self.learning_rate = learning_rate
+        self.decay = decay
         self.state = {
             "exp_avg": torch.zeros_like(flat),
             "exp_avg_sq": torch.zeros_like(flat),
@@ -175,6 +190,8 @@ class Adam:
     def step(self) -> None:
         """Update the parameter by its gradient."""
         assert self.flat.grad is not None
+        if self.decay is not None:  # decoupled (Loshchilov and Hutter 2019)
+            self.flat.mul_(1 - self.learning_rate * self.decay)
         adam(
             [self.flat],
             [self.flat.grad],
@@ -251,8 +268,11 @@ class Net(NeuralNet):  # type: ignore[misc]
         return []  # the monitor prints and times nothing twice
 
     def initialize_optimizer(self, triggered_directly=None):  # type: ignore[no-untyped-def]
+        decay = None
+        if self.plan.weight_decay:
+            decay = decay_of_weights(self.module_, self.plan.weight_decay)
         self.flat_ = flatten_parameters(self.module_)
-        self.optimizer_ = Adam(self.flat_, self.plan.learning_rate_init)
+        self.optimizer_ = Adam(self.flat_, self.plan.learning_rate_init, decay)
         return self
 
     def check_data(self, X: Any, y: Any = None) -> None:
