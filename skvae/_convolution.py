@@ -20,7 +20,7 @@ from ._distributions import DiagonalNormal, Joint
 from ._modules import ACTIVATIONS, VAE
 
 #: Channels and layers between the first and the last convolution.
-CHANNELS, MIDDLE_LAYERS = 48, 1
+CHANNELS, MIDDLE_LAYERS = 32, 1
 
 #: Channels of what the encoder sums up: few, or one step of Adam would move it far.
 SUMMARY_CHANNELS = 8

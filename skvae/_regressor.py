@@ -54,7 +54,7 @@ from ._predictive import by_head, cell_moments, tempered_draws
 from ._training import Plan
 
 #: Head of numbers where ``likelihood`` leaves it to the data.
-AUTO_LIKELIHOOD = "normal_heteroscedastic"
+AUTO_LIKELIHOOD = "normal"
 
 #: Draws of z behind predicted means and deviations, in pairs of opposite signs.
 MEAN_DRAWS = 64
@@ -213,8 +213,6 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 numeric_transform=transform, likelihood=likelihood
             ).fit(outputs, sample_weight)
         columns = self._encoder.columns_
-        for column in columns:  # the validation rows choose between kinds of scale
-            column.is_automatic = self.likelihood == "auto" and is_table
         if self._encoder.layout_.library == "numpy":
             for index, column in enumerate(columns):
                 column.name = f"y{index}"
