@@ -203,7 +203,7 @@ def run_inpainting(options, checkpoint):
         return
     rng = np.random.default_rng(0)
     n_train, n_test = options.inpainting_rows, 1000
-    rows = load_images(options.data, "mnist")[0][10_000 :]
+    rows = load_images(options.data, "mnist")[0][10_000:]
     rows = rows[: n_train + n_test] / 255.0
     images = (rng.random(rows.shape) < rows).astype(np.float32)
     train, test = images[:n_train], images[n_train:]
@@ -252,8 +252,11 @@ def report(options, checkpoint):
     ]
     for name, (factor, n_train, n_test, width, epochs) in TASKS.items():
         rows = [
-            [method, *(scores.get(k) for k in ("psnr", "ssim", "consistency"))]
-            + [round(scores["seconds"])]
+            [
+                method,
+                *(scores.get(k) for k in ("psnr", "ssim", "consistency")),
+                round(scores["seconds"]),
+            ]
             for (task, method), scores in checkpoint.records.items()
             if task == name
         ]
@@ -282,8 +285,8 @@ def report(options, checkpoint):
         lines += [
             f"One model for all three patterns, {options.inpainting_rows} training "
             f"images, {options.inpainting_epochs} epochs "
-            f"({checkpoint.get(('inpainting', 'seconds')):.0f} s); 1000 test images, 256 "
-            "importance draws. Negative conditional log-likelihood of the hidden "
+            f"({checkpoint.get(('inpainting', 'seconds')):.0f} s); 1000 test images, "
+            "256 importance draws. Negative conditional log-likelihood of the hidden "
             "pixels, nats per image.",
             "",
         ]

@@ -53,7 +53,7 @@ class Context(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor, observed: Tensor | None, *, scale: bool = True) -> None:
-        """Learn ranges and, if they are to scale, means and deviations of the inputs."""
+        """Learn ranges and, if ``scale``, means and deviations of the inputs."""
         weight = torch.ones_like(x) if observed is None else observed.to(x.dtype)
         self.joint.start_at(x, weight)
         if not scale:

@@ -39,6 +39,7 @@ def make_convolution(
         nn.init.zeros_(layer.weight)
     else:
         nn.init.xavier_uniform_(layer.weight, generator=generator)
+    assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     return layer
 
@@ -54,10 +55,16 @@ def block_size(shape: Sequence[int]) -> int:
 
 
 class Convolutions(nn.Module):
-    """A few convolutions on a coarse grid; the last one starts at zero."""
+    """A few convolutions on a coarse grid; the last one may start at zero."""
 
     def __init__(
-        self, n_in: int, n_out: int, activation: str, generator: torch.Generator
+        self,
+        n_in: int,
+        n_out: int,
+        activation: str,
+        generator: torch.Generator,
+        *,
+        zero: bool = False,
     ) -> None:
         super().__init__()
         widths = [n_in, *[CHANNELS] * (1 + MIDDLE_LAYERS)]
@@ -65,7 +72,7 @@ class Convolutions(nn.Module):
         for index in range(1 + MIDDLE_LAYERS):
             layers += [make_convolution(widths[index], widths[index + 1], generator)]
             layers += [ACTIVATIONS[activation]()]
-        layers += [make_convolution(CHANNELS, n_out, generator, zero=True)]
+        layers += [make_convolution(CHANNELS, n_out, generator, zero=zero)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -131,15 +138,15 @@ class ImageVAE(VAE):
             n_extra = n_maps * self.shrink**2
         n_seen = per_cell * (joint.n_inputs // pixels + masked) + n_extra
         self.read = Convolutions(n_seen, SUMMARY_CHANNELS, activation, generator)
-        # the encoder's last convolution may start anywhere: what follows is zero
-        nn.init.xavier_uniform_(self.read.layers[-1].weight, generator=generator)
         self.summary = nn.utils.skip_init(
             nn.Linear, SUMMARY_CHANNELS * math.prod(self.coarse), 2 * n_latent
         )
         nn.init.zeros_(self.summary.weight)
         nn.init.zeros_(self.summary.bias)
         n_drawn = per_cell * self.n_maps
-        self.draw = Convolutions(n_drawn + n_extra, n_drawn, activation, generator)
+        self.draw = Convolutions(
+            n_drawn + n_extra, n_drawn, activation, generator, zero=True
+        )
         self.activation = ACTIVATIONS[activation]()
 
     def encode(

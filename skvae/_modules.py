@@ -111,11 +111,19 @@ class MLP(nn.Module):
             layers += [ACTIVATIONS[activation]()]
         self.hidden = nn.Sequential(*layers)
         self.linear_path = linear_path and bool(hidden_layer_sizes)
+        self.n_hidden = widths[-1]
         self.output = make_linear(widths[-1], n_out, generator)
         if self.linear_path:
             direct = self.output.weight.new_zeros(n_out, n_in)
             weight = torch.cat([self.output.weight.detach(), direct], 1)
             self.output.weight = nn.Parameter(weight)
+
+    @property
+    def linear_inputs(self) -> slice:
+        """Which inputs of the output layer are those of the network itself."""
+        if not len(self.hidden):
+            return slice(None)
+        return slice(self.n_hidden, None)  # nothing without a linear path
 
     def forward(self, x: Tensor) -> Tensor:  # (..., n_in) -> (..., n_out)
         hidden = self.hidden(x)

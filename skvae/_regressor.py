@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
@@ -36,7 +35,6 @@ from ._base import (
     head_key,
     is_constant,
     make_random_state,
-    pieces,
     resolve_device,
     weighted_rows,
 )
@@ -71,7 +69,217 @@ class Outputs(NamedTuple):
 
 
 class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
-    """TODO."""
+    """Conditional variational autoencoder: the distribution of y given X.
+
+    Where a regression gives the mean of the outputs, this gives their distribution,
+    p(y | x) = ∫ p(y | z, x) p(z | x) dz: a prior network makes the latent variables z
+    depend on the features, a decoder network gives the distribution p(y | z, x) of
+    every output [1]_. Both are trained, with an encoder q(z | y, x), to maximise the
+    evidence lower bound on log p(y | x). Outputs that vary together given the features
+    are drawn together: the pixels of an image, the columns of a table.
+
+    Training starts at a ridge regression of the numeric outputs with a factor analysis
+    of its residuals, the linear special case of the model, and keeps the weights that
+    score best on validation rows.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Number of latent variables. None takes one less than the number of outputs, at
+        least 1 and at most 32.
+
+    image_shape : tuple of int, default=None
+        (height, width) or (channels, height, width) of the outputs, if these are the
+        pixels of an image, row by row. Convolutions then correct the dense networks,
+        and all pixels share their scale. If there are as many features as pixels, or
+        so many that they make an image whose sides are smaller by a whole factor, the
+        features are taken as an image too.
+
+    hidden_layer_sizes : tuple of int, default=(128, 128)
+        Widths of the hidden layers of encoder and prior; the decoder has them in
+        reverse. With ``()`` all are linear and the model is a linear regression with
+        a factor analysis of its residuals.
+
+    activation : {"relu", "silu", "gelu", "tanh"}, default="relu"
+        Activation function of the hidden layers.
+
+    likelihood : str or dict, default="auto"
+        Distribution p(y | z, x) of the outputs: a name as in :class:`VAETransformer`,
+        or a dict from name or index of an output to such a name; outputs that a dict
+        leaves out follow "auto". That takes "normal" for numbers, so that the
+        predicted mean has the least squared error ("normal_isotropic" with
+        ``image_shape``), "bernoulli" for booleans, "ordinal" for ordered categories
+        and "categorical" for others. "normal_heteroscedastic" and
+        "student_t_heteroscedastic" let the noise depend on the features.
+
+    numeric_transform : {"standard", "quantile", "auto", "none"} or dict, \
+            default="standard"
+        Map of the numeric outputs, as in :class:`VAETransformer`. Predicted means are
+        means of y itself in any case.
+
+    categorical_features : "from_dtype", array-like of str, int or bool, or None, \
+            default="from_dtype"
+        Columns of X that hold categories: by their dtype in a data frame, by names,
+        indices or a mask, or none. Categories of y are found by dtype, or given by
+        ``likelihood``.
+
+    objective : {"elbo", "iwae"}, default="elbo"
+        What is maximised: the evidence lower bound or the importance-weighted
+        bound of ``n_draws`` draws, which is tighter and slower.
+
+    gradient : {"pathwise", "stl", "dreg"}, default="pathwise"
+        Gradient estimator. "stl" (sticking the landing [3]_) stops the gradient
+        through the parameters of log q; it goes with "elbo", or "iwae" with one
+        draw. "dreg" (doubly reparameterised [4]_) goes with "iwae".
+
+    n_draws : int, default=1
+        Draws of z per row and step.
+
+    kl_weight : float, default=1.0
+        Weight of the Kullback-Leibler term; values other than 1 give a
+        beta-VAE, whose ``loss_`` no longer bounds log p(x).
+
+    kl_warmup_steps : int, default=None
+        Optimizer steps over which the weight of the Kullback-Leibler term rises
+        from 0 to ``kl_weight``, at most half of the training. None takes 1,000 if no
+        output is numeric and 0 otherwise, as numeric outputs start at a linear model.
+
+    max_iter : int, default=None
+        Number of epochs (passes over the training rows). None takes 50, or as many
+        as make 5,000 steps if that is more.
+
+    batch_size : int or "auto", default="auto"
+        Rows per step. "auto" takes an eighth of the rows, between 16 and 256, and
+        1024 from 100,000 rows up.
+
+    learning_rate_init : float, default=5e-3
+        Learning rate of Adam, the highest one of a schedule.
+
+    learning_rate : {"cosine", "adaptive", "constant"}, default="cosine"
+        Schedule: "cosine" falls to 1% over ``max_iter`` epochs. Both "cosine" and
+        "adaptive" go back to the best weights and divide the rate by 4, three times
+        at most, when the score has not improved for ``n_iter_no_change`` epochs.
+
+    weight_decay : float, default=0.5
+        Rate, relative to the learning rate, at which the weights of the hidden layers
+        decay, and with them what bends the linear model (decoupled from Adam [2]_).
+
+    early_stopping : bool, default=True
+        Whether to set rows aside, score them after each epoch, keep the weights
+        that score best and stop when the score no longer improves. The linear start
+        is kept if nothing beats it by more than two standard errors. Without early
+        stopping the last weights are kept and the training objective decides when to
+        stop.
+
+    validation_fraction : float, default=None
+        Share of the rows set aside, at most 10,000 rows. None takes a tenth, and of
+        small tables up to a quarter to have 50 rows.
+
+    n_iter_no_change : int or numpy.inf, default=None
+        Epochs without improvement after which the learning rate falls (see
+        ``learning_rate``) or training stops. None takes 10, or as many as make 1,000
+        steps if that is more.
+
+    tol : float, default=1e-4
+        Improvement in nats per row that counts.
+
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the previous weights and column kinds.
+
+    callbacks : list of skorch callbacks, default=None
+        Passed on to the training loop. Callbacks of scikit-learn are set with
+        ``set_callbacks``.
+
+    device : str, default=None
+        "cpu", "cuda", "cuda:1", "mps", "auto" for the best that is there; None is
+        the CPU.
+
+    verbose : bool, default=False
+        Whether to print the progress.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the initial weights, the validation rows, batches and noise. None
+        takes a fresh seed; the global states of NumPy and torch are never touched.
+
+    Attributes
+    ----------
+    n_components_ : int
+        Number of latent variables.
+
+    n_outputs_ : int
+        Number of outputs.
+
+    likelihood_ : dict of str to str
+        Distribution of every output.
+
+    numeric_transform_ : dict of str to str
+        Map of every numeric output.
+
+    n_features_in_ : int
+        Number of features.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where the table has string names.
+
+    n_iter_ : int
+        Number of epochs.
+
+    loss_ : float
+        Negative objective of the last epoch, in nats per row of the encoded outputs.
+
+    best_loss_ : float
+        The lowest ``loss_`` over epochs.
+
+    loss_curve_ : ndarray of shape (n_iter_,)
+        ``loss_`` by epoch.
+
+    validation_scores_ : ndarray of shape (n_iter_,) or None
+        Objective on the validation rows by epoch of the last call of ``fit``, in nats
+        per row of the encoded outputs; None without early stopping.
+
+    best_validation_score_ : float or None
+        Score of the weights that were kept: the highest of ``validation_scores_``, or
+        that of the linear start where no epoch improved on it clearly.
+
+    history_ : dict of str to ndarray of shape (n_iter_,)
+        "objective", "reconstruction" and "kl" in nats per row, "active_units" and
+        "learning_rate", by epoch.
+
+    device_ : str
+        The device that the model was trained on, or loaded to.
+
+    See Also
+    --------
+    sklearn.neural_network.MLPRegressor : The mean alone, by a network.
+    skvae.VAEImputer : Any columns given any others.
+
+    Notes
+    -----
+    ``y`` may be one- or two-dimensional, an array or a data frame, and hold NaN: a
+    missing output is integrated out, and a row without any output is left out of the
+    training. Outputs without categories give arrays of float64, one-dimensional if y
+    was; if an output of ``y`` has categories, predictions are tables like y.
+
+    References
+    ----------
+    .. [1] K. Sohn, H. Lee, X. Yan (2015). Learning Structured Output Representation
+       using Deep Conditional Generative Models. Equation 4.
+    .. [2] I. Loshchilov, F. Hutter (2019). Decoupled Weight Decay Regularization.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skvae import VAERegressor
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(300, 1))
+    >>> y = 2 * X[:, 0] + 0.5 * rng.normal(size=300)
+    >>> model = VAERegressor(max_iter=5, random_state=0).fit(X, y)
+    >>> mean, deviation = model.predict([[1.0]], return_std=True)
+    >>> mean.round(), deviation.round(1)
+    (array([2.]), array([0.5]))
+    >>> model.sample([[1.0]], n_draws=3, random_state=0).shape
+    (3, 1)
+    """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseVAE._parameter_constraints,
@@ -146,6 +354,29 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
+        """Learn the distribution of y given X.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Features of at least two rows; NumPy, pandas, polars or pyarrow. Missing
+            cells are NaN or null.
+        y : array-like or data frame of shape (n_samples,) or (n_samples, n_outputs)
+            Outputs; cells may be missing.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows; a row of weight zero is left out.
+
+        Returns
+        -------
+        self : VAERegressor
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a table or a parameter cannot be used, or if the loss becomes
+            non-finite; an already fitted estimator stays as it was.
+        """
         with unchanged_on_error(self), callback_management_context(self):
             return self._fit_pair(X, y, sample_weight)
 
@@ -209,6 +440,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             likelihood="normal",
         ).fit(X, sample_weight, estimator=self)
         with naming_outputs():
+            if isinstance(likelihood, dict):
+                likelihood = completed_likelihood(likelihood, outputs)
             self._encoder = TableEncoder(
                 numeric_transform=transform, likelihood=likelihood
             ).fit(outputs, sample_weight)
@@ -302,7 +535,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             return self._context(x, None if seen is None else seen.to(self.device_))
 
     def _start_pair(self, features, values, observed, sample_weight):
-        """Build the module, started at a regression and the factors of its residuals."""
+        """Build the module, started at a regression and factors of its residuals."""
         self._describe(masked=observed is not None and not observed.all())
         self._architecture["n_context"] = self._context.n_outputs
         self._architecture.update(self._image)
@@ -338,6 +571,31 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
     # -- inference ---------------------------------------------------------------
 
     def predict(self, X, return_std=False):
+        """Return the mean of the outputs, and how much they vary around it.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table. Cells may be missing.
+        return_std : bool, default=False
+            Whether to return standard deviations too.
+
+        Returns
+        -------
+        y_mean : ndarray of shape (n_samples,) or (n_samples, n_outputs), float64
+            E[y | x] over 64 draws of p(z | x), the same for every row, in the units of
+            y; for booleans the probability. If an output holds categories, a table
+            like y with the most probable ones.
+        y_std : ndarray like ``y_mean``
+            Standard deviation of p(y | x): noise and latent variables together. Only
+            with ``return_std``.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the training table, or if deviations are asked for and
+            an output holds categories.
+        """
         check_is_fitted(self)
         columns = self._encoder.columns_
         named = [column.name for column in columns if column.has_categories]
@@ -453,6 +711,37 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
     def sample(
         self, X, n_draws=1, temperature=1.0, random_state=None, *, add_noise=True
     ):
+        """Draw outputs from p(y | x).
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table. Cells may be missing.
+        n_draws : int, default=1
+            Number of draws for every row.
+        temperature : float, default=1.0
+            Factor of the standard deviations of p(z | x) and of the noise; categories
+            have their logits divided by it. 1 draws from the model, 0 gives its
+            centre.
+        random_state : int, RandomState instance or None, default=None
+            Determines the draws; None gives fresh ones at every call.
+        add_noise : bool, default=True
+            Whether to draw from p(y | z, x). Otherwise every draw is the mean (or the
+            mode) given z: an image without the noise of its pixels.
+
+        Returns
+        -------
+        draws : ndarray of shape (n_draws, n_samples) or \
+                (n_draws, n_samples, n_outputs), or list of data frames
+            The outputs of a row are drawn jointly. ``n_draws`` data frames like y if
+            that was a data frame, an array if it was an array or a single column.
+
+        Raises
+        ------
+        ValueError
+            If ``n_draws`` is no positive int, ``temperature`` is negative, or X does
+            not fit the training table.
+        """
         check_is_fitted(self)
         n_draws = check_count(n_draws, "n_draws")
         temperature = check_temperature(temperature)
@@ -485,6 +774,27 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                     yield vae.joint.point(px)
 
     def predict_interval(self, X, coverage=0.9):
+        """Return intervals that the outputs lie in.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table. Cells may be missing.
+        coverage : float, default=0.9
+            Probability that an output lies in its interval, between 0 and 1.
+
+        Returns
+        -------
+        lower, upper : ndarray or data frame like the result of :meth:`predict`
+            Quantiles of 99 draws, the same at every call. Categories without order
+            have the most probable value in both.
+
+        Raises
+        ------
+        ValueError
+            If ``coverage`` is not between 0 and 1, or X does not fit the training
+            table.
+        """
         check_is_fitted(self)
         if not 0 < coverage < 1:
             raise ValueError(
@@ -534,6 +844,27 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         return nw.from_native(table, eager_only=True)[:, 0].to_numpy()
 
     def score_samples(self, X, y=None):
+        """Return the log-likelihood of each row's outputs given its features.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table. Cells may be missing.
+        y : array-like or data frame of shape (n_samples,) or (n_samples, n_outputs)
+            Outputs. Missing ones are integrated out; None misses them all, which has
+            the log-likelihood 0 and a warning.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples,), float32
+            Importance-weighted estimate of log p(y | x) in nats and in the units of y,
+            from 256 draws of q(z | y, x): a lower bound on the average.
+
+        Raises
+        ------
+        ValueError
+            If X or y does not fit the training table.
+        """
         check_is_fitted(self)
         values, observed = self._context_encoder.encode(X, estimator=self)
         if y is None:
@@ -555,6 +886,27 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         return scores.astype(np.float32)
 
     def score(self, X, y, sample_weight=None):
+        """Return the coefficient of determination R² of the predicted means.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table. Cells may be missing.
+        y : array-like or data frame of shape (n_samples,) or (n_samples, n_outputs)
+            Numeric outputs; missing ones do not count.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+            R², averaged over outputs.
+
+        Raises
+        ------
+        ValueError
+            If an output holds categories, or the tables do not fit the training table.
+        """
         check_is_fitted(self)
         named = [c.name for c in self._encoder.columns_ if c.has_categories]
         if named:
@@ -587,11 +939,26 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         return build_pair(self._architecture, seed=0)
 
 
+def completed_likelihood(likelihood: dict, outputs: Any) -> dict:
+    """Return heads by index, with those of numbers that the dict leaves out."""
+    plain = TableEncoder(likelihood=AUTO_LIKELIHOOD).fit(outputs)
+    labels = plain.layout_.labels
+    numbers = [i for i, c in enumerate(plain.columns_) if c.kind == "numeric"]
+    heads = dict.fromkeys(numbers, AUTO_LIKELIHOOD)
+    for key, name in likelihood.items():
+        if name != "auto":
+            heads[labels.index(key) if key in labels else key] = name
+    return heads
+
+
 def share_map(columns: list[Column]) -> None:
     """Give all columns of pixels the mean and the scale of all their cells."""
-    maps = [column.map for column in columns]
+    maps = [c.map for c in columns if isinstance(c.map, Affine)]
     mean = float(np.mean([m.mean for m in maps]))
-    spread = [0 if c.constant is not None else c.map.scale for c in columns]
+    spread = [
+        0.0 if column.constant is not None else map_.scale
+        for column, map_ in zip(columns, maps, strict=True)
+    ]
     shift = [m.mean - mean for m in maps]
     scale = float(np.sqrt(np.mean(np.square([spread, shift]).sum(0)))) or 1.0
     for column in columns:
@@ -646,7 +1013,7 @@ def naming_outputs():
 def check_temperature(temperature: Any) -> float:
     """Return a finite number of at least 0."""
     if (
-        not isinstance(temperature, Real)
+        not isinstance(temperature, int | float | np.number)
         or isinstance(temperature, bool)
         or not 0 <= temperature < np.inf
     ):

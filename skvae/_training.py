@@ -21,7 +21,7 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from ._modules import VAE, Batch
+from ._modules import MLP, VAE, Batch
 from ._objectives import OBJECTIVES, Terms
 
 #: Gradient norms above this, per square root of the number of columns, are clipped.
@@ -157,14 +157,20 @@ def flatten_parameters(module: nn.Module) -> nn.Parameter:
 
 
 def decay_of_weights(module: VAE, rate: float) -> Tensor:
-    """Return the decay of every parameter: zero for biases and parts of the heads."""
-    heads = {id(p) for p in module.joint.parameters()}
-    return torch.cat(
-        [
-            torch.full_like(p, rate * (p.dim() > 1 and id(p) not in heads)).flatten()
-            for p in module.parameters()
-        ]
-    ).detach()
+    """Return the decay of every parameter: that of what bends the linear model.
+
+    Biases, the heads and the linear paths, which start at a regression, do not decay.
+    """
+    decay = {
+        id(p): torch.full_like(p, rate * (p.dim() > 1)) for p in module.parameters()
+    }
+    for p in module.joint.parameters():
+        decay[id(p)].zero_()
+    for part in module.modules():
+        if isinstance(part, MLP):
+            linear = part.linear_inputs
+            decay[id(part.output.weight)][:, linear] = 0
+    return torch.cat([decay[id(p)].flatten() for p in module.parameters()]).detach()
 
 
 class Adam:

@@ -22,6 +22,10 @@ ESTIMATORS = [
     "_base",
     "_transformer",
     "_imputer",
+    "_context",
+    "_predictive",
+    "_convolution",
+    "_regressor",
 ]
 LEAVES = ["plotting", "datasets", "_pool"]
 # Imported inside the function that needs them: skvae works without.
