@@ -45,11 +45,12 @@ PUBLISHED = {}
 def load_task(options, name):
     """Return low and high resolution rows in [0, 1] of both parts, and the shape."""
     factor, n_train, n_test, _, _ = TASKS[name]
-    with np.load(options.data / "usps.npz") as file:
-        shape = file["x"].shape[1:]
-    if name != "usps":
-        shape = (28, 28) if name == "mnist" else (28, 20)
-    rows = load_images(options.data, name)[0] / 255.0
+    if name == "mnist":
+        rows, shape = load_images(options.data, name)[0] / 255.0, (28, 28)
+    else:
+        with np.load(options.data / f"{name}.npz") as file:
+            rows, shape = file["x"] / 255.0, file["x"].shape[1:]
+        rows = rows.reshape(len(rows), -1)
     rows = rows[FIRST_ROW.get(name, 0) :]
     order = np.random.default_rng(0).permutation(len(rows))
     high = rows[order[: n_train + n_test]].astype(np.float32)
@@ -304,7 +305,7 @@ def report(options, checkpoint):
 def main():
     parser = argument_parser("super_resolution", __doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="*", default=[*TASKS, "inpainting"])
-    parser.add_argument("--inpainting-rows", type=int, default=20_000)
+    parser.add_argument("--inpainting-rows", type=int, default=12_000)
     parser.add_argument("--inpainting-epochs", type=int, default=15)
     options = parser.parse_args()
     checkpoint = Checkpoint(cache_path("super_resolution.jsonl"))

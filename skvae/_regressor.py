@@ -35,6 +35,7 @@ from ._base import (
     head_key,
     is_constant,
     make_random_state,
+    pieces,
     resolve_device,
     weighted_rows,
 )
@@ -661,12 +662,17 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         return copy.deepcopy(self._module).double(), c.double()
 
     def _mean_noise(self, c: Tensor) -> Tensor:
-        """Return draws of N(0, I), the same for every row, in opposite pairs."""
+        """Return draws of N(0, I), the same for every row.
+
+        Opposite pairs, and orthogonal where there are enough of them: averages of
+        quadratic functions come out exactly.
+        """
         generator = torch.Generator().manual_seed(self._evidence_seed)
-        half = torch.randn(
-            MEAN_DRAWS // 2, 1, self.n_components_, generator=generator, dtype=c.dtype
-        )
-        return torch.cat([half, -half]).to(c.device)
+        n_pairs, n_latent = MEAN_DRAWS // 2, self.n_components_
+        half = torch.randn(n_pairs, n_latent, generator=generator, dtype=torch.float64)
+        if n_latent <= n_pairs:
+            half = torch.linalg.qr(half).Q * math.sqrt(n_pairs)
+        return torch.cat([half, -half]).unsqueeze(1).to(c)
 
     def _decoded_pieces(self, module, c, noise, temperature=1.0) -> Iterator[Tensor]:
         """Yield decoder outputs of prior draws, (draws, rows, n_outputs)."""
@@ -880,10 +886,36 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             encoded, seen = self._encoder.encode(outputs)
         data = self._batch(encoded, seen, None)
         data = Batch(data.x, data.observed, None, self._contexts(values, observed))
-        scores = self._evidence(data, EVIDENCE_DRAWS) + self._log_jacobian(data)
+        if seen is None:
+            scores = self._evidence(data, EVIDENCE_DRAWS)
+        else:
+            scores = self._defensive_evidence(data)
+        scores = scores + self._log_jacobian(data)
         if seen is not None:
             scores[~seen.any(1)] = 0  # nothing has probability 1
         return scores.astype(np.float32)
+
+    def _defensive_evidence(self, data: Batch) -> np.ndarray:
+        """Return log p(encoded outputs | x) where some are missing, (n_rows,).
+
+        The encoder may not have seen such rows in training: half of the draws come
+        from the prior, and all weigh against the mixture of both (Hesterberg 1995).
+        """
+        vae, half = self._module, EVIDENCE_DRAWS // 2
+        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
+        noise = data.x.new_empty(2, half, 1, vae.n_latent).normal_(generator=generator)
+        scores = []
+        with torch.inference_mode():
+            for piece in pieces(data, self._rows_at_once(EVIDENCE_DRAWS)):
+                qz = vae.encode(piece.x, piece.observed, piece.c)
+                pz = vae.prior(piece.c)
+                z = torch.cat([qz.rsample(noise[0]), pz.rsample(noise[1])])
+                log_p, log_q = pz.log_prob(z), qz.log_prob(z)
+                mixture = torch.logaddexp(log_p, log_q) - math.log(2)
+                px = vae.decode(z, piece.c)
+                cells = vae.joint.log_prob(px, piece.x, piece.observed)
+                scores.append(torch.logsumexp(cells + log_p - mixture, 0))
+        return torch.cat(scores).cpu().numpy() - math.log(2 * half)
 
     def score(self, X, y, sample_weight=None):
         """Return the coefficient of determination R² of the predicted means.
