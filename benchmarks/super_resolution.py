@@ -109,8 +109,8 @@ def peers(width):
         "MLP regression": MLPRegressor(
             hidden_layer_sizes=(width, width),
             early_stopping=True,
-            max_iter=60,
-            n_iter_no_change=8,
+            max_iter=300,
+            n_iter_no_change=20,
             random_state=0,
         ),
     }
