@@ -985,14 +985,14 @@ def completed_likelihood(likelihood: dict, outputs: Any) -> dict:
 
 def share_map(columns: list[Column]) -> None:
     """Give all columns of pixels the mean and the scale of all their cells."""
-    maps = [c.map for c in columns if isinstance(c.map, Affine)]
-    mean = float(np.mean([m.mean for m in maps]))
-    spread = [
-        0.0 if column.constant is not None else map_.scale
-        for column, map_ in zip(columns, maps, strict=True)
-    ]
-    shift = [m.mean - mean for m in maps]
-    scale = float(np.sqrt(np.mean(np.square([spread, shift]).sum(0)))) or 1.0
+    maps, spread = [], []
+    for column in columns:
+        if isinstance(column.map, Affine) and not column.is_empty:
+            maps.append(column.map)
+            spread.append(0.0 if column.constant is not None else column.map.scale)
+    means = np.array([map_.mean for map_ in maps])
+    mean = float(means.mean())
+    scale = float(np.sqrt(np.mean(np.square(spread) + np.square(means - mean)))) or 1.0
     for column in columns:
         if column.transform == "standard":
             column.map = Affine(mean, scale)

@@ -196,6 +196,12 @@ def test_pixels_share_their_scale(digits):
     scales = {column.map.scale for column in vae._encoder.columns_}
     assert len(scales) == 1
     assert scales.pop() == pytest.approx(y.std(), rel=1e-3)
+    # pixels that are never seen do not count
+    hidden = X.copy()
+    hidden[:, :3] = np.nan
+    columns = vae.fit(hidden, y)._context_encoder.columns_
+    assert columns[5].map.scale == pytest.approx(X[:, 3:].std(), rel=1e-3)
+    assert np.isfinite(vae.predict(X)).all()
     # pixels that never change keep their place
     assert len(vae._order) == 64
 
