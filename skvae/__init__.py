@@ -2,8 +2,9 @@
 
 from ._imputer import VAEImputer
 from ._pool import pool
+from ._regressor import VAERegressor
 from ._transformer import VAETransformer
 
 __version__ = "0.1.0"
 
-__all__ = ["VAEImputer", "VAETransformer", "__version__", "pool"]
+__all__ = ["VAEImputer", "VAERegressor", "VAETransformer", "__version__", "pool"]

@@ -360,18 +360,22 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
     def _starting_rows(self, values, observed, sample_weight):
         """Return some rows, drawn by their weights, and the weights of their cells."""
-        n_rows = min(len(values), LINEAR_START_ROWS)
-        chances = None if sample_weight is None else sample_weight / sample_weight.sum()
-        rows = np.arange(len(values))
-        if len(values) > n_rows or chances is not None:
-            rows = self._random.choice(
-                len(values), n_rows, replace=chances is not None, p=chances
-            )
+        rows = self._choose_starting_rows(len(values), sample_weight)
         x = torch.from_numpy(values[rows][:, self._order])
         weight = torch.ones_like(x)
         if observed is not None:
             weight = torch.from_numpy(observed[rows][:, self._order]).to(x.dtype)
         return x, weight
+
+    def _choose_starting_rows(self, n_rows: int, sample_weight) -> np.ndarray:
+        """Return the numbers of the rows that the start is computed from."""
+        n_chosen = min(n_rows, LINEAR_START_ROWS)
+        chances = None if sample_weight is None else sample_weight / sample_weight.sum()
+        if n_rows == n_chosen and chances is None:
+            return np.arange(n_rows)
+        return self._random.choice(
+            n_rows, n_chosen, replace=chances is not None, p=chances
+        )
 
     def _resolve_n_components(self) -> int:
         fewest = 2 if self.latent == "dirichlet" else 1
@@ -593,7 +597,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
     def _all_columns(self, encoded: torch.Tensor | np.ndarray) -> np.ndarray:
         """Return the columns of the heads in the order of the table, constants as 0."""
-        values = np.zeros((len(encoded), self.n_features_in_), dtype=np.float32)
+        shape = (len(encoded), len(self._encoder.columns_))
+        values = np.zeros(shape, dtype=np.float32)
         values[:, self._order] = np.asarray(encoded)
         return values
 

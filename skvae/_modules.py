@@ -119,11 +119,19 @@ class MLP(nn.Module):
             layers += [ACTIVATIONS[activation]()]
         self.hidden = nn.Sequential(*layers)
         self.linear_path = linear_path and bool(hidden_layer_sizes)
+        self.n_hidden = widths[-1]
         self.output = make_linear(widths[-1], n_out, generator)
         if self.linear_path:
             direct = self.output.weight.new_zeros(n_out, n_in)
             weight = torch.cat([self.output.weight.detach(), direct], 1)
             self.output.weight = nn.Parameter(weight)
+
+    @property
+    def linear_inputs(self) -> slice:
+        """Which inputs of the output layer are those of the network itself."""
+        if not len(self.hidden):
+            return slice(None)
+        return slice(self.n_hidden, None)  # nothing without a linear path
 
     def forward(self, x: Tensor) -> Tensor:  # (..., n_in) -> (..., n_out)
         hidden = self.hidden(x)
@@ -364,8 +372,12 @@ class VAE(nn.Module):
         self,
         loadings: Tensor,  # (n_numbers, n_latent)
         noise_variance: Tensor,  # (n_numbers,)
+        coefficients: Tensor | None = None,  # (n_numbers, n_context)
     ) -> None:
         """Start at a factor analysis of the columns with a location and a scale.
+
+        With ``coefficients`` it is one of the residuals of a regression on the context,
+        and the prior starts at N(0, I).
 
         The decoder becomes linear with the given loadings and the encoder equal to
         the exact posterior, so the evidence lower bound is tight from the first step
@@ -391,9 +403,15 @@ class VAE(nn.Module):
         encoder = bias.new_zeros(2 * self.n_latent, self.n_encoder_inputs)
         encoder[: self.n_latent, inputs] = posterior.to(bias)
         encoder_bias = torch.cat([-(posterior @ loc), -0.5 * precision.log()])
+        if coefficients is not None and self.prior_net is not None:
+            shift = posterior @ coefficients.double()
+            encoder[: self.n_latent, -self.n_context :] = -shift.to(bias)
+            self.prior_net.output.weight.zero_()
         self.encoder.start_linear(encoder, encoder_bias.to(bias))
         decoder = bias.new_zeros(self.joint.n_outputs, self.n_latent + self.n_context)
         decoder[outputs, : self.n_latent] = (loadings @ rotation).to(bias)
+        if coefficients is not None:
+            decoder[outputs, self.n_latent :] = coefficients.to(bias)
         self.decoder.start_linear(decoder, bias)
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from ._modules import VAE, Batch
+from ._modules import MLP, VAE, Batch
 from ._objectives import OBJECTIVES, Terms
 
 #: Gradient norms above this, per square root of the number of columns, are clipped.
@@ -70,6 +70,7 @@ class Plan:
     tol: float
     verbose: bool = False
     prefer_start: bool = True  # see Monitor.restore
+    weight_decay: float = 0.0  # decoupled, of the weights of layers
 
 
 @dataclass
@@ -156,6 +157,23 @@ def flatten_parameters(module: nn.Module) -> nn.Parameter:
     return flat
 
 
+def decay_of_weights(module: VAE, rate: float) -> Tensor:
+    """Return the decay of every parameter: that of what bends the linear model.
+
+    Biases, the heads and the linear paths, which start at a regression, do not decay.
+    """
+    decay = {
+        id(p): torch.full_like(p, rate * (p.dim() > 1)) for p in module.parameters()
+    }
+    for p in module.joint.parameters():
+        decay[id(p)].zero_()
+    for part in module.modules():
+        if isinstance(part, MLP):
+            linear = part.linear_inputs
+            decay[id(part.output.weight)][:, linear] = 0
+    return torch.cat([decay[id(p)].flatten() for p in module.parameters()]).detach()
+
+
 class Adam:
     """Adam on one flat parameter, in one fused kernel.
 
@@ -163,9 +181,12 @@ class Adam:
     torch's compiler: some seconds and 100 MB at the first fit of a process.
     """
 
-    def __init__(self, flat: nn.Parameter, learning_rate: float) -> None:
+    def __init__(
+        self, flat: nn.Parameter, learning_rate: float, decay: Tensor | None = None
+    ) -> None:
         self.flat = flat
         self.learning_rate = learning_rate
+        self.decay = decay
         self.state = {
             "exp_avg": torch.zeros_like(flat),
             "exp_avg_sq": torch.zeros_like(flat),
@@ -176,6 +197,8 @@ class Adam:
     def step(self) -> None:
         """Update the parameter by its gradient."""
         assert self.flat.grad is not None
+        if self.decay is not None:  # decoupled (Loshchilov and Hutter 2019)
+            self.flat.mul_(1 - self.learning_rate * self.decay)
         adam(
             [self.flat],
             [self.flat.grad],
@@ -252,8 +275,11 @@ class Net(NeuralNet):  # type: ignore[misc]
         return []  # the monitor prints and times nothing twice
 
     def initialize_optimizer(self, triggered_directly=None):  # type: ignore[no-untyped-def]
+        decay = None
+        if self.plan.weight_decay:
+            decay = decay_of_weights(self.module_, self.plan.weight_decay)
         self.flat_ = flatten_parameters(self.module_)
-        self.optimizer_ = Adam(self.flat_, self.plan.learning_rate_init)
+        self.optimizer_ = Adam(self.flat_, self.plan.learning_rate_init, decay)
         return self
 
     def check_data(self, X: Any, y: Any = None) -> None:

@@ -36,6 +36,10 @@ ESTIMATORS = [
     "_base",
     "_transformer",
     "_imputer",
+    "_context",
+    "_predictive",
+    "_convolution",
+    "_regressor",
 ]
 LEAVES = ["plotting", "datasets", "inference", "_pool"]
 # Imported inside the function that needs them: skvae works without.

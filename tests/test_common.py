@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skvae import VAEImputer, VAETransformer
+from skvae import VAEImputer, VAERegressor, VAETransformer
 
 #: All that may fail, with the reasons.
 EXPECTED_FAILURES = {
@@ -24,6 +24,9 @@ EXPECTED_FAILURES = {
         ),
     },
     "VAEImputer": {},
+    "VAERegressor": {
+        "check_sample_weight_equivalence_on_dense_data": "As for VAETransformer.",
+    },
 }
 
 #: Checks of scikit-learn that check_estimator does not run.
@@ -64,7 +67,7 @@ def expected_failures(estimator):
 
 
 @parametrize_with_checks(
-    [VAETransformer(max_iter=2), VAEImputer(max_iter=2)],
+    [VAETransformer(max_iter=2), VAEImputer(max_iter=2), VAERegressor(max_iter=2)],
     expected_failed_checks=expected_failures,
     xfail_strict=True,
 )
@@ -87,6 +90,17 @@ def test_the_linear_imputer_keeps_the_contract():
         getattr(estimator_checks, name)("VAEImputer", linear)
     for result in estimator_checks.check_estimator(linear, on_skip=None):
         assert result["status"] in ("passed", "skipped")
+
+
+def test_extra_checks_of_the_regressor():
+    for name in ("check_param_validation", "check_dataframe_column_names_consistency"):
+        check = getattr(estimator_checks, name)
+        check("VAERegressor", VAERegressor(max_iter=2))
+    tags = VAERegressor().__sklearn_tags__()
+    assert tags.input_tags.allow_nan and tags.input_tags.categorical
+    assert tags.target_tags.required and tags.target_tags.multi_output
+    ours = inspect.signature(VAERegressor).parameters
+    assert set(ours) >= LOOP_PARAMETERS
 
 
 def test_tags():

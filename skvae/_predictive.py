@@ -1,0 +1,99 @@
+"""What decoded draws say of a cell: moments, probabilities and tempered draws.
+
+``outputs`` are decoder outputs of several draws of z, (draws, rows, n_outputs).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._distributions import (
+    Bernoulli,
+    Categorical,
+    Head,
+    Joint,
+    LocationScale,
+    Ordinal,
+    Poisson,
+)
+
+#: At lower temperatures categories are the most probable ones: their logits are
+#: divided by the temperature.
+LEAST_TEMPERATURE = 1e-3
+
+
+def by_head(joint: Joint, outputs: Tensor) -> list[tuple[Head, Tensor]]:
+    """Return the heads with their part of the decoder outputs."""
+    parts = outputs.split(joint.outputs, -1)
+    return [(joint._head(index), part) for index, part in enumerate(parts)]
+
+
+def cell_moments(joint: Joint, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return predictive mean and variance of every column, (rows, n_columns).
+
+    Categories get the code that is most probable on the average over draws, and the
+    variance 0.
+    """
+    means, variances = [], []
+    for head, part in by_head(joint, outputs):
+        if isinstance(head, Categorical | Ordinal):
+            mean = probabilities(head, part).mean(0).argmax(-1).to(part.dtype)
+            variance = torch.zeros_like(mean)
+        else:
+            loc, within = head_moments(head, part)
+            mean = loc.mean(0)
+            variance = within.mean(0) + loc.var(0, correction=0)
+        means.append(mean)
+        variances.append(variance)
+    return torch.cat(means, -1), torch.cat(variances, -1)
+
+
+def head_moments(head: Head, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance given z, (draws, rows, n_columns)."""
+    loc = head.point(outputs)
+    if isinstance(head, LocationScale):
+        deviation = head.scale(outputs) * head.deviation_per_scale()
+        return loc, deviation.square().expand_as(loc)
+    if isinstance(head, Bernoulli):
+        return loc, loc * (1 - loc)
+    assert isinstance(head, Poisson)
+    return loc, loc
+
+
+def probabilities(head: Categorical | Ordinal, outputs: Tensor) -> Tensor:
+    """Return P(code) given z, (draws, rows, n_columns, n_categories)."""
+    if isinstance(head, Ordinal):
+        return head.log_probabilities(outputs).exp()
+    shape = (*outputs.shape[:-1], head.n_columns, head.n_categories)
+    return outputs.view(shape).softmax(-1)
+
+
+def tempered_draws(
+    joint: Joint, outputs: Tensor, generator: torch.Generator, temperature: float
+) -> Tensor:
+    """Draw every column once per draw of z, (draws, rows, n_columns).
+
+    Deviations of numbers from their location are multiplied by the temperature, those
+    of counts too and then rounded; logits are divided by it.
+    """
+    parts = []
+    for head, part in by_head(joint, outputs):
+        if isinstance(head, LocationScale | Poisson):
+            loc, draw = head.point(part), head.sample(part, generator)
+            if temperature != 1:
+                draw = loc + temperature * (draw - loc)
+            if isinstance(head, Poisson):
+                draw = draw.round()
+        elif temperature < LEAST_TEMPERATURE:
+            draw = head.point(part)
+            draw = draw.round() if isinstance(head, Bernoulli) else draw
+        elif isinstance(head, Ordinal):
+            logits = head.log_probabilities(part) / temperature
+            flat = logits.softmax(-1).flatten(0, -2)
+            codes = torch.multinomial(flat, 1, generator=generator)
+            draw = codes.reshape(logits.shape[:-1]).to(part.dtype)
+        else:
+            draw = head.sample(part / temperature, generator)
+        parts.append(draw)
+    return torch.cat(parts, -1)
