@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._distributions import DiagonalNormal, Joint
+from ._distributions import Joint
+from ._latents import Latent
 from ._modules import ACTIVATIONS, VAE
 
 #: Channels and layers between the first and the last convolution.
@@ -87,7 +89,7 @@ class ImageVAE(VAE):
     ----------
     joint : Joint
         One head for all pixels.
-    n_latent, hidden_layer_sizes, activation, generator, masked, n_context, linear_path
+    n_latent, hidden_layer_sizes, activation, generator, masked, n_context, **options
         As in :class:`skvae._modules.VAE`.
     image_shape : sequence of three int
         Channels, height and width of ``x``.
@@ -107,7 +109,7 @@ class ImageVAE(VAE):
         context_shape: Sequence[int] | None,
         masked: bool = False,
         n_context: int = 0,
-        linear_path: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(
             joint,
@@ -117,7 +119,7 @@ class ImageVAE(VAE):
             generator,
             masked=masked,
             n_context=n_context,
-            linear_path=linear_path,
+            **options,
         )
         self.image_shape = tuple(image_shape)
         self.context_shape = None if context_shape is None else tuple(context_shape)
@@ -139,7 +141,9 @@ class ImageVAE(VAE):
         n_seen = per_cell * (joint.n_inputs // pixels + masked) + n_extra
         self.read = Convolutions(n_seen, SUMMARY_CHANNELS, activation, generator)
         self.summary = nn.utils.skip_init(
-            nn.Linear, SUMMARY_CHANNELS * math.prod(self.coarse), 2 * n_latent
+            nn.Linear,
+            SUMMARY_CHANNELS * math.prod(self.coarse),
+            len(self.encoder.output.bias),
         )
         nn.init.zeros_(self.summary.weight)
         nn.init.zeros_(self.summary.bias)
@@ -151,7 +155,7 @@ class ImageVAE(VAE):
 
     def encode(
         self, x: Tensor, observed: Tensor | None = None, c: Tensor | None = None
-    ) -> DiagonalNormal:
+    ) -> Latent:
         """Return q(z | x, c), batched over rows."""
         inputs = self.joint.embed(x, observed)
         parts = [inputs]

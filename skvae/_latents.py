@@ -537,6 +537,11 @@ class Mixture(NamedTuple):
     log_weight: Tensor  # (mixture,), sums to one
     components: DiagonalNormal  # (mixture, latent)
 
+    @property
+    def mean(self) -> Tensor:
+        """Return the mean, (latent,)."""
+        return self.log_weight.exp() @ self.components.loc
+
     def log_prob(self, z: Tensor) -> Tensor:
         """Return the log-density of ``z`` in nats, shape (...,)."""
         by_component = self.components.log_prob(z.unsqueeze(-2))

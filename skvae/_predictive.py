@@ -17,6 +17,7 @@ from ._distributions import (
     Ordinal,
     Poisson,
 )
+from ._latents import Prior, StandardNormal
 
 #: At lower temperatures categories are the most probable ones: their logits are
 #: divided by the temperature.
@@ -67,6 +68,16 @@ def probabilities(head: Categorical | Ordinal, outputs: Tensor) -> Tensor:
         return head.log_probabilities(outputs).exp()
     shape = (*outputs.shape[:-1], head.n_columns, head.n_categories)
     return outputs.view(shape).softmax(-1)
+
+
+def tempered_latents(pz: Prior, noise: Tensor, temperature: float) -> Tensor:
+    """Return draws of p(z | c), (draws, rows, latent), pulled towards its mean."""
+    z = pz.rsample(noise)
+    if temperature == 1:
+        return z
+    if isinstance(pz, StandardNormal):
+        return temperature * z
+    return torch.lerp(pz.mean.expand_as(z), z, temperature)
 
 
 def tempered_draws(

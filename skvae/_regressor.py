@@ -45,11 +45,12 @@ from ._convolution import ImageVAE, shape_of_context
 from ._distributions import Joint, LocationScale, StudentT, make_head
 from ._encoding import TableEncoder, unchanged_on_error
 from ._filling import missing_mask
+from ._gradients import check_gradient
 from ._imputer import INTERVAL_DRAWS, sorted_quantiles
 from ._linear_start import factor_analysis, regression
 from ._modules import VAE, Batch
 from ._numeric import Affine, PiecewiseLinear
-from ._predictive import by_head, cell_moments, tempered_draws
+from ._predictive import by_head, cell_moments, tempered_draws, tempered_latents
 from ._training import Plan
 
 #: Head of numbers where ``likelihood`` leaves it to the data.
@@ -128,13 +129,24 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         What is maximised: the evidence lower bound or the importance-weighted
         bound of ``n_draws`` draws, which is tighter and slower.
 
-    gradient : {"pathwise", "stl", "dreg"}, default="pathwise"
-        Gradient estimator. "stl" (sticking the landing [3]_) stops the gradient
-        through the parameters of log q; it goes with "elbo", or "iwae" with one
-        draw. "dreg" (doubly reparameterised [4]_) goes with "iwae".
+    gradient : {"pathwise", "stl", "dreg", "score", "rloo", "grep"}, \
+            default="pathwise"
+        Gradient estimator, as in :class:`VAETransformer`.
 
     n_draws : int, default=1
         Draws of z per row and step.
+
+    latent : {"normal", "lognormal", "gamma", "beta", "dirichlet"}, default="normal"
+        Family of the latent variables, as in :class:`VAETransformer`. The linear start
+        belongs to normal ones.
+
+    prior : tuple, dict or {"mixture", "vamp"}, default=None
+        The prior. None makes it a network of the features, p(z | x), in the family
+        ``latent``; anything else, as in :class:`VAETransformer`, makes it a p(z) that
+        does not see the features.
+
+    n_prior_components : int, default=10
+        Number of components of the priors "mixture" and "vamp".
 
     kl_weight : float, default=1.0
         Weight of the Kullback-Leibler term; values other than 1 give a
@@ -303,6 +315,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         objective="elbo",
         gradient="pathwise",
         n_draws=1,
+        latent="normal",
+        prior=None,
+        n_prior_components=10,
         kl_weight=1.0,
         kl_warmup_steps=None,
         max_iter=None,
@@ -330,6 +345,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             objective=objective,
             gradient=gradient,
             n_draws=n_draws,
+            latent=latent,
+            prior=prior,
+            n_prior_components=n_prior_components,
             kl_weight=kl_weight,
             kl_warmup_steps=kl_warmup_steps,
             max_iter=max_iter,
@@ -382,7 +400,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             return self._fit_pair(X, y, sample_weight)
 
     def _fit_pair(self, X, y, sample_weight):
-        self._check_gradient()
+        check_gradient(self.gradient, self.objective, self.n_draws)
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is "
@@ -547,7 +565,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         x, weight = super()._starting_rows(values[rows], seen, None)
         self._module.start_at_marginals(x, weight)
         columns, _, slots = self._module.joint.number_slots()
-        if not len(columns):
+        if not len(columns) or not self._architecture["linear_path"]:
             return
         cells = [None if part is None else part[rows] for part in features]
         c = self._context(*self._context_cells(*cells)).double().numpy()
@@ -665,12 +683,12 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         """Return draws of N(0, I), the same for every row.
 
         Opposite pairs, and orthogonal where there are enough of them: averages of
-        quadratic functions come out exactly.
+        quadratic functions of normal latents come out exactly.
         """
         generator = torch.Generator().manual_seed(self._evidence_seed)
-        n_pairs, n_latent = MEAN_DRAWS // 2, self.n_components_
-        half = torch.randn(n_pairs, n_latent, generator=generator, dtype=torch.float64)
-        if n_latent <= n_pairs:
+        n_pairs, n_noise = MEAN_DRAWS // 2, self._module.n_prior_noise
+        half = torch.randn(n_pairs, n_noise, generator=generator, dtype=torch.float64)
+        if n_noise <= n_pairs:
             half = torch.linalg.qr(half).Q * math.sqrt(n_pairs)
         return torch.cat([half, -half]).unsqueeze(1).to(c)
 
@@ -679,8 +697,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         n_draws = len(noise)
         for rows in c.split(self._rows_at_once(n_draws)):
             with torch.inference_mode():
-                pz = module.prior(rows)
-                z = pz.loc + temperature * pz.log_scale.exp() * noise
+                shared = noise.expand(-1, len(rows), -1)
+                z = tempered_latents(module.prior(rows), shared, temperature)
                 yield module.decode(z, rows)
 
     def _widths(self) -> list[int]:
@@ -726,9 +744,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         n_draws : int, default=1
             Number of draws for every row.
         temperature : float, default=1.0
-            Factor of the standard deviations of p(z | x) and of the noise; categories
+            Factor of the deviations of z and of the noise from their means; categories
             have their logits divided by it. 1 draws from the model, 0 gives its
-            centre.
+            centre. Above 1 it needs ``latent="normal"``.
         random_state : int, RandomState instance or None, default=None
             Determines the draws; None gives fresh ones at every call.
         add_noise : bool, default=True
@@ -751,6 +769,11 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         check_is_fitted(self)
         n_draws = check_count(n_draws, "n_draws")
         temperature = check_temperature(temperature)
+        if temperature > 1 and self.latent != "normal":
+            raise ValueError(
+                f"temperature={temperature!r} would leave the range of latent="
+                f"{self.latent!r}: use at most 1, or latent='normal'."
+            )
         generator = self._generator(random_state)
         values, observed = self._context_encoder.encode(X, estimator=self)
         c = self._contexts(values, observed)
@@ -769,10 +792,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         vae = self._module
         for rows in c.split(self._rows_at_once(n_draws)):
             with torch.inference_mode():
-                noise = rows.new_empty(n_draws, len(rows), vae.n_latent)
+                noise = rows.new_empty(n_draws, len(rows), vae.n_prior_noise)
                 noise.normal_(generator=generator)
-                pz = vae.prior(rows)
-                z = pz.loc + temperature * pz.log_scale.exp() * noise
+                z = tempered_latents(vae.prior(rows), noise, temperature)
                 px = vae.decode(z, rows)
                 if add_noise:
                     yield tempered_draws(vae.joint, px, generator, temperature)
@@ -903,13 +925,15 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         """
         vae, half = self._module, EVIDENCE_DRAWS // 2
         generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-        noise = data.x.new_empty(2, half, 1, vae.n_latent).normal_(generator=generator)
+        shapes = [(half, 1, vae.n_noise), (half, 1, vae.n_prior_noise)]
+        noise = [data.x.new_empty(s).normal_(generator=generator) for s in shapes]
         scores = []
         with torch.inference_mode():
             for piece in pieces(data, self._rows_at_once(EVIDENCE_DRAWS)):
                 qz = vae.encode(piece.x, piece.observed, piece.c)
                 pz = vae.prior(piece.c)
-                z = torch.cat([qz.rsample(noise[0]), pz.rsample(noise[1])])
+                shared = noise[1].expand(-1, len(piece), -1)
+                z = torch.cat([qz.rsample(noise[0]), pz.rsample(shared)])
                 log_p, log_q = pz.log_prob(z), qz.log_prob(z)
                 mixture = torch.logaddexp(log_p, log_q) - math.log(2)
                 px = vae.decode(z, piece.c)
