@@ -51,18 +51,24 @@ class Batch(NamedTuple):
     c: Tensor | None = None  # (rows, n_context)
     y: Tensor | None = None  # (rows, columns), see _completion
     fold: Tensor | None = None  # (rows,), see _completion
+    noise: Tensor | None = None  # (rows, n_noise), see _semi_supervised
+    labelled: Batch | None = None  # other rows, see _semi_supervised
 
     def take(self, index: Tensor) -> Batch:
         """Return the rows at ``index``."""
         return self._map(lambda tensor: tensor.index_select(0, index))
+
+    def replace(self, **parts: Tensor | Batch | None) -> Batch:
+        """Return the same rows with other parts."""
+        return Batch(**{**self._asdict(), **parts})
 
     def rows(self, start: int, stop: int) -> Batch:
         """Return a view of consecutive rows."""
         return self._map(lambda tensor: tensor[start:stop])
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        x, *others = self
-        return Batch(function(x), *(t if t is None else function(t) for t in others))
+        parts = (function(t) if isinstance(t, Tensor) else t for t in self)
+        return Batch(*parts)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -154,6 +160,8 @@ class VAE(nn.Module):
         Width of the context; 0 makes the prior N(0, I), otherwise it is learned.
     linear_path : bool
         Whether encoder and decoder have a linear path beside their layers.
+    learned_prior : bool
+        False keeps the prior N(0, I) whatever the context.
     """
 
     def __init__(
@@ -167,6 +175,7 @@ class VAE(nn.Module):
         masked: bool = False,
         n_context: int = 0,
         linear_path: bool = False,
+        learned_prior: bool = True,
     ) -> None:
         super().__init__()
         self.joint = joint
@@ -192,7 +201,7 @@ class VAE(nn.Module):
         )
         self.prior_net = (
             MLP(n_context, hidden_layer_sizes, 2 * n_latent, activation, generator)
-            if n_context
+            if n_context and learned_prior
             else None
         )
 

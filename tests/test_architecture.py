@@ -22,6 +22,8 @@ ESTIMATORS = [
     "_base",
     "_transformer",
     "_imputer",
+    "_semi_supervised",
+    "_classifier",
 ]
 LEAVES = ["plotting", "datasets", "_pool"]
 # Imported inside the function that needs them: skvae works without.

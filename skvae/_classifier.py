@@ -1,0 +1,773 @@
+"""VAEClassifier: few labels, many rows; and new rows of a class."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.base import (
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.callback._callback_support import callback_management_context
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import _safe_indexing
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+)
+from torch import Tensor
+
+from ._base import (
+    INFERENCE_FLOATS,
+    MAX_VALIDATION_ROWS,
+    MIN_VALIDATION_ROWS,
+    BaseVAE,
+    build_module,
+    check_count,
+    check_weights,
+    make_random_state,
+    pieces,
+)
+from ._distributions import Joint, make_head
+from ._encoding import unchanged_on_error
+from ._modules import VAE, Batch
+from ._semi_supervised import (
+    LABELLED_ROWS,
+    OBJECTIVES,
+    LabelledVAE,
+    Labelling,
+    label_score,
+    log_evidence,
+    n_noise,
+)
+from ._training import Plan, train
+
+#: Importance draws of ``score_samples``, for every class.
+CLASS_EVIDENCE_DRAWS = 64
+
+#: Rows that the distance between neighbours is measured on.
+NEIGHBOUR_ROWS = 2_000
+
+#: A feature of M1 whose posterior mean varies less than this carries nothing, and
+#: M2 does not see it (Kingma et al. 2014, their code).
+FEATURE_DEVIATION = 0.1
+
+#: Candidates per row among which "m1" finds rows of a class, and limits of them all.
+CANDIDATES_PER_ROW = 64
+MIN_CANDIDATES, MAX_CANDIDATES = 4_096, 2**17
+
+#: Share of the labelled rows that validation takes, if that makes enough rows.
+DEFAULT_VALIDATION_FRACTION = 0.1
+
+
+class VAEClassifier(
+    ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseVAE
+):
+    """TODO."""
+
+    gradient: ClassVar[str] = "pathwise"
+    _features: Any = None
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseVAE._parameter_constraints,
+        "objective": [StrOptions({"m1", "m2", "m1+m2", "shot"})],
+        "pairing": [StrOptions({"nearest", "random"})],
+        "classification_weight": [Interval(Real, 0, None, closed="neither"), None],
+        "smoothness": [Interval(Real, 0, None, closed="left")],
+        "hidden_share": [Interval(Real, 0, 1, closed="left")],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    }
+    del _parameter_constraints["gradient"]
+
+    _torch_parts: ClassVar[tuple[str, ...]] = ("_module", "_features")
+
+    def __init__(
+        self,
+        n_components=None,
+        *,
+        objective="m2",
+        pairing="nearest",
+        classification_weight=None,
+        smoothness=1.0,
+        hidden_share=0.2,
+        label_smoothing=0.0,
+        hidden_layer_sizes=(128, 128),
+        activation="relu",
+        likelihood="auto",
+        numeric_transform="auto",
+        categorical_features="from_dtype",
+        n_draws=1,
+        kl_weight=1.0,
+        kl_warmup_steps=None,
+        max_iter=None,
+        batch_size="auto",
+        learning_rate_init=3e-3,
+        learning_rate="cosine",
+        early_stopping=True,
+        validation_fraction=None,
+        n_iter_no_change=None,
+        tol=1e-4,
+        warm_start=False,
+        callbacks=None,
+        device=None,
+        verbose=False,
+        random_state=None,
+    ):
+        super().__init__(
+            n_components,
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            likelihood=likelihood,
+            numeric_transform=numeric_transform,
+            categorical_features=categorical_features,
+            objective=objective,
+            n_draws=n_draws,
+            kl_weight=kl_weight,
+            kl_warmup_steps=kl_warmup_steps,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            learning_rate_init=learning_rate_init,
+            learning_rate=learning_rate,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            warm_start=warm_start,
+            callbacks=callbacks,
+            device=device,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        del self.gradient  # always the pathwise one
+        self.pairing = pairing
+        self.classification_weight = classification_weight
+        self.smoothness = smoothness
+        self.hidden_share = hidden_share
+        self.label_smoothing = label_smoothing
+
+    # -- fit ---------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Learn from a table with labels for some of its rows.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            At least two rows; NumPy, pandas, polars or pyarrow. Missing cells are
+            NaN or null.
+        y : array-like of shape (n_samples,)
+            Labels. A row without a label has -1 where labels are numbers, and None,
+            NaN or null otherwise.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows; a row of weight zero is left out.
+
+        Returns
+        -------
+        self : VAEClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the table, the labels or a parameter cannot be used, or if the loss
+            becomes non-finite; an already fitted estimator stays as it was.
+        """
+        with unchanged_on_error(self), callback_management_context(self):
+            declared = declared_classes(y)
+            y = labels_of(y, self)
+            check_consistent_length(X, y)
+            if sample_weight is not None:
+                weights = check_weights(sample_weight, y[:, None])
+                kept = np.flatnonzero(weights)
+                X, y = _safe_indexing(X, kept), y[kept]
+                sample_weight = weights[kept]
+            classes, codes = encode_labels(y)
+            missing = [name for name in declared if name not in set(classes.tolist())]
+            if missing:
+                raise ValueError(
+                    f"No row is labelled {missing[0]!r}, a category that y declares: "
+                    "label at least one, or drop it (in pandas by "
+                    "y.cat.remove_unused_categories())."
+                )
+            if self.warm_start and hasattr(self, "_module"):
+                codes = self._known_codes(classes, codes)
+            else:
+                self.classes_ = classes
+            self._fit_labels(X, codes, sample_weight)
+            return self
+
+    def _known_codes(self, classes, codes):
+        """Return the codes of labels among the classes of the first fit."""
+        unseen = [name for name in classes.tolist() if name not in self.classes_]
+        if unseen:
+            raise ValueError(
+                f"y holds the label {unseen[0]!r}, which the first fit did not see: "
+                "warm_start=True goes on with the classes "
+                f"{self.classes_.tolist()!r}. Set warm_start=False."
+            )
+        places = np.searchsorted(self.classes_, classes)
+        return np.where(codes < 0, -1, places[codes])
+
+    def _fit_labels(self, X, codes, sample_weight):
+        known = codes >= 0
+        weights = np.ones(len(codes)) if sample_weight is None else sample_weight
+        n_classes = len(self.classes_)
+        if not (self.warm_start and hasattr(self, "_module")):
+            share = np.bincount(codes[known], weights[known], minlength=n_classes)
+            self.class_prior_ = share / share.sum()
+        self.n_labelled_ = int(known.sum())
+        self._codes = codes
+        try:
+            self._fit(X, sample_weight)
+        finally:
+            del self._codes
+
+    def _check_gradient(self):
+        """Nothing to check: there is one gradient."""
+
+    def _settle_heads(self, *, scored: bool):
+        # labelled validation rows say nothing about scales
+        super()._settle_heads(scored=False)
+
+    def _free_scale(self):
+        return None
+
+    def _describe(self, *, masked: bool):
+        super()._describe(masked=masked)
+        self._features = None
+        if not self._is_stacked:
+            self._architecture["n_classes"] = len(self.classes_)
+            self._architecture["kind"] = self.objective
+
+    def _batch(self, values, observed, sample_weight) -> Batch:
+        """Put a table on the device, in ``fit`` with its labels."""
+        batch = super()._batch(values, observed, sample_weight)
+        codes = getattr(self, "_codes", None)
+        if codes is None:
+            return batch
+        n_classes = len(self.classes_)
+        labels = torch.from_numpy(np.where(codes < 0, n_classes, codes))
+        y = F.one_hot(labels, n_classes + 1)[:, :n_classes].float()
+        return batch.replace(y=y.to(self.device_))
+
+    def _train(self, X, data, generator, *, going_on, one_pass, prepare=None):
+        """Train the classifier and the VAE; for "m1+m2" the VAE of M1 first."""
+        if self._is_stacked:
+            self._train_features(data, generator, going_on=going_on)
+        train_rows, valid_rows = self._split_labels()
+        known = train_rows[self._codes[train_rows] >= 0]
+        pool = data.take(torch.as_tensor(known, device=self.device_))
+        if not going_on:
+            prior = torch.from_numpy(self.class_prior_).to(self._module.log_prior)
+            self._module.log_prior.copy_(prior.log())
+        self._labelling = Labelling(
+            classification_weight=self.classification_weight
+            or float(self._module.joint.n_columns),
+            smoothness=self.smoothness,
+            radius=self._neighbour_distance(data),
+            hidden=self.hidden_share,
+            label_smoothing=self.label_smoothing,
+            pairing=self.pairing,
+        )
+        width = n_noise(self._module)
+
+        def with_noise(batch: Batch) -> Batch:
+            batch = self._seen_by_classifier(batch, generator)
+            noise = batch.x.new_empty(len(batch), width)
+            return batch.replace(noise=noise.normal_(generator=generator))
+
+        def with_labelled(batch: Batch) -> Batch:
+            some = pool
+            if len(pool) > LABELLED_ROWS:
+                index = torch.randint(
+                    len(pool),
+                    (LABELLED_ROWS,),
+                    generator=generator,
+                    device=self.device_,
+                )
+                some = pool.take(index)
+            return with_noise(batch).replace(labelled=with_noise(some))
+
+        self._rows = train_rows, valid_rows
+        self.early_stopping_ = valid_rows is not None
+        try:
+            super()._train(
+                X,
+                data,
+                generator,
+                going_on=going_on,
+                one_pass=one_pass,
+                prepare=with_labelled,
+            )
+        finally:
+            del self._rows, self._labelling
+
+    def _train_features(self, data, generator, *, going_on):
+        """Train M1, and build M2 on the latents that vary."""
+        features = self._features if going_on else self._module
+        rows, valid = BaseVAE._split(self, len(data), False)
+        plan = super()._plan(len(rows), False)
+        on_device = [
+            None if part is None else torch.as_tensor(part, device=self.device_)
+            for part in (rows, valid)
+        ]
+        plan = dataclasses.replace(plan, objective="elbo")
+        train(features, data.replace(y=None), *on_device, plan, generator)
+        if going_on:
+            return
+        self._features = features
+        latents = torch.cat([qz.loc for _, qz in self._feature_posterior(data)])
+        deviation = latents.std(0, correction=0)
+        active = deviation > FEATURE_DEVIATION
+        if not active.any():
+            active = deviation >= deviation.max()
+        self._active = active.cpu().numpy()
+        self._label_architecture = {
+            "heads": [("normal", int(self._active.sum()), 0)],
+            "n_latent": self.n_components_,
+            "hidden_layer_sizes": self._architecture["hidden_layer_sizes"],
+            "activation": self.activation,
+            "linear_path": True,
+            "n_classes": len(self.classes_),
+            "kind": "m2",
+        }
+        self._module = self._build("_module", self._new_seed())
+        start = latents[:, active].cpu()
+        self._module.start_at_marginals(start, torch.ones_like(start))
+        self._module.to(self.device_)
+
+    def _feature_posterior(self, data: Batch):
+        """Yield pieces of a table with M1's q(z | x)."""
+        width = max(self._widths())
+        with torch.inference_mode():
+            for piece in pieces(data, max(1, INFERENCE_FLOATS // (4 * width))):
+                yield piece, self._features.encode(piece.x, piece.observed)
+
+    def _seen_by_classifier(
+        self, batch: Batch, generator: torch.Generator | None = None
+    ) -> Batch:
+        """Return the rows as the labelled VAE sees them: for "m1+m2" M1's latents.
+
+        They are drawn from q(z | x) with ``generator``, and are its means without.
+        """
+        if self._features is None:
+            return batch
+        with torch.no_grad():
+            qz = self._features.encode(batch.x, batch.observed)
+            z = qz.loc
+            if generator is not None:
+                z = qz.rsample(torch.empty_like(z).normal_(generator=generator))
+        active = torch.as_tensor(self._active, device=z.device)
+        return batch.replace(x=z[:, active], observed=None)
+
+    def _neighbour_distance(self, data: Batch) -> float:
+        """Return the median distance of a row to its nearest neighbour."""
+        some = self._seen_by_classifier(data.rows(0, NEIGHBOUR_ROWS))
+        with torch.inference_mode():
+            inputs = self._module.inputs(some.x, some.observed).cpu().numpy()
+        if len(inputs) < 2:
+            return 0.0
+        search = NearestNeighbors(n_neighbors=2).fit(inputs)
+        distance = search.kneighbors(inputs)[0][:, 1]
+        apart = distance[distance > 0]  # copies of a row say nothing
+        return float(np.median(apart)) if len(apart) else 0.0
+
+    def _split_labels(self):
+        """Return row numbers for training and validation (None without).
+
+        Validation rows are labelled ones, a share of every class that leaves at
+        least one row of it.
+        """
+        order = self._random.permutation(len(self._codes))
+        if not self.early_stopping:
+            return order, None
+        fraction, least = self.validation_fraction, 1
+        if fraction is None:
+            fraction, least = DEFAULT_VALIDATION_FRACTION, MIN_VALIDATION_ROWS
+        valid = []
+        for code in range(len(self.classes_)):
+            rows = order[self._codes[order] == code]
+            valid.append(rows[: min(round(fraction * len(rows)), len(rows) - 1)])
+        valid = np.concatenate(valid)[:MAX_VALIDATION_ROWS]
+        if len(valid) < least:
+            return order, None
+        return order[~np.isin(order, valid)], valid
+
+    def _split(self, n_rows: int, one_pass: bool):
+        return self._rows
+
+    def _plan(self, n_rows: int, one_pass: bool) -> Plan:
+        plan = super()._plan(n_rows, one_pass)
+        labelling = self._labelling
+        n_batches = max(1, n_rows // plan.batch_size)
+        labelling.total_steps = n_batches * plan.max_iter
+        bound = OBJECTIVES[self._module.kind]
+
+        def objective(vae, batch, noise, *, kl_weight=1.0, gradient="pathwise"):
+            labelling.step += 1
+            return bound(vae, batch, noise, labelling, kl_weight=kl_weight)
+
+        patience = plan.n_iter_no_change
+        if not self.early_stopping_ and self.n_iter_no_change is None:
+            patience = math.inf  # the training objective says when to stop too late
+        return dataclasses.replace(
+            plan,
+            objective=objective,
+            score=label_score,
+            early_stopping=self.early_stopping_,
+            n_iter_no_change=patience,
+        )
+
+    # -- use ---------------------------------------------------------------------
+
+    def predict_proba(self, X):
+        """Return the probability of every class.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes), float32
+            q(y | x), columns in the order of ``classes_``.
+        """
+        data = self._encode(X)
+        proba = np.empty((len(data), len(self.classes_)), dtype=np.float32)
+        start = 0
+        with torch.inference_mode():
+            for piece in self._pieces(data):
+                inputs = self._module.inputs(piece.x, piece.observed)
+                q = F.softmax(self._module.logits(inputs), -1)
+                proba[start : start + len(piece)] = q.cpu()
+                start += len(piece)
+        return proba
+
+    def predict(self, X):
+        """Return the most probable class.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Labels from ``classes_``.
+        """
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def transform(self, X):
+        """Return the posterior means of the latent variables.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components_), float32
+            E[z | x] under q, averaged over q(y | x) where it depends on the label.
+            With "m2" and "shot" it holds what the label leaves open. With "m1+m2" it
+            is the latents of M1, which know nothing of labels.
+        """
+        data = self._encode(X)
+        latents = np.empty((len(data), self.n_components_), dtype=np.float32)
+        start = 0
+        if self._features is not None:
+            for piece, qz in self._feature_posterior(data):
+                latents[start : start + len(piece)] = qz.loc.cpu()
+                start += len(piece)
+            return latents
+        module = self._module
+        with torch.inference_mode():
+            for piece in self._pieces(data):
+                inputs = module.inputs(piece.x, piece.observed)
+                loc = module.encode_every_label(inputs).loc
+                if len(loc) > 1:
+                    q = F.softmax(module.logits(inputs), -1).t().unsqueeze(-1)
+                    loc = (q * loc).sum(0, keepdim=True)
+                latents[start : start + len(piece)] = loc[0].cpu()
+                start += len(piece)
+        return latents
+
+    def score_samples(self, X):
+        """Return the log-likelihood of each row, the label summed out.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table. Missing cells are
+            integrated out.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples,), float32
+            Importance-weighted estimate of log p(x) in nats and in the units of X,
+            from 64 draws for every class: a lower bound on the average.
+        """
+        data = self._encode(X)
+        module, n_draws = self._module, CLASS_EVIDENCE_DRAWS
+        # The same noise for every row: a row's score depends on no other row.
+        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
+        noise = data.x.new_empty(n_draws, 1, module.n_latent)
+        noise = noise.normal_(generator=generator)
+        outer = data.x.new_empty(n_draws, 1, self.n_components_)
+        outer = outer.normal_(generator=generator)
+        at_once = n_draws * len(self.classes_) * max(self._widths())
+        scores = []
+        with torch.inference_mode():
+            for piece in pieces(data, max(1, INFERENCE_FLOATS // at_once)):
+                if self._features is None:
+                    log_p = log_evidence(module, piece.x, piece.observed, noise)
+                else:
+                    log_p = self._stacked_evidence(piece, outer, noise)
+                scores.append(torch.logsumexp(log_p, 0) - math.log(n_draws))
+        evidence = torch.cat(scores).cpu().numpy() + self._log_jacobian(data)
+        return evidence.astype(np.float32)
+
+    def _stacked_evidence(self, piece: Batch, outer: Tensor, noise: Tensor) -> Tensor:
+        """Return log p̂(x) of "m1+m2" for every draw of M1's latents, (K, rows).
+
+        One draw of M2's latents for each of M1's keeps the estimate unbiased.
+        """
+        features = self._features
+        qz = features.encode(piece.x, piece.observed)
+        z = qz.rsample(outer)
+        px = features.decode(z)
+        log_p = features.joint.log_prob(px, piece.x, piece.observed)
+        active = torch.as_tensor(self._active, device=z.device)
+        silent = z[..., ~active]  # M2 does not see these: their prior is M1's
+        log_silent = features.prior().log_prob(silent)
+        shape = (*z.shape[:-1], noise.shape[-1])
+        log_prior = log_evidence(
+            self._module,
+            z[..., active].flatten(0, 1),
+            None,
+            noise.expand(shape).reshape(1, -1, noise.shape[-1]),
+        )
+        log_prior = log_prior[0].view(z.shape[:-1]) + log_silent
+        return log_p + log_prior - qz.log_prob(z)
+
+    def sample(self, n_samples=None, y=None, random_state=None):
+        """Draw new rows, of given classes or of all.
+
+        Parameters
+        ----------
+        n_samples : int, default=None
+            Number of rows. None takes as many as ``y`` has, or one.
+        y : label or array-like of shape (n_samples,), default=None
+            The classes of the rows: one for all, or one each. None draws them
+            from ``class_prior_``.
+        random_state : int, RandomState instance or None, default=None
+            Determines the draw; None gives a fresh one at every call.
+
+        Returns
+        -------
+        X : ndarray or data frame of shape (n_samples, n_features_in_)
+            A table like the training table, without missing cells.
+        y : ndarray of shape (n_samples,)
+            The class of every row, whether it was given or drawn.
+
+        Notes
+        -----
+        "m1" has no decoder for each class: it takes latents from the prior N(0, I),
+        resampled by the classifier's probability of the class.
+        """
+        check_is_fitted(self)
+        random_state = make_random_state(random_state)
+        codes = self._codes_to_sample(n_samples, y, random_state)
+        generator = self._generator(random_state)
+        labels = torch.from_numpy(codes).to(self.device_)
+        rows_at_once = max(1, INFERENCE_FLOATS // (4 * max(self._widths())))
+        tables = []
+        with torch.inference_mode():
+            for part in labels.split(rows_at_once):
+                z = self._latents_of_class(part, generator)
+                module = self._module
+                c = None if module.kind == "m1" else module.one_hot[part]
+                rows = module.joint.sample(module.decode(z, c), generator)
+                if self._features is not None:
+                    z = rows.new_empty(len(rows), self.n_components_)
+                    z.normal_(generator=generator)
+                    z[:, torch.as_tensor(self._active, device=z.device)] = rows
+                    features = self._features
+                    rows = features.joint.sample(features.decode(z), generator)
+                tables.append(rows.cpu())
+        table = self._decode_table(torch.cat(tables).numpy())
+        return table, self.classes_[codes]
+
+    def _codes_to_sample(self, n_samples, y, random_state):
+        """Return the classes of the rows to draw, as places in ``classes_``."""
+        if n_samples is not None:
+            n_samples = check_count(n_samples, "n_samples")
+        if y is None:
+            return random_state.choice(
+                len(self.classes_), n_samples or 1, p=self.class_prior_
+            )
+        labels = np.asarray(y)
+        if labels.ndim == 0:
+            labels = np.repeat(labels, n_samples or 1)
+        if labels.ndim != 1 or n_samples not in (None, len(labels)) or not len(labels):
+            raise ValueError(
+                "y must be one label, or one for each of the n_samples="
+                f"{n_samples} rows, but got an array of shape {labels.shape}."
+            )
+        places = {label: code for code, label in enumerate(self.classes_.tolist())}
+        unknown = [label for label in labels.tolist() if label not in places]
+        if unknown:
+            raise ValueError(
+                f"y holds {unknown[0]!r}, which is none of the classes "
+                f"{self.classes_.tolist()!r}."
+            )
+        return np.array([places[label] for label in labels.tolist()], dtype=np.int64)
+
+    def _latents_of_class(self, codes: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw latents for rows of given classes, (rows, n_latent)."""
+        module = self._module
+        shape = (len(codes), module.n_latent)
+        if module.kind != "m1":
+            z = torch.empty(shape, device=self.device_, dtype=torch.float32)
+            return z.normal_(generator=generator)
+        shape = (max(MIN_CANDIDATES, CANDIDATES_PER_ROW * len(codes)), shape[1])
+        shape = (min(shape[0], MAX_CANDIDATES), shape[1])
+        candidates = torch.empty(shape, device=self.device_, dtype=torch.float32)
+        candidates.normal_(generator=generator)
+        q = F.softmax(module.classifier(candidates), -1)
+        z = candidates.new_empty(len(codes), module.n_latent)
+        for code in range(module.n_classes):
+            places = torch.nonzero(codes == code)[:, 0]
+            if len(places):
+                chance = q[:, code].clamp(min=1e-30)
+                drawn = torch.multinomial(
+                    chance, len(places), replacement=True, generator=generator
+                )
+                z[places] = candidates[drawn]
+        return z
+
+    def _pieces(self, data: Batch):
+        """Yield consecutive rows of a table, as the labelled VAE sees them."""
+        width = max(self._widths()) * len(self.classes_)
+        for piece in pieces(data, max(1, INFERENCE_FLOATS // width)):
+            yield self._seen_by_classifier(piece)
+
+    # -- parts -------------------------------------------------------------------
+
+    @property
+    def _is_stacked(self) -> bool:
+        return self.objective == "m1+m2"
+
+    @property
+    def _row_module(self) -> VAE:
+        return self._module if self._features is None else self._features
+
+    def _widths(self) -> list[int]:
+        module = self._row_module
+        sizes = self._architecture["hidden_layer_sizes"]
+        return [module.n_encoder_inputs, *sizes, module.joint.n_outputs]
+
+    def _build(self, part: str, seed: int = 0) -> torch.nn.Module:
+        if part == "_features" or (self._is_stacked and not hasattr(self, "_active")):
+            return build_module(self._architecture, seed)
+        stacked = self._is_stacked
+        architecture = self._label_architecture if stacked else self._architecture
+        options = dict(architecture)
+        joint = Joint([make_head(*head) for head in options.pop("heads")])
+        generator = torch.Generator().manual_seed(seed)
+        return LabelledVAE(joint, generator=generator, **options).float()
+
+    @property
+    def _n_features_out(self):
+        return self.n_components_
+
+    def __sklearn_tags__(self):
+        """Return the tags: latents are float32 whatever the input."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+# -- labels --------------------------------------------------------------------------
+
+
+def labels_of(y: Any, estimator: Any) -> np.ndarray:
+    """Return the labels as one array; None is refused."""
+    if y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is "
+            "None."
+        )
+    return column_or_1d(y if hasattr(y, "dtype") else np.asarray(y), warn=True)
+
+
+def declared_classes(y: Any) -> list[Any]:
+    """Return the categories that a pandas column of labels declares."""
+    categories = getattr(getattr(y, "dtype", None), "categories", None)
+    if not hasattr(categories, "tolist"):
+        return []
+    return [name for name in categories.tolist() if name != -1]
+
+
+def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes, sorted, and the place of every row among them, -1 unknown.
+
+    Raises
+    ------
+    ValueError
+        If no row has a label, or if the labels are not those of classes.
+    """
+    missing = np.zeros(len(y), dtype=bool)
+    if y.dtype.kind == "O":
+        # NaN and NaT differ from themselves; pandas' NA answers neither yes nor no
+        missing = np.array([v is None or is_missing(v) for v in y.tolist()], dtype=bool)
+        known = np.array(y[~missing].tolist())
+        if known.ndim == 1 and known.dtype.kind in "iuf":
+            values = np.zeros(len(y), dtype=known.dtype)
+            values[~missing] = known
+            y = values
+        elif any(not isinstance(v, str) for v in y[~missing].tolist()) and any(
+            isinstance(v, str) for v in y[~missing].tolist()
+        ):
+            raise ValueError(
+                "y mixes strings and other labels: give labels of one kind, and None "
+                "to a row without one."
+            )
+    if y.dtype.kind == "f":
+        if np.isinf(y[~missing]).any():
+            raise ValueError("y contains infinity, which is no label.")
+        missing |= np.isnan(y)
+    if y.dtype.kind in "if":
+        missing |= y == -1
+    if missing.all():
+        raise ValueError(
+            "y has no label: label at least one row of every class (-1, or None and "
+            "NaN, mark rows without a label)."
+        )
+    check_classification_targets(y[~missing])
+    classes, places = np.unique(y[~missing], return_inverse=True)
+    codes = np.full(len(y), -1, dtype=np.int64)
+    codes[~missing] = places
+    return classes, codes
+
+
+def is_missing(value: Any) -> bool:
+    """Tell whether a value stands for no value."""
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas.NA
+        return True
