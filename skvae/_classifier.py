@@ -74,9 +74,231 @@ DEFAULT_VALIDATION_FRACTION = 0.1
 class VAEClassifier(
     ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseVAE
 ):
-    """TODO."""
+    """Classify rows, few of which have a label; draw new rows of a class.
 
-    gradient: ClassVar[str] = "pathwise"
+    A variational autoencoder that knows classes: a row x comes from its label y, with
+    prior p(y), and latents z with prior N(0, I), through a decoder p(x | z, y). The
+    classifier q(y | x) is a network that is trained together with it. On rows with a
+    label it maximises log q(y | x) and the evidence lower bound on log p(x, y); on rows
+    without, the label is summed out under q(y | x), which makes a bound on log p(x)
+    [1]_. Two things let few labels go far: the classifier should not change within the
+    distance of neighbouring rows (``smoothness``), and should manage without some of
+    the cells (``hidden_share``).
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Number of latent variables. None takes one less than the number of columns,
+        at most 32.
+
+    objective : {"m2", "shot", "m1", "m1+m2"}, default="m2"
+        What is maximised, and what depends on the label.
+
+        - "m2": p(x | z, y) and q(z | x, y), unknown labels summed out [1]_.
+        - "shot": p(x | z, y) and q(z | x). Between the mixture of two rows and the
+          mixture of their labels q(y | x) should be linear [3]_.
+        - "m1": a VAE that knows no labels, with a classifier q(y | z) of its latents,
+          trained together.
+        - "m1+m2": first a VAE that knows no labels, then "m2" on its latents, drawn
+          anew at every step.
+
+    pairing : {"nearest", "random"}, default="nearest"
+        With whom "shot" mixes a row: the row of the batch whose posterior is nearest,
+        or any. The other objectives mix no rows.
+
+    classification_weight : float, default=None
+        Weight of the classifier's terms against the bound, in nats per row. None takes
+        the number of columns.
+
+    smoothness : float, default=1.0
+        Weight, within the classifier's terms, of what q(y | x) should be between rows.
+        With "shot" it is the interpolation, otherwise KL(q(y | x) || q(y | x + r)) for the worst r as long as the median distance between a row and its nearest
+        neighbour, plus the entropy of q(y | x) [2]_.
+
+    hidden_share : float, default=0.2
+        Share of the cells that are hidden from the classifier in training, drawn anew
+        at every step. Cells of categories are hidden as a whole.
+
+    label_smoothing : float, default=0.0
+        Share of a known label that is spread over all classes.
+
+    hidden_layer_sizes : tuple of int, default=(128, 128)
+        Widths of the hidden layers of classifier and encoder; the decoder has them in
+        reverse.
+
+    activation : {"relu", "silu", "gelu", "tanh"}, default="relu"
+        Activation function of the hidden layers.
+
+    likelihood : str or dict, default="auto"
+        Distribution p(x | z, y) of the columns, as in :class:`VAETransformer`; "auto"
+        keeps to one scale per column.
+
+    numeric_transform : {"auto", "standard", "quantile", "none"} or dict, \
+            default="auto"
+        Map of the numeric columns ahead of the networks, as in
+        :class:`VAETransformer`.
+
+    categorical_features : "from_dtype", array-like of str, int or bool, or None, \
+            default="from_dtype"
+        Columns that hold categories: by their dtype in a data frame, by names,
+        indices or a mask, or none.
+
+    n_draws : int, default=1
+        Draws of z per row and step.
+
+    kl_weight : float, default=1.0
+        Weight of the Kullback-Leibler term of z.
+
+    kl_warmup_steps : int, default=None
+        Optimizer steps over which the weight of the Kullback-Leibler term rises
+        from 0 to ``kl_weight``, at most half of the training. None takes 1,000 if no
+        column is numeric and 0 otherwise, as numeric columns start at a linear model.
+
+    max_iter : int, default=None
+        Number of epochs (passes over the training rows), of each stage of "m1+m2".
+        None takes 50, or as many as make 5,000 steps if that is more.
+
+    batch_size : int or "auto", default="auto"
+        Rows per step, beside which every step sees up to 256 labelled ones. "auto"
+        takes an eighth of the rows, between 16 and 256, and 1024 from 100,000 rows up.
+
+    learning_rate_init : float, default=3e-3
+        Learning rate of Adam, the highest one of a schedule.
+
+    learning_rate : {"cosine", "adaptive", "constant"}, default="cosine"
+        Schedule, as in :class:`VAETransformer`.
+
+    early_stopping : bool, default=True
+        Whether to set labelled rows aside, score log q(y | x) on them after each epoch,
+        keep the weights that score best and stop when the score no longer improves.
+        It takes enough of them, see ``validation_fraction``; with few labels all are
+        for training, the last weights are kept, and ``early_stopping_`` is False.
+
+    validation_fraction : float, default=None
+        Share of the labelled rows of every class that is set aside. None takes a
+        tenth, if that makes at least 50 rows, and none otherwise.
+
+    n_iter_no_change : int or numpy.inf, default=None
+        Epochs without improvement after which the learning rate falls (see
+        ``learning_rate``) or training stops. None takes 10, or as many as make 1,000
+        steps if that is more, and no limit where no rows are set aside.
+
+    tol : float, default=1e-4
+        Improvement in nats per row that counts.
+
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the previous weights, column kinds and classes.
+
+    callbacks : list of skorch callbacks, default=None
+        Passed on to the training loop (for "m1+m2" of its second stage). Callbacks of
+        scikit-learn are set with ``set_callbacks``.
+
+    device : str, default=None
+        "cpu", "cuda", "cuda:1", "mps", "auto" for the best that is there; None is
+        the CPU.
+
+    verbose : bool, default=False
+        Whether to print the progress.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the initial weights, the validation rows, batches and noise. None
+        takes a fresh seed; the global states of NumPy and torch are never touched.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels that were seen, sorted, without the mark of unlabelled rows.
+
+    class_prior_ : ndarray of shape (n_classes,)
+        p(y), the shares of the classes among the labelled rows.
+
+    n_labelled_ : int
+        Number of labelled rows.
+
+    early_stopping_ : bool
+        Whether labelled rows were set aside, and chose the weights.
+
+    n_components_ : int
+        Number of latent variables.
+
+    likelihood_ : dict of str to str
+        Distribution of every column.
+
+    numeric_transform_ : dict of str to str
+        Map of every numeric column.
+
+    n_features_in_ : int
+        Number of columns.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where the table has string names.
+
+    n_iter_ : int
+        Number of epochs.
+
+    loss_ : float
+        Negative objective of the last epoch, in nats per row of the encoded table.
+
+    best_loss_ : float
+        The lowest ``loss_`` over epochs.
+
+    loss_curve_ : ndarray of shape (n_iter_,)
+        ``loss_`` by epoch.
+
+    validation_scores_ : ndarray of shape (n_iter_,) or None
+        Mean of log q(y | x) on the validation rows by epoch of the last call of
+        ``fit``; None without validation rows.
+
+    best_validation_score_ : float or None
+        Score of the weights that were kept.
+
+    history_ : dict of str to ndarray of shape (n_iter_,)
+        "objective", "reconstruction" and "kl" in nats per row, "active_units" and
+        "learning_rate", by epoch.
+
+    device_ : str
+        The device that the model was trained on, or loaded to.
+
+    See Also
+    --------
+    sklearn.semi_supervised.SelfTrainingClassifier : Labels of its own confidence.
+    sklearn.semi_supervised.LabelSpreading : Labels that spread to neighbours.
+    VAETransformer : The same model without labels.
+
+    Notes
+    -----
+    A row without a label has -1 in ``y`` where labels are numbers (NaN where they are
+    floats, too) and None, NaN or null where they are strings. A class must have at
+    least one label; a category that a pandas column of labels declares and no row has is an
+    error. If all labels are alike, that class is what every row gets.
+
+    :meth:`score_samples` sums the label out, :meth:`sample` conditions on it.
+
+    References
+    ----------
+    .. [1] D. P. Kingma, D. J. Rezende, S. Mohamed, M. Welling (2014). Semi-supervised
+       Learning with Deep Generative Models.
+    .. [2] T. Miyato, S. Maeda, M. Koyama, S. Ishii (2019). Virtual Adversarial
+       Training: A Regularization Method for Supervised and Semi-Supervised Learning.
+    .. [3] H. Feng et al. (2021). SHOT-VAE: Semi-supervised Deep Generative Models With
+       Label-aware ELBO Approximations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAEClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> few = np.where(np.arange(150) % 10 == 0, y, -1)
+    >>> vae = VAEClassifier(max_iter=15, random_state=0).fit(X, few)
+    >>> vae.n_labelled_, vae.predict(X[:3])
+    (15, array([0, 0, 0]))
+    >>> flowers, species = vae.sample(4, y=2, random_state=0)
+    >>> flowers.shape, species
+    ((4, 4), array([2, 2, 2, 2]))
+    """
+
+    gradient = "pathwise"  # of the only kind
     _features: Any = None
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -190,9 +412,10 @@ class VAEClassifier(
             check_consistent_length(X, y)
             if sample_weight is not None:
                 weights = check_weights(sample_weight, y[:, None])
-                kept = np.flatnonzero(weights)
-                X, y = _safe_indexing(X, kept), y[kept]
-                sample_weight = weights[kept]
+                if not weights.all():  # a row of weight zero is one that is not there
+                    kept = np.flatnonzero(weights)
+                    X, y, weights = _safe_indexing(X, kept), y[kept], weights[kept]
+                sample_weight = weights
             classes, codes = encode_labels(y)
             missing = [name for name in declared if name not in set(classes.tolist())]
             if missing:
@@ -443,7 +666,7 @@ class VAEClassifier(
         Returns
         -------
         proba : ndarray of shape (n_samples, n_classes), float32
-            q(y | x), columns in the order of ``classes_``.
+            Probabilities q(y | x), columns in the order of ``classes_``.
         """
         data = self._encode(X)
         proba = np.empty((len(data), len(self.classes_)), dtype=np.float32)
@@ -469,7 +692,8 @@ class VAEClassifier(
         y : ndarray of shape (n_samples,)
             Labels from ``classes_``.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
 
     def transform(self, X):
         """Return the posterior means of the latent variables.
@@ -717,7 +941,7 @@ def labels_of(y: Any, estimator: Any) -> np.ndarray:
 
 def declared_classes(y: Any) -> list[Any]:
     """Return the categories that a pandas column of labels declares."""
-    categories = getattr(getattr(y, "dtype", None), "categories", None)
+    categories: Any = getattr(getattr(y, "dtype", None), "categories", None)
     if not hasattr(categories, "tolist"):
         return []
     return [name for name in categories.tolist() if name != -1]

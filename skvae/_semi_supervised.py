@@ -34,8 +34,8 @@ PROBE = 0.1
 #: Labelled rows that a step sees; up to so many labels, it sees all of them.
 LABELLED_ROWS = 256
 
-#: Noise columns beyond those for directions and hidden cells: the three uniform numbers whose median
-#: is Beta(2, 2), the share of a row in its mixture with a partner.
+#: Noise columns beyond those for directions and hidden cells: three uniform numbers
+#: whose median is Beta(2, 2), the share of a row in its mixture with a partner.
 MIXING_COLUMNS = 3
 
 #: The interpolation's weight rises with exp(-5 (1 - t)^2) over the first part t of
@@ -172,7 +172,7 @@ def every_label(network: MLP, inputs: Tensor, n_classes: int) -> Tensor:
     first = network.hidden[0]
     assert isinstance(first, nn.Linear)
     hidden = layer(first.weight, first.bias)
-    for module in network.hidden[1:]:
+    for module in list(network.hidden)[1:]:
         hidden = module(hidden)
     if not network.linear_path:
         out: Tensor = output(hidden)
@@ -247,7 +247,9 @@ def classification(vae: LabelledVAE, batch: Batch, labelling: Labelling) -> Tens
     return (value * labelled.weight).sum() / labelled.weight.sum()
 
 
-def label_bounds(vae: LabelledVAE, inputs: Tensor, batch: Batch, noise: Tensor) -> Terms:
+def label_bounds(
+    vae: LabelledVAE, inputs: Tensor, batch: Batch, noise: Tensor
+) -> Terms:
     """Return bounds on log p(x | y) for every label, (rows, n_classes).
 
     All labels share the noise, (K, rows, latent), so that they differ by the model.
@@ -440,9 +442,7 @@ def shot(
         value = value + weight * classification(vae, batch, labelling)
     if labelling.smoothness and batch.noise is not None:
         _, _, noise = split_noise(vae, batch.noise)
-        mixed = interpolation(
-            vae, inputs, batch.y, log_q, noise, labelling.pairing
-        )
+        mixed = interpolation(vae, inputs, batch.y, log_q, noise, labelling.pairing)
         value = value - weight * labelling.smoothness * labelling.ramp() * mixed
     return Terms(value, reconstruction.detach(), kl.detach())
 

@@ -75,8 +75,10 @@ class Plan:
     @property
     def bound(self) -> Callable[..., Terms]:
         """The objective as a function."""
-        return OBJECTIVES[self.objective] if isinstance(self.objective, str) else (
-            self.objective
+        return (
+            OBJECTIVES[self.objective]
+            if isinstance(self.objective, str)
+            else (self.objective)
         )
 
 
