@@ -149,6 +149,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     _default_budget: ClassVar[tuple[int, int]] = (DEFAULT_STEPS, DEFAULT_EPOCHS)
     _default_patience: ClassVar[tuple[int, int]] = (PATIENCE_STEPS, PATIENCE_EPOCHS)
 
+    #: Whether training starts at a factor analysis of the number columns.
+    _starts_linear = True
+
     #: Attributes that are torch modules.
     _torch_parts: ClassVar[tuple[str, ...]] = ("_module",)
 
@@ -315,7 +318,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         x, weight = self._starting_rows(values, observed, sample_weight)
         self._module.start_at_marginals(x, weight)
         columns, _, _ = self._module.joint.number_slots()
-        if len(columns) > 1:
+        if len(columns) > 1 and self._starts_linear:
             loadings, noise = factor_analysis(
                 x[:, columns].double().numpy(), self.n_components_
             )

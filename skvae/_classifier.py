@@ -112,7 +112,8 @@ class VAEClassifier(
 
     smoothness : float, default=1.0
         Weight, within the classifier's terms, of what q(y | x) should be between rows.
-        With "shot" it is the interpolation, otherwise KL(q(y | x) || q(y | x + r)) for the worst r as long as the median distance between a row and its nearest
+        With "shot" it is the interpolation, otherwise KL(q(y | x) || q(y | x + r)) for
+        the worst r as long as the median distance between a row and its nearest
         neighbour, plus the entropy of q(y | x) [2]_.
 
     hidden_share : float, default=0.2
@@ -269,8 +270,8 @@ class VAEClassifier(
     -----
     A row without a label has -1 in ``y`` where labels are numbers (NaN where they are
     floats, too) and None, NaN or null where they are strings. A class must have at
-    least one label; a category that a pandas column of labels declares and no row has is an
-    error. If all labels are alike, that class is what every row gets.
+    least one label; a category that a pandas column of labels declares and no row has
+    is an error. If all labels are alike, every row gets that class.
 
     :meth:`score_samples` sums the label out, :meth:`sample` conditions on it.
 
@@ -425,11 +426,20 @@ class VAEClassifier(
                     "y.cat.remove_unused_categories())."
                 )
             if self.warm_start and hasattr(self, "_module"):
+                self._check_same_model()
                 codes = self._known_codes(classes, codes)
             else:
                 self.classes_ = classes
             self._fit_labels(X, codes, sample_weight)
             return self
+
+    def _check_same_model(self):
+        kind = "m1+m2" if self._features is not None else self._module.kind
+        if kind != self.objective:
+            raise ValueError(
+                f"warm_start=True goes on with objective={kind!r} of the first fit, "
+                f"but objective is {self.objective!r} now. Set warm_start=False."
+            )
 
     def _known_codes(self, classes, codes):
         """Return the codes of labels among the classes of the first fit."""
@@ -469,7 +479,7 @@ class VAEClassifier(
 
     def _describe(self, *, masked: bool):
         super()._describe(masked=masked)
-        self._features = None
+        self._features = self._active = None
         if not self._is_stacked:
             self._architecture["n_classes"] = len(self.classes_)
             self._architecture["kind"] = self.objective
@@ -893,6 +903,11 @@ class VAEClassifier(
     # -- parts -------------------------------------------------------------------
 
     @property
+    def _starts_linear(self) -> bool:
+        # latents that explain the classes from the start leave the label nothing to do
+        return self.objective in ("m1", "m1+m2")
+
+    @property
     def _is_stacked(self) -> bool:
         return self.objective == "m1+m2"
 
@@ -906,7 +921,7 @@ class VAEClassifier(
         return [module.n_encoder_inputs, *sizes, module.joint.n_outputs]
 
     def _build(self, part: str, seed: int = 0) -> torch.nn.Module:
-        if part == "_features" or (self._is_stacked and not hasattr(self, "_active")):
+        if part == "_features" or (self._is_stacked and self._active is None):
             return build_module(self._architecture, seed)
         stacked = self._is_stacked
         architecture = self._label_architecture if stacked else self._architecture
@@ -955,43 +970,43 @@ def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ValueError
         If no row has a label, or if the labels are not those of classes.
     """
-    missing = np.zeros(len(y), dtype=bool)
     if y.dtype.kind == "O":
-        # NaN and NaT differ from themselves; pandas' NA answers neither yes nor no
-        missing = np.array([v is None or is_missing(v) for v in y.tolist()], dtype=bool)
-        known = np.array(y[~missing].tolist())
-        if known.ndim == 1 and known.dtype.kind in "iuf":
-            values = np.zeros(len(y), dtype=known.dtype)
-            values[~missing] = known
-            y = values
-        elif any(not isinstance(v, str) for v in y[~missing].tolist()) and any(
-            isinstance(v, str) for v in y[~missing].tolist()
-        ):
+        missing = np.array([is_missing(label) for label in y.tolist()], dtype=bool)
+        labels = y[~missing].tolist()
+        if len({isinstance(label, str) for label in labels}) > 1:
             raise ValueError(
                 "y mixes strings and other labels: give labels of one kind, and None "
                 "to a row without one."
             )
-    if y.dtype.kind == "f":
-        if np.isinf(y[~missing]).any():
-            raise ValueError("y contains infinity, which is no label.")
-        missing |= np.isnan(y)
-    if y.dtype.kind in "if":
-        missing |= y == -1
-    if missing.all():
+        known = np.array(labels)  # numbers and booleans get their own dtype
+    else:
+        missing = np.zeros(len(y), dtype=bool)
+        known = y
+    if known.dtype.kind in "if":
+        unmarked = known != -1
+        if known.dtype.kind == "f":
+            if np.isinf(known).any():
+                raise ValueError("y contains infinity, which is no label.")
+            unmarked &= ~np.isnan(known)
+        missing[~missing] = ~unmarked
+        known = known[unmarked]
+    if not len(known):
         raise ValueError(
             "y has no label: label at least one row of every class (-1, or None and "
             "NaN, mark rows without a label)."
         )
-    check_classification_targets(y[~missing])
-    classes, places = np.unique(y[~missing], return_inverse=True)
+    check_classification_targets(known)
+    classes, places = np.unique(known, return_inverse=True)
     codes = np.full(len(y), -1, dtype=np.int64)
     codes[~missing] = places
     return classes, codes
 
 
 def is_missing(value: Any) -> bool:
-    """Tell whether a value stands for no value."""
+    """Tell whether a value stands for no value: None, NaN, NaT or pandas' NA."""
+    if value is None:
+        return True
     try:
         return bool(value != value)
-    except TypeError:  # pandas.NA
+    except TypeError:  # pandas' NA answers neither yes nor no
         return True
