@@ -149,9 +149,6 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     _default_budget: ClassVar[tuple[int, int]] = (DEFAULT_STEPS, DEFAULT_EPOCHS)
     _default_patience: ClassVar[tuple[int, int]] = (PATIENCE_STEPS, PATIENCE_EPOCHS)
 
-    #: Whether training starts at a factor analysis of the number columns.
-    _starts_linear = True
-
     #: Attributes that are torch modules.
     _torch_parts: ClassVar[tuple[str, ...]] = ("_module",)
 
@@ -584,6 +581,11 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         values = np.zeros((len(encoded), self.n_features_in_), dtype=np.float32)
         values[:, self._order] = np.asarray(encoded)
         return values
+
+    @property
+    def _starts_linear(self) -> bool:
+        """Whether training starts at a factor analysis of the number columns."""
+        return True
 
     @property
     def _row_module(self) -> VAE:
