@@ -81,9 +81,9 @@ class VAEClassifier(
     classifier q(y | x) is a network that is trained together with it. On rows with a
     label it maximises log q(y | x) and the evidence lower bound on log p(x, y); on rows
     without, the label is summed out under q(y | x), which makes a bound on log p(x)
-    [1]_. Two things let few labels go far: the classifier should not change within the
-    distance of neighbouring rows (``smoothness``), and should manage without some of
-    the cells (``hidden_share``).
+    [1]_. Two things let few labels go far: the classifier should decide, and not change
+    within the distance of neighbouring rows (``smoothness``), and it should manage
+    without some of the cells (``hidden_share``).
 
     Parameters
     ----------
@@ -112,9 +112,10 @@ class VAEClassifier(
 
     smoothness : float, default=1.0
         Weight, within the classifier's terms, of what q(y | x) should be between rows.
-        With "shot" it is the interpolation, otherwise KL(q(y | x) || q(y | x + r)) for
-        the worst r as long as the median distance between a row and its nearest
-        neighbour, plus the entropy of q(y | x) [2]_.
+        With "shot" it is the interpolation. Otherwise it has three parts:
+        KL(q(y | x) || q(y | x + r)) for the worst r as long as the median distance
+        between a row and its nearest neighbour [2]_, the entropy of q(y | x), and
+        the divergence of the classes' shares among all rows from ``class_prior_`` [4]_.
 
     hidden_share : float, default=0.2
         Share of the cells that are hidden from the classifier in training, drawn anew
@@ -283,6 +284,8 @@ class VAEClassifier(
        Training: A Regularization Method for Supervised and Semi-Supervised Learning.
     .. [3] H. Feng et al. (2021). SHOT-VAE: Semi-supervised Deep Generative Models With
        Label-aware ELBO Approximations.
+    .. [4] A. Krause, P. Perona, R. Gomes (2010). Discriminative Clustering by
+       Regularized Information Maximization.
 
     Examples
     --------

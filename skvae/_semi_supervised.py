@@ -293,13 +293,11 @@ def roughness(
     """Return how much q(y | x) changes within ``radius``, in nats, (rows,).
 
     KL(q(y | x) || q(y | x + r)), where r points, to first order, where that grows
-    fastest, plus the entropy of q(y | x): classes should meet where there are no
-    rows. ``noise`` of the shape of ``inputs`` gives the first direction.
+    fastest. ``noise`` of the shape of ``inputs`` gives the first direction.
 
     References
     ----------
-    Miyato, Maeda, Koyama, Ishii (2019), Virtual Adversarial Training, algorithm 1
-    and eq. 16.
+    Miyato, Maeda, Koyama, Ishii (2019), Virtual Adversarial Training, algorithm 1.
     """
     target = log_q.detach()
 
@@ -307,15 +305,32 @@ def roughness(
         moved = F.log_softmax(vae.logits(inputs + shift), -1)
         return (target.exp() * (target - moved)).sum(-1)
 
-    entropy = -(log_q.exp() * log_q).sum(-1)
     if not torch.is_grad_enabled():  # a direction needs a gradient
-        return entropy
+        return log_q.new_zeros(len(log_q))
     direction = F.normalize(noise, dim=-1).requires_grad_(True)
     probe = divergence(PROBE * radius * direction).sum()
     (gradient,) = torch.autograd.grad(probe, direction)
     length = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
     direction = gradient / length.clamp(min=1e-20)
-    return divergence(radius * direction) + entropy
+    return divergence(radius * direction)
+
+
+def indecision(log_q: Tensor, log_prior: Tensor, weight: Tensor | None) -> Tensor:
+    """Return how little q(y | x) decides, in nats, (rows,).
+
+    Its entropy, and the divergence of the classes' shares m among the rows from p(y):
+    without it one class could take all. The mean over rows is H(y | x) + KL(m || p(y)),
+    and the gradient that of the mean, as the derivative of log m sums to zero.
+
+    References
+    ----------
+    Krause, Perona, Gomes (2010), Discriminative Clustering by Regularized Information
+    Maximization, eq. 3.
+    """
+    q = log_q.exp()
+    share = q if weight is None else q * (weight / weight.mean()).unsqueeze(1)
+    log_share = share.detach().mean(0).clamp(min=1e-9).log()
+    return (q * (log_share - log_prior - log_q)).sum(-1)
 
 
 def nearest_partners(qz: DiagonalNormal) -> Tensor:
@@ -462,6 +477,7 @@ def _classifier_terms(
     if labelling.smoothness and batch.noise is not None:
         noise, _, _ = split_noise(vae, batch.noise)
         rough = roughness(vae, inputs, log_q, noise, labelling.radius)
+        rough = rough + indecision(log_q, vae.log_prior, batch.weight)
         value = value - weight * labelling.smoothness * rough
     return value
 

@@ -276,7 +276,7 @@ def test_what_the_weights_weigh(kind):
     expected = semi.classification(vae, batch, Labelling(1.0, 0.0, 0.0))
     torch.testing.assert_close(value(2.0, 0.0) - plain, (2 * expected).expand(6))
     rough = value(2.0, 0.0) - value(2.0, 1.5)
-    assert (rough > 0).all()
+    assert rough.mean() > 0
     torch.testing.assert_close(rough, 3 * (value(1.0, 0.0) - value(1.0, 1.0)))
 
 
@@ -307,7 +307,6 @@ def test_roughness_looks_in_the_worst_direction():
         vae.classifier.output.bias.copy_(torch.tensor([0.3, 0.1, -50.0]))
     inputs, radius = randn(6, N_COLUMNS, seed=1), 0.3
     log_q = F.log_softmax(vae.logits(inputs), -1)
-    entropy = Categorical(logits=log_q).entropy()
 
     def change(direction):
         shift = radius * direction / direction.norm()
@@ -317,17 +316,17 @@ def test_roughness_looks_in_the_worst_direction():
     found = semi.roughness(vae, inputs, log_q, randn(6, N_COLUMNS, seed=2), radius)
     # to first order both ends of the axis are alike
     both = torch.stack([change(weight), change(-weight)])
-    nearest = (found - entropy - both).abs().min(0).values
+    nearest = (found - both).abs().min(0).values
     assert (nearest < 1e-3 * both.max(0).values + 1e-5).all()
     for seed in range(5):
-        assert (found - entropy).sum() > change(randn(N_COLUMNS, seed=seed)).sum()
+        assert found.sum() > change(randn(N_COLUMNS, seed=seed)).sum()
 
 
-def test_roughness_of_no_distance_is_the_entropy():
+def test_roughness_of_no_distance_is_nothing():
     vae, inputs = build("m2"), randn(6, N_COLUMNS)
     log_q = F.log_softmax(vae.logits(inputs), -1)
     found = semi.roughness(vae, inputs, log_q, randn(6, N_COLUMNS, seed=1), 0.0)
-    torch.testing.assert_close(found, Categorical(logits=log_q).entropy())
+    torch.testing.assert_close(found, torch.zeros(6))
 
 
 def test_roughness_teaches_the_neighbour_not_the_row():
@@ -335,10 +334,28 @@ def test_roughness_teaches_the_neighbour_not_the_row():
     vae, inputs = build("m2", ()), randn(6, N_COLUMNS)
     log_q = F.log_softmax(vae.logits(inputs), -1).detach().requires_grad_(True)
     found = semi.roughness(vae, inputs, log_q, randn(6, N_COLUMNS, seed=1), 1.0)
-    (gradient,) = torch.autograd.grad(found.sum(), log_q)
-    entropy = -(log_q.exp() * log_q).sum()
-    (expected,) = torch.autograd.grad(entropy, log_q)
-    torch.testing.assert_close(gradient, expected)
+    assert found.requires_grad  # by the classifier's weights
+    assert torch.autograd.grad(found.sum(), log_q, allow_unused=True) == (None,)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_indecision_is_conditional_entropy_and_divergence_of_shares(weighted):
+    logits = randn(6, N_CLASSES, seed=1).double().requires_grad_(True)
+    log_q = F.log_softmax(logits, -1)
+    log_prior = torch.tensor([0.2, 0.3, 0.5]).double().log()
+    weight = torch.tensor([1.0, 2, 3, 0.5, 1, 4]).double() if weighted else None
+    share = (
+        torch.full((6,), 1 / 6).double() if weight is None else weight / weight.sum()
+    )
+    mean = (share.unsqueeze(1) * log_q.exp()).sum(0)
+    entropy = (share * Categorical(logits=log_q).entropy()).sum()
+    expected = entropy + (mean * (mean.log() - log_prior)).sum()
+    found = (share * semi.indecision(log_q, log_prior, weight)).sum()
+    torch.testing.assert_close(found, expected)
+    gradients = [
+        torch.autograd.grad(v, logits, retain_graph=True)[0] for v in (found, expected)
+    ]
+    torch.testing.assert_close(*gradients)
 
 
 @settings(max_examples=25, deadline=None)
@@ -425,10 +442,10 @@ def test_every_parameter_gets_a_gradient(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_do_not_mix(kind):
-    """A row's value depends on no other row, where no partner is asked for."""
+    """A row's value depends on no other row, apart from the smoothness."""
     vae = build(kind)
     batch, noise = labelled_batch(vae), randn(1, 6, N_LATENT)
-    labelling = Labelling(1.0, 0.0 if kind == "shot" else 1.0, 0.5)
+    labelling = Labelling(1.0, 0.0, 0.0)
     before = semi.OBJECTIVES[kind](vae, batch, noise, labelling).objective
     x = batch.x.clone()
     x[3] += 1
