@@ -158,7 +158,7 @@ class VAEClassifier(
 
     max_iter : int, default=None
         Number of epochs (passes over the training rows), of each stage of "m1+m2".
-        None takes 50, or as many as make 5,000 steps if that is more.
+        None takes 50, or as many as make 3,000 steps if that is more.
 
     batch_size : int or "auto", default="auto"
         Rows per step, beside which every step sees up to 256 labelled ones. "auto"
@@ -316,6 +316,7 @@ class VAEClassifier(
     }
     del _parameter_constraints["gradient"]
 
+    _default_budget: ClassVar[tuple[int, int]] = (3_000, 50)
     _torch_parts: ClassVar[tuple[str, ...]] = ("_module", "_features")
 
     def __init__(
@@ -981,7 +982,9 @@ def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                 "y mixes strings and other labels: give labels of one kind, and None "
                 "to a row without one."
             )
-        known = np.array(labels)  # numbers and booleans get their own dtype
+        known = y[~missing]
+        if not isinstance(labels[0] if labels else "", str):
+            known = np.array(labels)  # numbers and booleans get their own dtype
     else:
         missing = np.zeros(len(y), dtype=bool)
         known = y

@@ -134,6 +134,7 @@ def test_labels_of_any_kind(blobs, names, missing):
     vae = VAEClassifier(**SHORT).fit(X, labels)
     assert vae.classes_.tolist() == sorted(set(names))
     assert type(vae.predict(X).tolist()[0]) is type(names[0])
+    assert (vae.classes_.dtype == object) == isinstance(names[0], str)
     assert vae.n_labelled_ == 6
     codes = [vae.classes_.tolist().index(names[k]) for k in (0, 1, 2)]
     expected = np.bincount(codes, minlength=len(vae.classes_)) / 3
