@@ -353,6 +353,14 @@ def nearest_partners(qz: DiagonalNormal) -> Tensor:
     return divergence.argmin(-1)
 
 
+def mixing_share(noise: Tensor) -> Tensor:
+    """Turn three standard normal numbers per row into one from Beta(2, 2), (rows, 1).
+
+    It is the distribution of the median of three uniform numbers.
+    """
+    return torch.special.ndtr(noise).median(-1, keepdim=True).values
+
+
 def interpolation(
     vae: LabelledVAE,
     inputs: Tensor,
@@ -377,8 +385,7 @@ def interpolation(
             partner = nearest_partners(vae.encode_inputs(inputs, None))
         else:  # batches are shuffled: the next row is a random one
             partner = torch.arange(1, n_rows + 1, device=inputs.device) % n_rows
-        # Beta(2, 2) is the median of three uniform numbers
-        share = torch.special.ndtr(noise).median(-1, keepdim=True).values
+        share = mixing_share(noise)
         label = y + (1 - y.sum(-1, keepdim=True)) * log_q.exp()
         target = share * label + (1 - share) * label[partner]
         mixture = share * inputs + (1 - share) * inputs[partner]
