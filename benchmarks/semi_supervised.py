@@ -8,6 +8,7 @@ missing cells and no categories get medians and one-hot columns, scaled.
 
 import time
 import warnings
+from fnmatch import fnmatch
 
 import numpy as np
 from _common import (
@@ -82,7 +83,7 @@ def parse_arguments():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tables", nargs="+", default=list(TABLES))
     parser.add_argument(
-        "--methods", nargs="+", help="names or their beginnings (default: all)"
+        "--methods", nargs="+", help="names or patterns with * (default: all)"
     )
     parser.add_argument(
         "--report-only", action="store_true", help="write what is finished"
@@ -331,7 +332,7 @@ def main():
     checkpoint = Checkpoint(cache_path("semi_supervised.jsonl"))
     for key, load in [] if arguments.report_only else jobs(arguments):
         wanted = arguments.methods is None or any(
-            key[2].startswith(name) for name in arguments.methods
+            fnmatch(key[2], pattern) for pattern in arguments.methods
         )
         if not wanted or key in checkpoint:
             continue
