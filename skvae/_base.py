@@ -229,7 +229,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
     def _fit(self, X, sample_weight, *, one_pass: bool = False):
         """Train on a table; with ``one_pass`` for one epoch, going on from before."""
-        check_gradient(self.gradient, self.objective, self.n_draws)
+        self._check_gradient()
         device = resolve_device(self.device)
         going_on = (one_pass or self.warm_start) and hasattr(self, "_module")
         if sample_weight is not None:
@@ -258,6 +258,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         del values, observed
         self._train(X, data, generator, going_on=going_on, one_pass=one_pass)
         return self
+
+    def _check_gradient(self):
+        check_gradient(self.gradient, self.objective, self.n_draws)
 
     def _train(self, X, data, generator, *, going_on, one_pass, prepare=None):
         """Train the module on the rows, and record how that went.
@@ -312,12 +315,13 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     def _start(self, values, observed, sample_weight):
         """Build the module, started at a linear model of the columns."""
         self._describe(masked=observed is not None and not observed.all())
-        self._module = build_module(self._architecture, self._new_seed())
+        self._module = self._build("_module", self._new_seed())
         self._evidence_seed = self._new_seed()
         x, weight = self._starting_rows(values, observed, sample_weight)
         self._module.start_at_marginals(x, weight)
         columns, _, _ = self._module.joint.number_slots()
-        if len(columns) > 1 and self._architecture["linear_path"]:
+        starts_linear = self._starts_linear and self._architecture["linear_path"]
+        if len(columns) > 1 and starts_linear:
             loadings, noise = factor_analysis(
                 x[:, columns].double().numpy(), self.n_components_
             )
@@ -511,7 +515,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     def _likelihood_by_column(self) -> dict[str, str]:
         """Return the names of the heads, with the kind of scale that was chosen."""
         names = {column.name: column.likelihood for column in self._encoder.columns_}
-        per_cell = self._module.joint.has_scale_per_cell()
+        per_cell = self._row_module.joint.has_scale_per_cell()
         for index, varies in zip(self._order, per_cell, strict=True):
             column = self._encoder.columns_[index]
             if not varies:
@@ -602,6 +606,16 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         values[:, self._order] = np.asarray(encoded)
         return values
 
+    @property
+    def _starts_linear(self) -> bool:
+        """Whether training starts at a factor analysis of the number columns."""
+        return True
+
+    @property
+    def _row_module(self) -> VAE:
+        """The module whose decoder gives the columns of the table."""
+        return self._module
+
     def _widths(self) -> list[int]:
         module = self._module
         sizes = self._architecture["hidden_layer_sizes"]
@@ -657,9 +671,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             module.load_state_dict(tensors)
             setattr(self, part, module.to(self.device_).eval())
 
-    def _build(self, part: str) -> torch.nn.Module:
-        """Build a torch part anew, for weights to be loaded into."""
-        return build_module(self._architecture, seed=0)
+    def _build(self, part: str, seed: int = 0) -> torch.nn.Module:
+        """Build a torch part anew, to be trained or for weights to be loaded into."""
+        return build_module(self._architecture, seed)
 
 
 def build_module(architecture: dict[str, Any], seed: int) -> VAE:

@@ -1106,10 +1106,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _build(self, part: str) -> torch.nn.Module:
+    def _build(self, part: str, seed: int = 0) -> torch.nn.Module:
         if part == "_mean":
-            return build_mean(self._architecture, self._mean_options, seed=0)
-        return build_vae(self._architecture, seed=0)
+            return build_mean(self._architecture, self._mean_options, seed)
+        return build_vae(self._architecture, seed)
 
 
 def as_configured(table: Any, owner: Any) -> Any:

@@ -59,18 +59,24 @@ class Batch(NamedTuple):
     c: Tensor | None = None  # (rows, n_context)
     y: Tensor | None = None  # (rows, columns), see _completion
     fold: Tensor | None = None  # (rows,), see _completion
+    noise: Tensor | None = None  # (rows, n_noise), see _semi_supervised
+    labelled: Batch | None = None  # other rows, see _semi_supervised
 
     def take(self, index: Tensor) -> Batch:
         """Return the rows at ``index``."""
         return self._map(lambda tensor: tensor.index_select(0, index))
+
+    def replace(self, **parts: Tensor | Batch | None) -> Batch:
+        """Return the same rows with other parts."""
+        return Batch(**{**self._asdict(), **parts})
 
     def rows(self, start: int, stop: int) -> Batch:
         """Return a view of consecutive rows."""
         return self._map(lambda tensor: tensor[start:stop])
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        x, *others = self
-        return Batch(function(x), *(t if t is None else function(t) for t in others))
+        parts = (function(t) if isinstance(t, Tensor) else t for t in self)
+        return Batch(*parts)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -200,6 +206,8 @@ class VAE(nn.Module):
         the default.
     n_prior_components : int
         Number of components of a mixture.
+    learned_prior : bool
+        False keeps the prior N(0, I) whatever the context.
     """
 
     def __init__(
@@ -216,6 +224,7 @@ class VAE(nn.Module):
         latent: str = "normal",
         prior: str | Mapping[str, Sequence[float]] | None = None,
         n_prior_components: int = 10,
+        learned_prior: bool = True,
     ) -> None:
         super().__init__()
         self.joint = joint
@@ -248,7 +257,7 @@ class VAE(nn.Module):
                 activation,
                 generator,
             )
-            if n_context and prior is None
+            if n_context and learned_prior and prior is None
             else None
         )
         self.mixture = None

@@ -34,6 +34,7 @@ from ._base import (
     check_weights,
     head_key,
     is_constant,
+    make_joint,
     make_random_state,
     pieces,
     resolve_device,
@@ -45,7 +46,6 @@ from ._convolution import ImageVAE, shape_of_context
 from ._distributions import Joint, LocationScale, StudentT, make_head
 from ._encoding import TableEncoder, unchanged_on_error
 from ._filling import missing_mask
-from ._gradients import check_gradient
 from ._imputer import INTERVAL_DRAWS, sorted_quantiles
 from ._linear_start import factor_analysis, regression
 from ._modules import VAE, Batch
@@ -400,7 +400,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             return self._fit_pair(X, y, sample_weight)
 
     def _fit_pair(self, X, y, sample_weight):
-        check_gradient(self.gradient, self.objective, self.n_draws)
+        self._check_gradient()
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is "
@@ -989,10 +989,10 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         """Return the tags: missing outputs are accepted."""
         return super().__sklearn_tags__()
 
-    def _build(self, part: str) -> torch.nn.Module:
+    def _build(self, part: str, seed: int = 0) -> torch.nn.Module:
         if part == "_context":
             return build_context(**self._context_architecture)
-        return build_pair(self._architecture, seed=0)
+        return build_pair(self._architecture, seed)
 
 
 def completed_likelihood(likelihood: dict, outputs: Any) -> dict:
@@ -1027,10 +1027,9 @@ def build_pair(architecture: dict[str, Any], seed: int) -> VAE:
     """Build the module of outputs given features, on the CPU."""
     if "image_shape" not in architecture:
         return build_module(architecture, seed)
-    options = dict(architecture)
-    joint = Joint([make_head(*head) for head in options.pop("heads")])
+    options = {key: architecture[key] for key in architecture if key != "heads"}
     generator = torch.Generator().manual_seed(seed)
-    return ImageVAE(joint, generator=generator, **options).float()
+    return ImageVAE(make_joint(architecture), generator=generator, **options).float()
 
 
 def build_context(heads, masked) -> Context:

@@ -56,7 +56,7 @@ ACTIVE_UNIT_VARIANCE = 0.01
 class Plan:
     """How to train: the numbers of one fit, resolved by the estimator."""
 
-    objective: str
+    objective: str | Callable[..., Terms]
     gradient: str
     n_draws: int
     kl_weight: float
@@ -71,6 +71,17 @@ class Plan:
     verbose: bool = False
     prefer_start: bool = True  # see Monitor.restore
     weight_decay: float = 0.0  # decoupled, of the weights of layers
+    #: What validation rows are scored by, where that is not the objective.
+    score: Callable[..., Terms] | None = None
+
+    @property
+    def bound(self) -> Callable[..., Terms]:
+        """The objective as a function."""
+        return (
+            OBJECTIVES[self.objective]
+            if isinstance(self.objective, str)
+            else (self.objective)
+        )
 
 
 @dataclass
@@ -354,7 +365,7 @@ class Net(NeuralNet):  # type: ignore[misc]
             noise,
             self.flat_,
             self.optimizer_,
-            OBJECTIVES[plan.objective],
+            plan.bound,
             plan.gradient,
             kl_weight,
         )
@@ -417,7 +428,7 @@ class Monitor(Callback):  # type: ignore[misc]
         """Return the objective of each validation row, in nats."""
         assert self.valid is not None
         vae = net.module_.eval()
-        objective = OBJECTIVES[self.plan.objective]
+        objective = self.plan.score or self.plan.bound
         n_draws, n_rows = self.noise.shape[:2]
         at_once = max(1, VALIDATION_CELLS // (n_draws * vae.joint.n_outputs))
         values = []

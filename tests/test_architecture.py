@@ -40,6 +40,8 @@ ESTIMATORS = [
     "_predictive",
     "_convolution",
     "_regressor",
+    "_semi_supervised",
+    "_classifier",
 ]
 LEAVES = ["plotting", "datasets", "inference", "_pool"]
 # Imported inside the function that needs them: skvae works without.

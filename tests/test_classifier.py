@@ -1,0 +1,492 @@
+"""VAEClassifier: labels, unlabelled rows, draws of a class, densities."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn import config_context
+from sklearn.datasets import make_blobs
+from sklearn.exceptions import DataConversionWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skvae import VAEClassifier
+from skvae._classifier import declared_classes, encode_labels
+from skvae._distributions import Joint, make_head
+from skvae._modules import VAE
+
+OBJECTIVES = ["m1", "m2", "m1+m2", "shot"]
+SHORT = {"max_iter": 3, "hidden_layer_sizes": (16,), "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Three clusters of 40 rows in three columns, two labels of each."""
+    X, y = make_blobs([40, 40, 40], 3, cluster_std=1.0, random_state=3)
+    few = np.full(120, -1)
+    for label in range(3):
+        few[np.flatnonzero(y == label)[:2]] = label
+    return X, few, y
+
+
+@pytest.fixture(scope="module", params=OBJECTIVES)
+def fitted(request, blobs):
+    """A model of each kind, trained well enough to tell clusters apart."""
+    X, few, _ = blobs
+    vae = VAEClassifier(
+        2, objective=request.param, hidden_layer_sizes=(32,), random_state=0
+    )
+    vae.set_params(max_iter=150, batch_size=60, learning_rate_init=0.02)
+    return vae.fit(X, few)
+
+
+def labelled_table(mixed_table, container="pandas"):
+    X = mixed_table(container)
+    y = np.where(np.arange(60) % 3 == 0, np.arange(60) % 2, -1)
+    return X, y
+
+
+# -- learning ------------------------------------------------------------------------
+
+
+def test_clusters_are_told_apart(fitted, blobs):
+    X, _, y = blobs
+    assert fitted.score(X, y) > 0.95
+    proba = fitted.predict_proba(X)
+    assert proba.shape == (120, 3) and proba.dtype == np.float32
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(
+        fitted.predict(X), fitted.classes_[proba.argmax(axis=1)]
+    )
+    np.testing.assert_allclose(fitted.class_prior_, 1 / 3)
+    assert fitted.n_labelled_ == 6
+
+
+def test_rows_of_a_class_look_like_it(fitted, blobs):
+    X, _, y = blobs
+    centres = np.stack([X[y == label].mean(axis=0) for label in range(3)])
+    for label in range(3):
+        rows, drawn = fitted.sample(300, y=label, random_state=0)
+        assert drawn.tolist() == [label] * 300
+        distance = np.linalg.norm(centres - rows.mean(axis=0), axis=1)
+        assert distance.argmin() == label
+        if fitted.objective in ("m2", "shot"):  # which have a decoder by class
+            assert distance[label] < 1.5  # the centres are some 10 apart
+            assert fitted.score(rows, drawn) > 0.8
+
+
+def test_densities_are_near_those_of_the_mixture(fitted, blobs):
+    """Against the mixture of normals that the clusters were drawn from."""
+    X, _, y = blobs
+    centres = np.stack([X[y == label].mean(axis=0) for label in range(3)])
+    squares = np.square(X[:, None] - centres).sum(-1)
+    exact = np.logaddexp.reduce(-0.5 * squares, axis=1) - np.log(3)
+    exact -= 1.5 * np.log(2 * np.pi)
+    found = fitted.score_samples(X)
+    assert found.shape == (120,) and found.dtype == np.float32
+    # one decoder by class fits three clusters, a single N(0, I) only nearly
+    near = 0.6 if fitted.objective in ("m2", "shot") else 2.0
+    assert abs(found.mean() - exact.mean()) < near
+    far = fitted.score_samples(X + 30)
+    assert (far < found).all()
+
+
+def test_latents(fitted, blobs):
+    X, _, _ = blobs
+    latents = fitted.transform(X)
+    assert latents.shape == (120, 2) and latents.dtype == np.float32
+    assert fitted.get_feature_names_out().tolist() == [
+        "vaeclassifier0",
+        "vaeclassifier1",
+    ]
+    np.testing.assert_allclose(fitted.transform(X[:5]), latents[:5], atol=1e-5)
+
+
+def test_unlabelled_rows_help():
+    """Two moons' worth of rows: six labels alone leave the border open."""
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, np.pi, 400)
+    side = np.arange(400) % 2
+    X = np.column_stack(
+        [np.cos(angle) + side, np.where(side, -1, 1) * np.sin(angle) + 0.4 * side]
+    )
+    X += 0.08 * rng.normal(size=X.shape)
+    y = np.full(400, -1)
+    y[:6] = side[:6]
+    vae = VAEClassifier(
+        objective="m1", max_iter=100, batch_size=100, hidden_share=0.0, random_state=0
+    )
+    few = vae.fit(X, y).score(X, side)
+    alone = vae.fit(X[:6], y[:6]).score(X, side)
+    assert few > alone + 0.02
+
+
+# -- labels --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [["b", "a", "c"], [7, 3, 9], [True, False, True]])
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_labels_of_any_kind(blobs, names, missing):
+    X, few, _ = blobs
+    labels = np.array([missing if k < 0 else names[k] for k in few], dtype=object)
+    vae = VAEClassifier(**SHORT).fit(X, labels)
+    assert vae.classes_.tolist() == sorted(set(names))
+    assert type(vae.predict(X).tolist()[0]) is type(names[0])
+    assert (vae.classes_.dtype == object) == isinstance(names[0], str)
+    assert vae.n_labelled_ == 6
+    codes = [vae.classes_.tolist().index(names[k]) for k in (0, 1, 2)]
+    expected = np.bincount(codes, minlength=len(vae.classes_)) / 3
+    np.testing.assert_allclose(vae.class_prior_, expected)
+
+
+def test_marks_of_no_label():
+    for y in (
+        [2, -1, 5],
+        [2.0, -1.0, 5.0],
+        [2.0, np.nan, 5.0],
+        np.array([2, None, 5], dtype=object),
+        np.array([2, -1, 5], dtype=object),
+    ):
+        classes, codes = encode_labels(np.asarray(y))
+        assert classes.tolist() == [2, 5] and codes.tolist() == [0, -1, 1]
+    classes, codes = encode_labels(np.array(["x", "-1"]))
+    assert classes.tolist() == ["-1", "x"] and codes.tolist() == [1, 0]
+    classes, codes = encode_labels(np.array([200, 255], dtype=np.uint8))
+    assert codes.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_labels_from_a_column(blobs, library):
+    X, few, _ = blobs
+    names = [None if k < 0 else "abc"[k] for k in few]
+    module = pytest.importorskip(library)
+    column = module.array(names) if library == "pyarrow" else module.Series(names)
+    vae = VAEClassifier(**SHORT).fit(X, column)
+    reference = VAEClassifier(**SHORT).fit(X, np.array(names, dtype=object))
+    assert vae.classes_.tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(vae.predict_proba(X), reference.predict_proba(X))
+
+
+def test_nullable_integers(blobs):
+    pd = pytest.importorskip("pandas")
+    X, few, _ = blobs
+    column = pd.array([None if k < 0 else k for k in few], dtype="Int64")
+    vae = VAEClassifier(**SHORT).fit(X, pd.Series(column))
+    assert vae.classes_.tolist() == [0, 1, 2] and vae.n_labelled_ == 6
+
+
+def test_a_class_without_any_label(blobs):
+    pd = pytest.importorskip("pandas")
+    X, few, _ = blobs
+    names = pd.Categorical.from_codes(few, ["a", "b", "c"])
+    assert declared_classes(pd.Series(names)) == ["a", "b", "c"]
+    vae = VAEClassifier(**SHORT).fit(X, pd.Series(names))
+    assert vae.classes_.tolist() == ["a", "b", "c"]
+    unseen = pd.Series(names.add_categories("d"))
+    with pytest.raises(ValueError, match="No row is labelled 'd'"):
+        vae.fit(X, unseen)
+
+
+def test_a_single_label(blobs):
+    X, _, _ = blobs
+    for objective in OBJECTIVES:
+        y = np.full(120, -1)
+        y[4] = 7
+        vae = VAEClassifier(objective=objective, **SHORT).fit(X, y)
+        assert vae.classes_.tolist() == [7] and vae.n_labelled_ == 1
+        assert set(vae.predict(X)) == {7}
+        assert (vae.predict_proba(X) == 1).all()
+        assert np.isfinite(vae.score_samples(X)).all()
+        assert vae.sample(2, random_state=0)[1].tolist() == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("y", "match"),
+    [
+        (np.full(120, -1), "no label"),
+        (np.full(120, np.nan), "no label"),
+        (np.full(120, None), "no label"),
+        (np.full(120, np.inf), "infinity"),
+        (np.linspace(0, 1, 120), "Unknown label type"),
+        (np.array(["a", 1] * 60, dtype=object), "mixes strings"),
+        (np.arange(119) % 2, "inconsistent numbers of samples"),
+        (None, "requires y to be passed"),
+    ],
+)
+def test_labels_that_cannot_be_used(blobs, y, match):
+    X, _, _ = blobs
+    with pytest.raises(ValueError, match=match):
+        VAEClassifier(**SHORT).fit(X, y)
+
+
+def test_a_column_vector_is_flattened_with_a_warning(blobs):
+    X, few, _ = blobs
+    with pytest.warns(DataConversionWarning):
+        vae = VAEClassifier(**SHORT).fit(X, few[:, None])
+    reference = VAEClassifier(**SHORT).fit(X, few)
+    np.testing.assert_array_equal(vae.predict_proba(X), reference.predict_proba(X))
+
+
+def test_a_failed_fit_changes_nothing(blobs):
+    X, few, _ = blobs
+    vae = VAEClassifier(**SHORT).fit(X, few)
+    before = vae.predict_proba(X)
+    for y in (np.full(120, -1), few[:5]):
+        with pytest.raises(ValueError, match=r"no label|inconsistent numbers"):
+            vae.fit(X, y)
+    with pytest.raises(ValueError, match="non-finite"):
+        vae.set_params(learning_rate_init=1e30).fit(X, few)
+    np.testing.assert_array_equal(vae.predict_proba(X), before)
+    assert not hasattr(vae, "_codes")
+
+
+# -- drawing -------------------------------------------------------------------------
+
+
+def test_sample_always_returns_rows_and_labels(fitted):
+    rows, labels = fitted.sample(random_state=0)
+    assert rows.shape == (1, 3) and labels.shape == (1,)
+    rows, labels = fitted.sample(4, random_state=0)
+    assert rows.shape == (4, 3) and labels.shape == (4,)
+    rows, labels = fitted.sample(y=[2, 0], random_state=0)
+    assert rows.shape == (2, 3) and labels.tolist() == [2, 0]
+    rows, labels = fitted.sample(2, y=[2, 0], random_state=0)
+    assert labels.tolist() == [2, 0]
+    again = fitted.sample(2, y=[2, 0], random_state=0)[0]
+    np.testing.assert_array_equal(rows, again)
+    assert (rows != fitted.sample(2, y=[2, 0], random_state=1)[0]).all()
+
+
+def test_labels_are_drawn_from_their_prior(blobs):
+    X, few, _ = blobs
+    weights = np.where(few == 1, 8.0, 1.0)
+    vae = VAEClassifier(**SHORT).fit(X, few, sample_weight=weights)
+    np.testing.assert_allclose(vae.class_prior_, [0.1, 0.8, 0.1])
+    _, labels = vae.sample(2000, random_state=0)
+    shares = np.bincount(labels) / 2000
+    np.testing.assert_allclose(shares, vae.class_prior_, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"y": 3}, "none of the classes"),
+        ({"y": [0, -1]}, "none of the classes"),
+        ({"y": []}, "one for each"),
+        ({"y": [[0, 1]]}, "one for each"),
+        ({"n_samples": 3, "y": [0, 1]}, "one for each"),
+        ({"n_samples": 0}, "at least 1"),
+    ],
+)
+def test_draws_that_cannot_be(fitted, arguments, match):
+    with pytest.raises(ValueError, match=match):
+        fitted.sample(**arguments)
+
+
+# -- densities -----------------------------------------------------------------------
+
+
+def test_evidence_of_the_stack_is_exact_where_m2_adds_nothing(blobs):
+    """M2 as N(0, I) on the latents of a linear VAE leaves probabilistic PCA."""
+    X, few, _ = blobs
+    vae = VAEClassifier(1, objective="m1+m2", hidden_layer_sizes=(), max_iter=1)
+    vae.set_params(likelihood="normal", random_state=0, early_stopping=False).fit(
+        X, few
+    )
+    vae._features = VAE(
+        Joint([make_head("normal", 3, 0)]), 1, (), "relu", torch.Generator()
+    )
+    features, module = vae._features, vae._module
+    loadings, noise_sd = torch.tensor([[1.0], [-0.5], [2.0]]), torch.tensor([0.6] * 3)
+    precision = float(1 + (loadings / noise_sd.unsqueeze(1)).square().sum())
+    with torch.no_grad():
+        features.joint.heads[0].set_deviation(noise_sd)
+        features.decoder.output.weight.copy_(loadings)
+        features.decoder.output.bias.zero_()
+        gain = (loadings.t() / noise_sd.square()) / precision
+        features.encoder.output.weight.copy_(torch.cat([gain, 0 * gain]))
+        bias = torch.tensor([0.0, -0.5 * np.log(precision)])
+        features.encoder.output.bias.copy_(bias)
+        features.joint.heads[0].low.fill_(-np.inf)
+        features.joint.heads[0].high.fill_(np.inf)
+        for network in (module.encoder, module.decoder):
+            for parameter in network.parameters():
+                parameter.zero_()
+        module.joint.heads[0].set_deviation(torch.ones(1))
+    covariance = loadings @ loadings.t() + noise_sd.square().diag()
+    encoded = torch.from_numpy(vae._encoder.encode(X)[0])
+    exact = torch.distributions.MultivariateNormal(torch.zeros(3), covariance)
+    expected = exact.log_prob(encoded).numpy() + vae._log_jacobian(vae._encode(X))
+    np.testing.assert_allclose(vae.score_samples(X), expected, atol=1e-3)
+
+
+# -- weights, stopping, going on -----------------------------------------------------
+
+
+def test_rows_of_weight_zero_are_not_there(blobs):
+    X, few, _ = blobs
+    weights = (np.arange(120) % 5 > 0).astype(float)
+    weights[few == 2] = 1
+    poisoned, labels = X.copy(), few.copy()
+    poisoned[weights == 0] = 1e6
+    labels[weights == 0] = 9
+    kept = weights > 0
+    for objective in OBJECTIVES:
+        vae = VAEClassifier(objective=objective, **SHORT)
+        found = vae.fit(poisoned, labels, sample_weight=weights).predict_proba(X)
+        removed = vae.fit(X[kept], few[kept]).predict_proba(X)
+        np.testing.assert_array_equal(found, removed)
+
+
+def test_weights_stand_for_repeated_labels():
+    """Contradictory labels of the same rows: the weights decide their odds."""
+    X = np.repeat([[0.0, 1.0], [1.0, 0.0]], 40, axis=0)
+    X = X + 0.01 * np.random.default_rng(0).normal(size=X.shape)
+    y = np.arange(80) % 2
+    weights = np.where(y == 1, 4.0, 1.0)
+    vae = VAEClassifier(
+        1, smoothness=0.0, early_stopping=False, max_iter=100, random_state=0
+    )
+    vae.set_params(batch_size=80, hidden_layer_sizes=(16,), likelihood="normal")
+    weighted = vae.fit(X, y, sample_weight=weights).predict_proba(X)[:, 1]
+    repeated = np.flatnonzero(np.ones(80)).repeat(weights.astype(int))
+    copies = vae.fit(X[repeated], y[repeated]).predict_proba(X)[:, 1]
+    assert weighted.mean() == pytest.approx(0.8, abs=0.06)
+    assert weighted.mean() == pytest.approx(copies.mean(), abs=0.06)
+    assert vae.fit(X, y).predict_proba(X)[:, 1].mean() < 0.65
+
+
+def test_enough_labels_stop_early(blobs):
+    X, few, y = blobs
+    vae = VAEClassifier(**SHORT).fit(X, few)
+    assert vae.early_stopping_ is False
+    assert vae.validation_scores_ is None and vae.best_validation_score_ is None
+    vae.set_params(validation_fraction=0.25).fit(X, y)
+    assert vae.early_stopping_ is True
+    assert len(vae.validation_scores_) == vae.n_iter_
+    assert vae.best_validation_score_ == pytest.approx(
+        max(*vae.validation_scores_, -np.log(3)), abs=0.2
+    )
+    vae.set_params(early_stopping=False).fit(X, y)
+    assert vae.early_stopping_ is False
+
+
+def test_validation_leaves_a_label_of_every_class(blobs):
+    X, few, _ = blobs
+    vae = VAEClassifier(**SHORT | {"validation_fraction": 0.9}).fit(X, few)
+    assert vae.early_stopping_ and vae.classes_.tolist() == [0, 1, 2]
+    rows = vae.set_params(validation_fraction=None).fit(X, np.arange(120) % 2)
+    assert rows.early_stopping_ is False  # a tenth of 120 labels is too few
+
+
+def test_going_on(blobs):
+    X, few, _ = blobs
+    for objective in OBJECTIVES:
+        vae = VAEClassifier(objective=objective, warm_start=True, **SHORT).fit(X, few)
+        prior = vae.class_prior_
+        first = vae.predict_proba(X)
+        vae.fit(X, np.where(few == 2, -1, few))  # all of its classes, not all labels
+        assert vae.n_iter_ == 6 and vae.classes_.tolist() == [0, 1, 2]
+        np.testing.assert_array_equal(vae.class_prior_, prior)
+        assert (vae.predict_proba(X) != first).any()
+        with pytest.raises(ValueError, match="label 5, which the first fit"):
+            vae.fit(X, np.where(few == 1, 5, few))
+
+
+def test_going_on_from_another_objective(blobs):
+    X, few, _ = blobs
+    vae = VAEClassifier(warm_start=True, **SHORT).fit(X, few)
+    with pytest.raises(ValueError, match="objective"):
+        vae.set_params(objective="m1").fit(X, few)
+
+
+# -- tables, containers, persistence -------------------------------------------------
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_mixed_tables(mixed_table, container, objective):
+    X, y = labelled_table(mixed_table, container)
+    vae = VAEClassifier(objective=objective, **SHORT).fit(X, y)
+    for values in (vae.predict_proba(X), vae.transform(X), vae.score_samples(X)):
+        assert np.isfinite(values).all()
+    rows, _ = vae.sample(5, y=1, random_state=0)
+    assert type(rows) is type(X)
+    with pytest.warns(UserWarning, match="Categories"):
+        unknown = mixed_table("pandas")
+        unknown["island"] = "Atlantis"
+        assert np.isfinite(vae.predict_proba(unknown)).all()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_models_survive_a_pickle(mixed_table, objective):
+    X, y = labelled_table(mixed_table)
+    vae = VAEClassifier(objective=objective, **SHORT).fit(X, y)
+    loaded = pickle.loads(pickle.dumps(vae))
+    np.testing.assert_array_equal(loaded.predict_proba(X), vae.predict_proba(X))
+    np.testing.assert_array_equal(loaded.transform(X), vae.transform(X))
+    np.testing.assert_array_equal(loaded.score_samples(X), vae.score_samples(X))
+    expected = vae.sample(3, random_state=0)[0]
+    assert loaded.sample(3, random_state=0)[0].equals(expected)
+    again = loaded.set_params(warm_start=True).fit(X, y)
+    assert (again.predict_proba(X) != vae.predict_proba(X)).any()
+
+
+def test_fits_are_reproducible(blobs):
+    X, few, _ = blobs
+    for objective in OBJECTIVES:
+        state = torch.get_rng_state()
+        vae = VAEClassifier(objective=objective, **SHORT)
+        first = vae.fit(X, few).predict_proba(X)
+        np.testing.assert_array_equal(vae.fit(X, few).predict_proba(X), first)
+        other = vae.set_params(random_state=1).fit(X, few).predict_proba(X)
+        assert (other != first).any()
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pairing", "random"),
+        ("classification_weight", 30.0),
+        ("smoothness", 0.0),
+        ("hidden_share", 0.0),
+        ("label_smoothing", 0.2),
+        ("n_draws", 2),
+        ("kl_weight", 0.1),
+        ("kl_warmup_steps", 4),
+        ("likelihood", "normal"),
+    ],
+)
+def test_every_parameter_has_an_effect(blobs, name, value):
+    X, few, _ = blobs
+    vae = VAEClassifier(objective="shot" if name == "pairing" else "m2", **SHORT)
+    plain = vae.fit(X, few).predict_proba(X)
+    changed = vae.set_params(**{name: value}).fit(X, few).predict_proba(X)
+    assert (changed != plain).any()
+
+
+def test_in_a_search_and_a_pipeline(blobs):
+    X, _, y = blobs
+    search = GridSearchCV(VAEClassifier(**SHORT), {"smoothness": [0.0, 1.0]}, cv=2)
+    assert 0 <= search.fit(X, y).best_score_ <= 1
+    weights = np.arange(120) % 3 + 1
+    with config_context(enable_metadata_routing=True):
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        vae = VAEClassifier(**SHORT).set_fit_request(sample_weight=True)
+        pipeline = make_pipeline(scaler, vae.set_score_request(sample_weight=True))
+        pipeline.fit(X, y, sample_weight=weights)
+    by_hand = VAEClassifier(**SHORT).fit(scaler.transform(X), y, weights)
+    np.testing.assert_array_equal(
+        pipeline.predict_proba(X), by_hand.predict_proba(scaler.transform(X))
+    )
+
+
+def test_latents_as_a_data_frame(blobs):
+    pytest.importorskip("pandas")
+    X, few, _ = blobs
+    vae = VAEClassifier(2, **SHORT).set_output(transform="pandas")
+    frame = vae.fit_transform(X, few)
+    assert frame.columns.tolist() == ["vaeclassifier0", "vaeclassifier1"]
