@@ -211,7 +211,9 @@ def test_the_start_is_the_normal_and_the_marginals():
     normal = model.gaussian.condition(inputs, visible)
     outputs, start = model.members(rows.x, rows.y, rows.observed)
     torch.testing.assert_close(start[:, :3], normal[:, :3])
-    chance = normal.clamp(_completion.PROBABILITY_FLOOR, 1 - _completion.PROBABILITY_FLOOR)
+    chance = normal.clamp(
+        _completion.PROBABILITY_FLOOR, 1 - _completion.PROBABILITY_FLOOR
+    )
     torch.testing.assert_close(start[:, 3], chance[:, 3].logit())  # 0 or 1
     torch.testing.assert_close(start[:, 4:], chance[:, 4:].log())  # three categories
     assert (outputs - start).abs().mean() < 0.1
@@ -256,7 +258,7 @@ def test_training_rows_meet_normals_that_have_not_seen_them(trained):
     """A row's values change the estimates of no cell of its own fold."""
     model, rows, _, folds = trained
     model = deepcopy(model)
-    outputs, start = model.members(rows.x, rows.y, rows.observed, folds)
+    _, start = model.members(rows.x, rows.y, rows.observed, folds)
     y = rows.y.clone()
     y[folds == 2] += 3 * rows.observed[folds == 2]
     inputs, visible = model.gaussian_inputs(y, rows.observed)
@@ -472,7 +474,9 @@ def test_nothing_is_said_of_one_network_or_no_numbers(monkeypatch, heads, n_memb
     outputs = torch.randn(n_members, 200, n_outputs, generator=generator())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        share = choose(monkeypatch, y, torch.zeros(200, n_outputs), outputs, heads=heads)
+        share = choose(
+            monkeypatch, y, torch.zeros(200, n_outputs), outputs, heads=heads
+        )
     assert torch.isfinite(share).all()
 
 
