@@ -312,12 +312,14 @@ class VAEImputer(TransformerMixin, BaseVAE):
     its best guess; these vary less than true values do, so variances and
     correlations of a table completed by it are off. :meth:`sample` draws the missing
     cells of a row jointly from p(x | z, c), as often as asked: analyse every table
-    and combine the results with :func:`skvae.pool`. Draws may leave the range of the
-    training values by a quarter of it, point estimates may not; columns that are never
-    negative stay so, and columns of few different numbers get these numbers. :meth:`predict_interval` takes
+    and combine the results with :func:`skvae.pool`. :meth:`predict_interval` takes
     quantiles over 99 such draws, column by column. :meth:`score_samples` estimates
     log p of the observed cells by importance weighting [3]_, in nats and in the units
     of the columns as given.
+
+    With hidden layers, point estimates of numbers stay in the range of the training
+    values, and draws within a quarter more; columns that are never negative stay so.
+    Draws of columns that repeat their values are values of the training table.
 
     References
     ----------
