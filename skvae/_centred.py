@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._distributions import Joint
 from ._modules import VAE
 
 #: Pairs of opposite latent draws whose average stands for the mean over the prior.
@@ -23,7 +24,7 @@ class CentredVAE(VAE):
 
     Parameters
     ----------
-    *args, generator, n_context, **options
+    joint, n_latent, hidden_layer_sizes, activation, generator, **options
         As for :class:`skvae._modules.VAE`; ``n_context`` is at least 1.
     centres : tuple of two sequences of int, default=((), ())
         Decoder outputs that are centred, and the entries of the context that they are
@@ -32,12 +33,18 @@ class CentredVAE(VAE):
 
     def __init__(
         self,
-        *args: Any,
+        joint: Joint,
+        n_latent: int,
+        hidden_layer_sizes: tuple[int, ...],
+        activation: str,
         generator: torch.Generator,
+        *,
         centres: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
         **options: Any,
     ) -> None:
-        super().__init__(*args, generator=generator, **options)
+        super().__init__(
+            joint, n_latent, hidden_layer_sizes, activation, generator, **options
+        )
         half = torch.empty(N_PAIRS, 1, self.n_prior_noise).normal_(generator=generator)
         self.nodes: Tensor
         self.register_buffer("nodes", torch.cat([half, -half]))

@@ -101,7 +101,8 @@ class Rows(NamedTuple):
 
     def take(self, index: Tensor) -> Rows:
         """Return the rows at ``index``."""
-        return Rows(*(t if t is None else t.index_select(0, index) for t in self))
+        parts = [t if t is None else t.index_select(0, index) for t in self]
+        return Rows._make(parts)
 
 
 class Ensemble(nn.Module):
@@ -543,7 +544,10 @@ def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor) -> None:
     outputs, start = model.members(rows.x, rows.y, v, rows.fold)
     member = member_of(rows.fold, model.n_members)
     own = outputs[member, torch.arange(len(rows.x), device=rows.x.device)]
-    removed = outputs[..., model.outputs].var(0) * (1 - 1 / model.n_members)
+    numbers = outputs[..., model.outputs]
+    removed = torch.zeros_like(own[:, model.outputs])
+    if model.n_members > 1 and numbers.numel():
+        removed = numbers.var(0) * (1 - 1 / model.n_members)
     weight = (rows.observed & ~v) * rows.weight.unsqueeze(1)
     n_cells = weight.sum(0)
     is_number = torch.zeros_like(n_cells, dtype=torch.bool)

@@ -57,7 +57,6 @@ class Gaussian(nn.Module):
         """
         rows = x.new_ones(len(x)) if weight is None else weight
         mean, covariance = marginals(x, v, rows)
-        trace = []
         mean, covariance, trace = self._maximise(x, v, rows, mean, covariance)
         self.mean.copy_(mean)
         self.covariance.copy_(covariance)

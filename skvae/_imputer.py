@@ -75,7 +75,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
     One model answers for every pattern of missing cells, in rows that it was trained
     on and in new ones; columns may hold numbers, counts, categories, ordered
     categories and booleans. It is learned in two stages, both by hiding observed
-    cells at random:
+    cells:
 
     1. The conditional mean: what a cell is expected to be, given the cells that are
        there. A multivariate normal is fitted to the incomplete rows by
@@ -83,11 +83,13 @@ class VAEImputer(TransformerMixin, BaseVAE):
        through periodic features of their ranks [1]_ as well. Every network leaves out
        its part of the rows. On those its best weights are chosen, and for every
        column how much of the estimate comes from the normal and how much from the
-       networks (``blend_``).
+       networks (``blend_``), by cells that are missing in other rows.
     2. The conditional VAE [2]_: how cells vary around that, jointly. The context c is
        what the first stage says together with the visible cells; prior p(z | c),
        posterior q(z | x, c) and decoder p(x | z, c) are trained to maximise the
-       evidence lower bound of the hidden cells.
+       evidence lower bound of the hidden cells. Locations of numbers are centred on
+       the first stage's estimates, and training rows come with estimates that were
+       learned without them.
 
     :meth:`transform` takes its estimates from the first stage, :meth:`sample`,
     :meth:`predict_interval` and :meth:`score_samples` take theirs from the second.
@@ -243,7 +245,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Map of every numeric column.
 
     blend_ : dict of str to dict of str to float
-        Weights of "normal" and "networks" in the mean of every numeric column.
+        Shares of "normal" and "networks" in the point estimates of every column;
+        they sum to 1.
 
     missingness_slopes_ : dict of str to float
         By how much the log-odds of a missing cell rise with one standard deviation
@@ -253,8 +256,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Columns with missing cells in training.
 
     mean_losses_ : ndarray of float
-        Loss of the conditional mean on rows that the networks leave out, in nats per
-        cell, at the start and as training goes on. Not there without hidden layers.
+        Loss of the networks on rows that they leave out, in nats per cell, as
+        training goes on. Not there without hidden layers.
 
     n_features_in_ : int
         Number of columns.
@@ -313,6 +316,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
     quantiles over 99 such draws, column by column. :meth:`score_samples` estimates
     log p of the observed cells by importance weighting [3]_, in nats and in the units
     of the columns as given.
+
+    With hidden layers, point estimates of numbers stay in the range of the training
+    values, and draws within a quarter more; columns that are never negative stay so.
+    Draws of columns that repeat their values are values of the training table.
 
     References
     ----------

@@ -1,5 +1,7 @@
 """The conditional mean: what it sees, how networks and normal share the work."""
 
+import math
+import warnings
 from copy import deepcopy
 
 import numpy as np
@@ -12,7 +14,12 @@ from skvae._completion import (
     Recipe,
     Rows,
     choose_blend,
+    has_patterns,
     hide,
+    hide_like_others,
+    judged,
+    member_of,
+    some_like_others,
     train_conditional_mean,
 )
 from skvae._distributions import Joint, make_head
@@ -47,7 +54,7 @@ def make_rows(heads=HEADS, n_rows=200, rate=0.2, seed=0):
 
 
 def recipe(n_steps=60, most_hidden=0.9):
-    return Recipe((8,), 3, most_hidden, 0.1, 64, n_steps, 128)
+    return Recipe((8,), 3, most_hidden, 0.1, 64, n_steps, 128, cross_fit=True)
 
 
 @pytest.fixture
@@ -72,6 +79,59 @@ def test_hide():
     assert torch.equal(hide(observed, 0.1, 0.9, generator()), visible)
     assert not hide(observed, 1, 1, generator()).any()
     assert torch.equal(hide(observed, 0, 0, generator()), observed)
+
+
+def patterned(n_rows=4_000):
+    """Two kinds of rows: the first cell is missing, or the last two are."""
+    observed = torch.ones(n_rows, 5, dtype=torch.bool)
+    observed[::2, 0] = False
+    observed[1::2, 3:] = False
+    return observed
+
+
+def kinds(masks):
+    return {tuple(row) for row in masks.int().tolist()}
+
+
+FIRST, LAST, BOTH = (0, 1, 1, 1, 1), (1, 1, 1, 0, 0), (0, 1, 1, 0, 0)
+
+
+def test_patterns_of_other_rows():
+    observed = patterned()
+    visible = hide_like_others(observed, generator())
+    assert kinds(visible) == {FIRST, LAST, BOTH}
+    # half of the rows meet a pattern that is not theirs
+    assert (visible != observed).any(1).float().mean() == pytest.approx(0.5, abs=0.03)
+    assert torch.equal(hide_like_others(observed, generator()), visible)
+    assert not torch.equal(hide_like_others(observed, generator(1)), visible)
+
+
+def test_half_of_the_rows_have_patterns_of_others():
+    observed = patterned()
+    nothing = torch.zeros_like(observed)
+    visible = some_like_others(nothing, observed, generator())
+    assert kinds(visible) == {FIRST, LAST, BOTH, (0, 0, 0, 0, 0)}
+    kept = (visible == nothing).all(1).float().mean()
+    assert kept == pytest.approx(0.5, abs=0.03)
+
+
+def test_patterns_need_missing_cells():
+    observed = torch.ones(100, 10, dtype=torch.bool)
+    assert not has_patterns(observed)
+    observed[:49, 0] = False  # 4.9%
+    assert not has_patterns(observed)
+    observed[:51, 0] = False
+    assert has_patterns(observed)
+
+
+def test_estimates_are_judged_on_patterns_of_the_table():
+    observed = patterned()
+    assert kinds(judged(observed, recipe(), generator())) == {FIRST, LAST, BOTH}
+    # none to copy: at random
+    complete = torch.ones(4_000, 5, dtype=torch.bool)
+    visible = judged(complete, recipe(), generator())
+    assert len(kinds(visible)) == 2**5
+    assert visible.float().mean() == pytest.approx(0.5, abs=0.02)
 
 
 # -- what it says --------------------------------------------------------------------
@@ -126,7 +186,7 @@ def test_without_layers_it_is_the_normal():
     assert len(trace) > 1
     expected = model.gaussian.condition(rows.y, rows.observed.float())
     assert torch.equal(model.expected(*rows[:3]), expected)
-    assert model.blend.tolist() == [[1, 1, 1], [0, 0, 0]]
+    assert model.share.tolist() == [0, 0, 0]
     assert model.ensemble is None
 
 
@@ -150,7 +210,12 @@ def test_the_start_is_the_normal_and_the_marginals():
     inputs, visible = model.gaussian_inputs(rows.y, rows.observed)
     normal = model.gaussian.condition(inputs, visible)
     outputs, start = model.members(rows.x, rows.y, rows.observed)
-    torch.testing.assert_close(start[:, model.outputs], normal[:, :3])
+    torch.testing.assert_close(start[:, :3], normal[:, :3])
+    chance = normal.clamp(
+        _completion.PROBABILITY_FLOOR, 1 - _completion.PROBABILITY_FLOOR
+    )
+    torch.testing.assert_close(start[:, 3], chance[:, 3].logit())  # 0 or 1
+    torch.testing.assert_close(start[:, 4:], chance[:, 4:].log())  # three categories
     assert (outputs - start).abs().mean() < 0.1
 
 
@@ -159,7 +224,7 @@ def test_the_start_is_the_normal_and_the_marginals():
 
 def test_training_reduces_the_loss(trained):
     _, _, losses, _ = trained
-    assert len(losses) == _completion.N_SCORES + 1  # the start is scored too
+    assert len(losses) == _completion.N_SCORES
     assert min(losses) < losses[0]
     assert np.isfinite(losses).all()
 
@@ -167,19 +232,68 @@ def test_training_reduces_the_loss(trained):
 def test_every_member_leaves_out_its_own_rows(trained):
     model, rows, _, folds = trained
     model = deepcopy(model)
-    model.blend[0], model.blend[1] = 0, 1  # the networks alone
+    model.share.fill_(1)  # the networks alone
     counts = torch.bincount(folds)
-    assert len(counts) == model.n_members and counts.min() >= 66
-    outputs, _ = model.members(rows.x, rows.y, rows.observed)
+    assert len(counts) == _completion.FOLDS_PER_MEMBER * model.n_members
+    assert counts.min() >= 33
+    outputs, _ = model.members(rows.x, rows.y, rows.observed, folds)
     own = model.context(rows.x, rows.y, rows.observed, folds)
     for i, fold in enumerate(folds):
-        assert torch.equal(own[i, : outputs.shape[-1]], outputs[fold, i])
+        assert torch.equal(own[i, : outputs.shape[-1]], outputs[fold % 3, i])
+    outputs, _ = model.members(rows.x, rows.y, rows.observed)
     average = model.context(rows.x, rows.y, rows.observed)
     torch.testing.assert_close(average[:, : outputs.shape[-1]], outputs.mean(0))
-    # rows that all members have seen get the average
+    # rows that all members have seen get the average, and the normal of all rows
     nobody = torch.full_like(folds, -1)
     again = model.context(rows.x, rows.y, rows.observed, nobody)
     torch.testing.assert_close(again, average)
+
+
+def test_members_of_folds():
+    folds = torch.arange(-1, 6)
+    assert member_of(folds, 3).tolist() == [-1, 0, 1, 2, 0, 1, 2]
+
+
+def test_training_rows_meet_normals_that_have_not_seen_them(trained):
+    """A row's values change the estimates of no cell of its own fold."""
+    model, rows, _, folds = trained
+    model = deepcopy(model)
+    _, start = model.members(rows.x, rows.y, rows.observed, folds)
+    y = rows.y.clone()
+    y[folds == 2] += 3 * rows.observed[folds == 2]
+    inputs, visible = model.gaussian_inputs(y, rows.observed)
+    model.gaussian.fit_folds(inputs, visible, rows.weight, folds, 6)
+    _, moved = model.members(rows.x, rows.y, rows.observed, folds)
+    changed = (start - moved).abs().amax(1) > 1e-6
+    assert not changed[folds == 2].any()
+    assert changed[folds != 2].float().mean() > 0.5
+
+
+def test_large_tables_have_one_normal():
+    model, rows = make_mean(), make_rows()
+    model.start_at(rows)
+    once = recipe(3)._replace(cross_fit=False)
+    _, folds = train_conditional_mean(model, rows, once, 3e-3, generator())
+    assert model.gaussian.fold_means is None
+    v = rows.observed
+    context = model.context(rows.x, rows.y, v, folds)
+    assert context.shape == (200, model.n_context)
+
+
+@pytest.mark.parametrize("heads", [HEADS, NUMBERS])
+def test_deviations_in_the_context_are_centred(heads):
+    """They are logs, less their average over hidden cells."""
+    model, rows = make_mean(heads), make_rows(heads)
+    model.start_at(rows)
+    v = hide(rows.observed, 0.1, 0.9, generator())
+    model.set_usual_deviation(rows, v)
+    logs = model.context(rows.x, rows.y, v)[:, -3:]
+    hidden = (rows.observed & ~v)[:, :3]
+    means = (logs * hidden).sum(0) / hidden.sum(0)
+    torch.testing.assert_close(means, torch.zeros(3), atol=1e-5, rtol=0)
+    _, visible = model.gaussian_inputs(rows.y, v)
+    expected = model.gaussian.deviation(visible, model.number_slots).log()
+    torch.testing.assert_close(logs + model.usual_deviation, expected)
 
 
 def test_left_out_rows_are_not_learned_from(monkeypatch):
@@ -195,13 +309,13 @@ def test_left_out_rows_are_not_learned_from(monkeypatch):
     monkeypatch.setattr(model, "loss", loss)
     _, folds = train_conditional_mean(model, rows, recipe(10), 3e-3, generator())
     members = torch.arange(3).unsqueeze(1)
-    scored = [call for call in seen if len(call[0]) == 200]
+    scored = [call for call in seen if len(call[0]) == 800]  # four patterns per row
     steps = [call for call in seen if len(call[0]) == 64]
-    assert len(steps) == 10 and len(scored) == 11
+    assert len(steps) == 10 and len(scored) == 10
     for index, kept in steps:
-        assert torch.equal(kept.bool(), folds[index] != members)
+        assert torch.equal(kept.bool(), folds[index] % 3 != members)
     for index, kept in scored:
-        assert torch.equal(kept.bool(), folds[index] == members)
+        assert torch.equal(kept.bool(), folds[index] % 3 == members)
 
 
 def test_few_rows_are_left_out_by_nobody():
@@ -237,7 +351,7 @@ def test_rows_without_weight_do_not_count():
     weight = torch.ones(200)
     weight[50:] = 0
     found = model.loss(rows._replace(weight=weight), v, everyone).detach()
-    first = Rows(*(t[:50] for t in rows))
+    first = Rows(*(t[:50] for t in rows[:4]))
     expected = model.loss(first, v[:50], everyone[:, :50]).detach()
     assert float(found * 4) == pytest.approx(float(expected), rel=1e-5)
 
@@ -245,64 +359,136 @@ def test_rows_without_weight_do_not_count():
 # -- the blend -----------------------------------------------------------------------
 
 
-def blend_with(monkeypatch, normal, networks, truth):
-    """Choose the blend of given estimates, (rows, numbers), of the hidden cells."""
-    model = make_mean(NUMBERS)
+def choose(monkeypatch, truth, start, outputs, v=None, heads=NUMBERS):
+    """Return the shares for given outputs (members, rows, n_outputs)."""
+    model = make_mean(heads, n_members=len(outputs))
     n_rows = len(truth)
     observed = torch.ones(truth.shape, dtype=torch.bool)
-    rows = Rows(truth, truth, observed, torch.ones(n_rows))
-    start = torch.zeros(n_rows, model.joint.n_outputs)
-    start[:, model.outputs] = normal
-    outputs = start.expand(3, -1, -1).clone()
-    outputs[..., model.outputs] = networks
-    monkeypatch.setattr(model, "members", lambda x, y, v: (outputs, start))
-    choose_blend(model, rows, ~observed, torch.arange(n_rows) % 3)
-    return model.blend
+    folds = torch.arange(n_rows) % len(outputs)
+    rows = Rows(truth, truth, observed, torch.ones(n_rows), folds)
+    monkeypatch.setattr(model, "members", lambda x, y, v, fold: (outputs, start))
+    choose_blend(model, rows, ~observed if v is None else v)
+    return model.share
 
 
-def test_the_blend_is_the_constrained_least_squares(monkeypatch):
-    monkeypatch.setattr(_completion, "BLEND_SHARE", 0.0)
+def test_shares_are_least_squares_on_a_grid(monkeypatch):
     monkeypatch.setattr(_completion, "BLEND_CELLS", 0.0)
+    monkeypatch.setattr(_completion, "LEAST_GAIN", 0.0)
     normal, networks, noise = torch.randn(3, 500, 3, generator=generator())
-    mixed = 0.3 * normal + 0.7 * networks + 0.5 * noise
-    blend = blend_with(monkeypatch, normal, networks, mixed)
-    expected = []
-    for j in range(3):  # a grid of shares, in NumPy
-        shares = np.linspace(0, 1, 10_001)
-        a, b, t = (np.asarray(part[:, j]) for part in (normal, networks, mixed))
-        cost = [((t - (1 - w) * a - w * b) ** 2).sum() for w in shares]
-        expected.append(shares[int(np.argmin(cost))])
-    np.testing.assert_allclose(blend[1], expected, atol=2e-4)
-    np.testing.assert_allclose(blend.sum(0), 1, rtol=1e-6)
+    mixing = torch.tensor([0.3, 0.65, 0.95])
+    truth = normal + mixing * (networks - normal) + 0.5 * noise
+    share = choose(monkeypatch, truth, normal, networks.expand(3, -1, -1))
+    a, b, t = (np.asarray(part)[..., None] for part in (normal, networks, truth))
+    grid = np.linspace(0, 1, _completion.N_SHARES)
+    errors = ((t - a - grid * (b - a)) ** 2).sum(0)
+    np.testing.assert_allclose(share, grid[errors.argmin(1)], atol=1e-6)
 
 
 def test_shares_stay_between_0_and_1(monkeypatch):
     normal, networks = torch.randn(2, 500, 3, generator=generator())
+    three = networks.expand(3, -1, -1)
     beyond = normal + 2 * (networks - normal)
-    assert blend_with(monkeypatch, normal, networks, beyond)[1].min() > 0.9
+    assert choose(monkeypatch, beyond, normal, three).tolist() == [1, 1, 1]
     short = normal - 2 * (networks - normal)
-    assert blend_with(monkeypatch, normal, networks, short)[1].max() == 0
+    assert choose(monkeypatch, short, normal, three).tolist() == [0, 0, 0]
 
 
-def test_few_cells_are_pulled_to_the_prior(monkeypatch):
-    normal, networks = torch.randn(2, 2, 3, generator=generator())
-    share = blend_with(monkeypatch, normal, networks, normal)[1]
-    prior = _completion.BLEND_PRIOR
-    assert (share > 0.8 * prior).all() and (share < prior).all()
+def test_what_averaging_removes_does_not_count(monkeypatch):
+    """Three networks with independent errors of variance 3/4, the normal's is 1.
+
+    The share w leaves (1 - w)^2 + w^2 / 4, which is least at 0.8; judged by single
+    networks it would be 0.57.
+    """
+    truth = torch.zeros(50_000, 3)
+    start, *noise = torch.randn(4, 50_000, 3, generator=generator())
+    outputs = math.sqrt(0.75) * torch.stack(noise)
+    share = choose(monkeypatch, truth, start, outputs)
+    torch.testing.assert_close(share, torch.full((3,), 0.8))
 
 
-@pytest.mark.parametrize("better", ["normal", "networks"])
-def test_the_better_one_gets_the_weight(better, monkeypatch):
-    model, rows = make_mean(NUMBERS), make_rows(NUMBERS, 2_000, rate=0.0)
-    model.start_at(rows)
-    truth, noise = rows.y, torch.randn(rows.y.shape, generator=generator())
-    start = torch.zeros(2_000, model.joint.n_outputs)
-    outputs = torch.zeros(3, 2_000, model.joint.n_outputs)
-    good, bad = (start, outputs) if better == "normal" else (outputs, start)
-    good[..., model.outputs], bad[..., model.outputs] = truth, noise
-    monkeypatch.setattr(model, "members", lambda x, y, v: (outputs, start))
-    v = hide(rows.observed, 0.5, 0.5, generator())
-    choose_blend(model, rows, v, torch.arange(2_000) % 3)
-    linear, network = model.blend
-    winner, loser = (linear, network) if better == "normal" else (network, linear)
-    assert winner.min() > 0.8 and loser.max() < 0.2
+@pytest.mark.parametrize(("gain", "share"), [(0.009, 0), (0.011, 1)])
+def test_small_gains_leave_the_normal_alone(monkeypatch, gain, share):
+    """Errors of 1 and of less: the gain is half of what the variance falls by."""
+    truth = torch.zeros(200, 3)
+    start = torch.ones(200, 3)
+    outputs = torch.full((3, 200, 3), math.sqrt(1 - 2 * gain))
+    assert choose(monkeypatch, truth, start, outputs).tolist() == [share] * 3
+
+
+def test_scales_of_columns_do_not_matter(monkeypatch):
+    normal, networks, noise = torch.randn(3, 500, 3, generator=generator())
+    truth = normal + 0.5 * (networks - normal) + noise
+    three = networks.expand(3, -1, -1)
+    expected = choose(monkeypatch, truth, normal, three)
+    scale = torch.tensor([1e-2, 1.0, 1e2])
+    share = choose(monkeypatch, truth * scale, normal * scale, three * scale)
+    torch.testing.assert_close(share, expected)
+
+
+@pytest.mark.parametrize("n_cells", [0, 3, 300])
+@pytest.mark.parametrize("others_are_better", [True, False])
+def test_few_cells_count_beside_those_of_other_columns(
+    monkeypatch, n_cells, others_are_better
+):
+    """The first column has few cells, in which the networks are perfect."""
+    truth = torch.zeros(300, 3)
+    start = torch.ones(300, 3)
+    outputs = torch.full((3, 300, 3), 0.0 if others_are_better else 2.0)
+    outputs[..., 0] = 0
+    v = torch.zeros(300, 3, dtype=torch.bool)
+    v[n_cells:, 0] = True
+    share = choose(monkeypatch, truth, start, outputs, v)
+    assert share[1:].tolist() == [float(others_are_better)] * 2
+    if others_are_better:
+        assert share[0] == 1
+    elif n_cells == 300:
+        assert share[0] > 0.7
+    else:  # few cells say little, none say nothing
+        assert share[0] < 0.2
+
+
+def test_categories_have_shares_of_their_own(monkeypatch):
+    rows = make_rows(rate=0.0)
+    right = torch.zeros(200, 7)
+    right[:, :3] = rows.y[:, :3]
+    right[:, 3] = 6 * rows.y[:, 3] - 3
+    right[:, 4:] = 4 * torch.nn.functional.one_hot(rows.y[:, 4].long(), 3)
+    wrong = torch.zeros(200, 7)
+    # the networks are right in categories and wrong in numbers, and the other way round
+    for numbers, categories in ((wrong, right), (right, wrong)):
+        outputs = torch.cat([numbers[:, :3], categories[:, 3:]], 1)
+        start = right + wrong - outputs
+        share = choose(
+            monkeypatch, rows.y, start, outputs.expand(3, -1, -1), heads=HEADS
+        )
+        expected = [0, 0, 0, 1, 1] if categories is right else [1, 1, 1, 0, 0]
+        assert share.tolist() == expected
+
+
+@pytest.mark.parametrize("heads", [NUMBERS, HEADS[1:]])
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_nothing_is_said_of_one_network_or_no_numbers(monkeypatch, heads, n_members):
+    rows = make_rows(HEADS, rate=0.0)
+    y = rows.y[:, :3] if heads is NUMBERS else rows.y[:, 3:]
+    n_outputs = 3 if heads is NUMBERS else 4
+    outputs = torch.randn(n_members, 200, n_outputs, generator=generator())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        share = choose(
+            monkeypatch, y, torch.zeros(200, n_outputs), outputs, heads=heads
+        )
+    assert torch.isfinite(share).all()
+
+
+def test_the_share_of_every_column_is_used(trained):
+    model, rows, _, _ = trained
+    model = deepcopy(model)
+    outputs, start = model.members(*rows[:3])
+    model.share.copy_(torch.tensor([0.0, 0.5, 1.0, 0.5, 0.25]))
+    of_outputs = torch.tensor([0.0, 0.5, 1.0, 0.5, 0.25, 0.25, 0.25])
+    mixed = (1 - of_outputs) * start + of_outputs * outputs.mean(0)
+    context = model.context(*rows[:3])
+    torch.testing.assert_close(context[:, :7], mixed, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        model.expected(*rows[:3]), model.joint.point(mixed), atol=1e-5, rtol=1e-5
+    )

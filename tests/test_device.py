@@ -11,7 +11,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skvae import VAEImputer, VAETransformer
-from skvae._completion import ConditionalMean, Rows, hide
+from skvae._centred import CentredVAE
+from skvae._completion import (
+    ConditionalMean,
+    Rows,
+    hide,
+    hide_like_others,
+    some_like_others,
+)
 from skvae._distributions import Joint, Normal, make_head
 from skvae._gaussian import Gaussian
 from skvae._modules import VAE, Batch
@@ -106,6 +113,27 @@ def test_training_step_stays_on_its_device(
         assert term.device.type == "meta" and term.shape == (N_ROWS,)
     for p in vae.parameters():
         assert p.device.type == "meta" and p.grad is not None
+
+
+def test_centred_vae_stays_on_its_device():
+    joint = Joint([make_head(*head) for head in HEADS[:2]])
+    vae = CentredVAE(
+        joint,
+        N_LATENT,
+        (7, 5),
+        "relu",
+        torch.Generator().manual_seed(0),
+        centres=((0, 3), (1, 0)),
+        masked=True,
+        n_context=N_CONTEXT,
+        linear_path=True,
+    ).to("meta")
+    batch = make_batch(vae, "meta")
+    with OnlyDevice("meta"):
+        noise = torch.empty(4, N_ROWS, vae.n_noise, device="meta").normal_()
+        out = vae(batch, noise)
+        assert out.px.shape == (4, N_ROWS, joint.n_outputs)
+        out.px.sum().backward()
 
 
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: head[0])
@@ -218,6 +246,8 @@ def test_normal_stays_on_its_device():
         for rows in (model.condition(x, x), model.sample(x, x, x)):
             assert rows.shape == (N_ROWS, 4)
         assert model.log_prob(x, x).shape == (N_ROWS,)
+        columns = torch.zeros(2, dtype=torch.long, device="meta")
+        assert model.deviation(x, columns).shape == (N_ROWS, 2)
 
 
 def test_conditional_mean_is_checked_for_its_device(monkeypatch):
@@ -303,7 +333,10 @@ def test_imputer_on_cuda(hidden_layer_sizes, point, tmp_path):
 def test_hiding_on_cuda():
     observed = torch.ones(5, 3, dtype=torch.bool, device="cuda")
     generator = torch.Generator("cuda").manual_seed(0)
-    assert hide(observed, 0.1, 0.9, generator).device.type == "cuda"
+    visible = hide(observed, 0.1, 0.9, generator)
+    assert visible.device.type == "cuda"
+    assert hide_like_others(visible, generator).device.type == "cuda"
+    assert some_like_others(visible, observed, generator).device.type == "cuda"
 
 
 @needs_cuda

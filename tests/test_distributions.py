@@ -74,7 +74,7 @@ def parts(name, head, outputs):
     freedom = None
     if name.startswith("student_t"):
         freedom = head.freedom().detach().numpy()
-    return loc, SCALE_FLOOR + np.exp(raw), freedom
+    return loc, head.floor.numpy() + np.exp(raw), freedom
 
 
 def scipy_distribution(name, head, outputs):
@@ -393,7 +393,7 @@ def test_start_is_finite_on_degenerate_columns(name):
 )
 def test_scale_per_cell(name):
     head = random_head(name)
-    column_scale = SCALE_FLOOR + head.raw_log_scale.exp()
+    column_scale = head.floor + head.raw_log_scale.exp()
     outputs = torch.zeros(3, head.n_outputs, dtype=torch.float64)
     outputs[1, N_COLUMNS:], outputs[2, N_COLUMNS:] = 0.5, 1e6
     scale = head.scale(outputs)
@@ -415,6 +415,33 @@ def test_scale_stays_above_its_floor():
     with torch.no_grad():
         head.raw_log_scale.fill_(-100.0)
     assert (head.scale(torch.zeros(1, N_COLUMNS)) >= SCALE_FLOOR).all()
+    floor = torch.tensor([0.2, 0.3, 0.4])
+    Joint([head]).set_floor(floor)
+    torch.testing.assert_close(head.scale(torch.zeros(1, N_COLUMNS)), floor)
+
+
+def test_floors_of_columns():
+    """They go to the columns of numbers in turn; a shared scale has the smallest."""
+    heads = [make_head(name, N_COLUMNS, N_CATEGORIES) for name in HEADS]
+    joint = Joint(heads)
+    joint.set_floor(torch.arange(1.0, 16.0))
+    number_heads = heads[: len(NUMBERS)]
+    expected = [[1, 2, 3], [4, 5, 6], [7], [10, 11, 12], [13, 14, 15]]
+    assert [head.floor.tolist() for head in number_heads] == expected
+    assert all("floor" in head.state_dict() for head in number_heads)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_deviations_are_set_above_the_floor(name):
+    head = make_head(name, N_COLUMNS, 0).double()
+    n = head.raw_log_scale.numel()
+    head.floor.fill_(0.1)
+    wanted = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)[:n]
+    with torch.no_grad():
+        head.set_deviation(wanted)
+    scale = head.scale(torch.zeros(head.n_outputs, dtype=torch.float64))
+    found = scale * head.deviation_per_scale()
+    torch.testing.assert_close(found.detach().flatten(), wanted)
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -189,6 +189,57 @@ def test_round_trip_of_an_array(dtype):
     assert [column.name for column in encoder.columns_] == ["x0", "x1", "x2", "x3"]
 
 
+@pytest.mark.parametrize("numeric_transform", ["standard", "quantile", "none"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int16", "Int64", "Float32"])
+def test_drawn_values_of_a_column_that_repeats_them(dtype, numeric_transform):
+    """The nearest value of the table, bit for bit."""
+    values = [-7, 0, 3, 12, 100] if "nt" in dtype else [-0.7, 0.1, 0.35, 1.2, 9.9]
+    rng = np.random.default_rng(0)
+    column = pd.Series(rng.choice(values, 80), dtype=dtype)
+    frame = pd.DataFrame({"a": column, "b": rng.normal(size=80)})
+    encoder = TableEncoder(numeric_transform=numeric_transform).fit(frame)
+    assert encoder.columns_[0].support is not None
+    encoded, _ = encoder.encode(frame)
+    noisy = encoded + rng.normal(scale=0.3, size=encoded.shape).astype(np.float32)
+    noisy[0], noisy[1] = 50, -50  # far outside
+    drawn, plain = encoder.decode(noisy, drawn=True), encoder.decode(noisy)
+    assert drawn.dtypes.tolist() == frame.dtypes.tolist()
+    support = np.unique(frame["a"].to_numpy(dtype=np.float64))
+    exact = encoder.columns_[0].map.inverse(noisy[:, 0].astype(np.float64))
+    nearest = support[np.abs(exact[:, None] - support).argmin(axis=1)]
+    np.testing.assert_array_equal(drawn["a"].to_numpy(dtype=np.float64), nearest)
+    # means and columns without repeats are left alone
+    assert not plain["a"].equals(drawn["a"])
+    pd.testing.assert_series_equal(plain["b"], drawn["b"])
+    # missing cells stay missing where the dtype has them
+    noisy[3] = np.nan
+    if dtype != "int16":
+        assert encoder.decode(noisy, drawn=True)["a"].isna().tolist() == (
+            np.isnan(noisy[:, 0]).tolist()
+        )
+
+
+def test_which_columns_repeat_their_values():
+    array = np.random.default_rng(0).normal(size=(4_000, 6))
+    array[:, 1] = np.arange(4_000) // 2  # too many
+    array[:, 2] = np.arange(4_000) // 4
+    array[:, 3] = 5  # a constant has no other value
+    array[:, 4] = np.where(np.arange(4_000) < 3_990, np.nan, np.arange(4_000) % 6)
+    array[:, 5] = np.where(np.arange(4_000) < 3_990, np.nan, np.arange(4_000) % 5)
+    columns = TableEncoder().fit(array).columns_
+    supports = [column.support for column in columns]
+    assert [support is not None for support in supports] == [
+        False,
+        False,
+        True,
+        False,
+        False,  # six values in ten cells
+        True,
+    ]
+    np.testing.assert_array_equal(supports[2], np.arange(1_000))
+    np.testing.assert_array_equal(supports[5], np.arange(5))
+
+
 def test_round_trip_of_a_boolean_array_and_of_a_string_array():
     flags = np.array([[True, False], [False, False], [True, True]])
     encoder = TableEncoder().fit(flags)

@@ -147,6 +147,64 @@ def test_degenerate_tables(case):
     assert torch.isfinite(filled).all()
 
 
+# -- normals without a fold ----------------------------------------------------------
+
+
+def fold_fits(x, v, weight, fold, n_folds):
+    gaussian, _ = fitted(x, v, weight)
+    tensors = as_tensors(x, v, weight)
+    gaussian.fit_folds(*tensors, torch.tensor(fold), n_folds)
+    return gaussian
+
+
+def test_folds_are_fitted_without_their_rows(exact, monkeypatch):
+    monkeypatch.setattr(_gaussian, "FOLD_ITERATIONS", 500)
+    x, v = make_rows()
+    weight = 1 + np.arange(200) % 2
+    fold = np.arange(200) % 4 - 1  # -1 belongs to none
+    gaussian = fold_fits(x, v, weight, fold, 3)
+    for k in range(3):
+        others = fold != k
+        expected, _ = fitted(x[others], v[others], weight[others])
+        mean, covariance = gaussian.fold_means[k], gaussian.fold_covariances[k]
+        np.testing.assert_allclose(mean, expected.mean, atol=1e-6)
+        np.testing.assert_allclose(covariance, expected.covariance, atol=1e-5)
+    assert torch.equal(gaussian.fold_means[-1], gaussian.mean)
+    assert torch.equal(gaussian.fold_covariances[-1], gaussian.covariance)
+
+
+def test_few_iterations_are_enough():
+    x, v = make_rows(400)
+    fold = np.arange(400) % 8
+    gaussian = fold_fits(x, v, np.ones(400), fold, 8)
+    for k in range(8):
+        expected, _ = fitted(x[fold != k], v[fold != k])
+        found = gaussian.fold_covariances[k]
+        np.testing.assert_allclose(found, expected.covariance, atol=0.01)
+
+
+def test_rows_are_conditioned_by_the_normal_of_their_fold():
+    x, v = make_rows()
+    fold = np.arange(200) % 4 - 1
+    gaussian = fold_fits(x, v, np.ones(200), fold, 3)
+    tensors, folds = as_tensors(x, v), torch.tensor(fold)
+    filled = gaussian.condition(*tensors, folds)
+    columns = torch.arange(4)
+    deviation = gaussian.deviation(tensors[1], columns, folds)
+    plain = gaussian.condition(*tensors)
+    for k in range(-1, 3):
+        rows = folds == k
+        alone = Gaussian(4).double()
+        alone.mean.copy_(gaussian.fold_means[k])
+        alone.covariance.copy_(gaussian.fold_covariances[k])
+        part = [t[rows] for t in tensors]
+        torch.testing.assert_close(filled[rows], alone.condition(*part))
+        torch.testing.assert_close(deviation[rows], alone.deviation(part[1], columns))
+        assert torch.allclose(filled[rows], plain[rows]) == (k == -1)
+    gaussian.drop_folds()
+    torch.testing.assert_close(gaussian.condition(*tensors, folds), plain)
+
+
 # -- conditionals --------------------------------------------------------------------
 
 
@@ -175,6 +233,29 @@ def test_condition(gaussian):
         np.testing.assert_array_equal(found[seen], row[seen])
         expected, _ = conditional(gaussian, row, seen)
         np.testing.assert_allclose(found[~seen], expected, atol=1e-9)
+
+
+def test_deviation(gaussian):
+    """Against the dense conditional covariance; visible cells have the marginal one."""
+    x, v = make_rows(30)
+    v[0] = 0
+    columns = torch.tensor([0, 3, 1])
+    found = gaussian.deviation(*as_tensors(v), columns).numpy()
+    marginal = np.diag(gaussian.covariance.numpy())
+    for row, seen, deviation in zip(x, v > 0, found, strict=True):
+        variance = marginal.copy()
+        if not seen.all():
+            variance[~seen] = np.diag(conditional(gaussian, row, seen)[1])
+        variance = np.maximum(variance, 1e-3 * marginal)
+        np.testing.assert_allclose(deviation, np.sqrt(variance[columns]), rtol=1e-8)
+
+
+def test_deviation_of_a_copy(gaussian):
+    """What is known exactly keeps a deviation that has a logarithm."""
+    gaussian.covariance.copy_(torch.ones(4, 4) + 1e-9 * torch.eye(4))
+    v = torch.tensor([[1.0, 0, 0, 0]], dtype=torch.float64)
+    found = gaussian.deviation(v, torch.arange(1, 4))
+    torch.testing.assert_close(found, torch.full_like(found, 1e-3**0.5))
 
 
 def test_sample(gaussian):

@@ -15,7 +15,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skvae import VAEImputer, pool
+from skvae import VAEImputer, VAETransformer, pool
+from skvae._distributions import SCALE_FLOOR
+from skvae._imputer import FLOOR_PER_GAP, RANGE_REACH, widened
 from skvae.datasets import ampute
 
 CONTAINERS = ["pandas", "polars", "pyarrow"]
@@ -521,6 +523,97 @@ def test_sample_of_frames(mixed):
         assert_observed_stay(mixed, table)
 
 
+REPEATED = {  # pandas dtypes and values that columns repeat
+    "float64": [0.1, 0.2, 0.35, 1.7, 12.3],
+    "float32": [0.1, 0.2, 0.35, 1.7, 12.3],
+    "int64": [-40, -7, 3, 12, 1_000],
+    "Int64": [-40, -7, 3, 12, 1_000],
+    "Float64": [0.1, 0.2, 0.35, 1.7, 12.3],
+}
+
+
+@pytest.mark.parametrize("numeric_transform", ["standard", "quantile", "none"])
+@pytest.mark.parametrize("model_class", [VAEImputer, VAETransformer])
+def test_draws_of_repeated_values_are_values_of_the_table(
+    model_class, numeric_transform
+):
+    """Exactly, in every dtype; means are means."""
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    level = rng.normal(size=120)
+    codes = np.digitize(level + 0.3 * rng.normal(size=120), [-1, -0.3, 0.3, 1])
+    X = pd.DataFrame(
+        {
+            name: pd.Series(np.array(values)[codes], dtype=name)
+            for name, values in REPEATED.items()
+        }
+    )
+    X["level"] = level
+    model = model_class(
+        max_iter=2,
+        hidden_layer_sizes=(8,),
+        numeric_transform=numeric_transform,
+        random_state=0,
+    ).fit(X)
+    if model_class is VAETransformer:
+        tables = [model.sample(200, random_state=0)]
+    else:
+        # a model of a table without missing cells completes rows of nulls
+        nulls = X.convert_dtypes().iloc[:40].copy()
+        nulls.loc[:, :] = None
+        nulls = nulls.astype({name: "Float64" for name in nulls.columns})
+        tables = [*model.sample(nulls, 2), *model.predict_interval(nulls, 0.5)]
+        points = model.transform(nulls)["float64"].to_numpy(dtype=float)
+        assert not np.isin(points, REPEATED["float64"]).any()
+    for table in tables:
+        for name in REPEATED:
+            known = X[name].to_numpy(dtype=np.float64)
+            found = table[name].to_numpy(dtype=np.float64)
+            if table[name].dtype != X[name].dtype:
+                known = known.astype(str(table[name].dtype).lower())
+            assert np.isin(found, known).all(), name
+    spread = pd.concat(tables)["level"].to_numpy(dtype=float)
+    assert not np.isin(spread, level).all()  # only what repeats
+
+
+def test_ranges():
+    """Draws may leave the observed range, by a quarter of it; means may not."""
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=200)
+    X = np.column_stack(
+        [
+            common,
+            np.exp(common + 0.3 * rng.normal(size=200)),
+            -np.exp(common + 0.3 * rng.normal(size=200)),
+        ]
+    )
+    for numeric_transform in ("standard", "quantile"):
+        model = imputer(numeric_transform=numeric_transform).fit(X)
+        low, high = X.min(axis=0), X.max(axis=0)
+        reach = RANGE_REACH * (high - low)
+        empty = np.full((1_000, 3), np.nan)
+        draws = np.concatenate(model.sample(empty, 5, random_state=0))
+        slack = 1e-4 * (high - low)
+        assert (draws >= low - reach - slack).all()
+        assert (draws <= high + reach + slack).all()
+        # columns that are never negative, or never positive, stay so
+        assert draws[:, 1].min() >= -slack[1] and draws[:, 2].max() <= slack[2]
+        assert draws[:, 0].min() < low[0] and draws[:, 0].max() > high[0]
+        far = np.full((2, 3), np.nan)
+        far[:, 0] = 30, -30
+        points = model.transform(far)[:, 1:]
+        assert (points >= low[1:] - slack[1:]).all()
+        assert (points <= high[1:] + slack[1:]).all()
+
+
+def test_widened():
+    np.testing.assert_array_equal(widened(np.array([-1.0, 3.0])), [-2, 4])
+    np.testing.assert_array_equal(widened(np.array([1.0, 3.0])), [0.5, 3.5])
+    np.testing.assert_array_equal(widened(np.array([0.2, 4.2])), [0, 5.2])
+    np.testing.assert_array_equal(widened(np.array([-4.0, 0.0])), [-5, 0])
+    np.testing.assert_array_equal(widened(np.array([2.0, 2.0])), [2, 2])
+
+
 @pytest.mark.parametrize("hidden_layer_sizes", [(8,), ()])
 def test_predict_interval(holes, hidden_layer_sizes):
     model = imputer(hidden_layer_sizes=hidden_layer_sizes, max_iter=20).fit(holes)
@@ -616,10 +709,11 @@ def test_what_is_learned(mixed_table):
     assert model.feature_names_in_.tolist() == X.columns.tolist()
     assert list(model.likelihood_) == X.columns.tolist()
     assert model.numeric_transform_ == {"mass": "standard"}
-    assert list(model.blend_) == ["mass", "visits"]
+    assert set(model.blend_) == set(X.columns)
     for shares in model.blend_.values():
         assert set(shares) == {"normal", "networks"}
-        assert all(share >= 0 for share in shares.values())
+        assert 0 <= shares["networks"] <= 1
+        assert shares["normal"] == 1 - shares["networks"]
     assert model.missingness_slopes_ == {}
     assert model.indicator_features_.tolist() == [0, 1, 2, 3]
     assert np.isfinite(model.mean_losses_).all() and model.mean_losses_.ndim == 1
@@ -631,6 +725,52 @@ def test_what_is_learned(mixed_table):
 def test_networks_leave_out_rows_and_keep_the_best_weights(holes):
     model = imputer(max_iter=30).fit(holes)
     assert model.mean_losses_.min() < model.mean_losses_[0]
+    assert model._mean.gaussian.fold_means is None  # of use in training alone
+
+
+def test_scales_stay_above_a_part_of_the_gaps_between_values(holes):
+    X = np.column_stack([holes, np.round(2 * holes[:, 0])])
+    X[:5, 5] = 0  # observed where the first column is not
+    model = imputer(likelihood="normal").fit(X)
+    floor = model._module.joint.heads[0].floor.numpy()
+    column = model._encoder.columns_[5]
+    assert (np.diff(column.support) == 1).all()
+    gap = 1 / column.map.scale  # in units of the encoded column
+    np.testing.assert_allclose(floor, [*[SCALE_FLOOR] * 5, FLOOR_PER_GAP * gap])
+
+
+def test_centres_are_locations_of_numbers(mixed_table):
+    """Numbers whose mean is the location; not those with a bent map, nor counts."""
+    rng = np.random.default_rng(0)
+    X = mixed_table()
+    X["normal"] = rng.normal(size=60)
+    X["skewed"] = rng.lognormal(sigma=1.5, size=60)
+    model = imputer(numeric_transform={"normal": "standard", "skewed": "quantile"})
+    model.fit(X)
+    outputs, sources = model._architecture["centres"]
+    names = [model._encoder.columns_[i].name for i in model._order]
+    columns, _, locations = model._module.joint.number_slots()
+    of_output = dict(zip(locations.tolist(), columns.tolist(), strict=True))
+    found = {names[of_output[output]] for output in outputs}
+    assert "normal" in found and not found & {"skewed", "visits", "island"}
+    mean = model._mean
+    of_source = dict(zip(mean.outputs.tolist(), mean.columns.tolist(), strict=True))
+    assert {names[of_source[source]] for source in sources} == found
+
+
+def test_draws_vary_around_the_point_estimate(holes):
+    """Over the nodes, locations average to the estimates, whatever was learned."""
+    model = imputer(numeric_transform="standard", max_iter=10).fit(holes)
+    data = model._encode(holes)
+    mean, vae = model._mean, model._module
+    with torch.no_grad():
+        c = mean.context(data.x, data.y, data.observed)
+        nodes = vae.prior(c).rsample(vae.nodes.expand(-1, len(holes), -1))
+        px = vae.decode(nodes, c)
+        expected = mean.expected(data.x, data.y, data.observed)
+    locations = px[..., vae.joint.number_slots()[2]]
+    torch.testing.assert_close(locations.mean(0), expected, atol=1e-5, rtol=0)
+    assert locations.std(0).min() > 1e-3
 
 
 def test_rows_of_weight_zero_are_not_there(mixed_table):
@@ -665,12 +805,13 @@ def test_weights_count(hidden_layer_sizes):
 def test_warm_start(holes, hidden_layer_sizes):
     model = imputer(hidden_layer_sizes=hidden_layer_sizes, warm_start=True)
     first = model.fit(holes)
-    n_iter, loss = first.n_iter_, first.loss_
+    n_iter, score = first.n_iter_, first.best_validation_score_
     model.fit(holes)
     assert np.isfinite(model.transform(holes)).all()
     if hidden_layer_sizes:
         assert model.n_iter_ == 2 * n_iter
-        assert model.loss_ < loss
+        # losses of single epochs are of other hidden cells each
+        assert model.best_validation_score_ > score
     else:
         assert model.n_iter_ == n_iter
 
@@ -751,7 +892,7 @@ def test_categories_only():
     filled = model.fit_transform(X)
     hidden = np.isnan(X) & (np.isnan(X).sum(axis=1, keepdims=True) < 3)
     assert (filled == truth)[hidden].mean() > 0.9
-    assert model.blend_ == {}
+    assert list(model.blend_) == ["x0", "x1", "x2"]
 
 
 def test_pipeline_and_search(holes):
