@@ -13,6 +13,10 @@ from ._modules import VAE
 #: Pairs of opposite latent draws whose average stands for the mean over the prior.
 N_PAIRS = 4
 
+#: Draws per cell in the calibration, its limits, and the cells that count as much as
+#: those of a column for no change.
+CALIBRATION_DRAWS, MOST_SPREAD, SPREAD_CELLS = 16, 2.0, 20.0
+
 
 class CentredVAE(VAE):
     """Conditional VAE with locations that average to entries of the context.
@@ -53,6 +57,8 @@ class CentredVAE(VAE):
         self.centred_sources: Tensor
         self.register_buffer("centred_outputs", outputs, persistent=False)
         self.register_buffer("centred_sources", sources, persistent=False)
+        self.spread: Tensor
+        self.register_buffer("spread", torch.ones(len(outputs)))
 
     def decode(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the decoder outputs px, (..., n_outputs)."""
@@ -61,5 +67,39 @@ class CentredVAE(VAE):
         noise = self.nodes.expand(-1, len(c), -1)
         nodes = super().decode(self.prior(c).rsample(noise), c)
         average = nodes[..., self.centred_outputs].mean(0)
-        shift = c[..., self.centred_sources] - average
-        return px.index_add(-1, self.centred_outputs, shift.expand(*px.shape[:-1], -1))
+        deviation = px[..., self.centred_outputs] - average
+        loc = c[..., self.centred_sources] + self.spread * deviation
+        return px.index_copy(-1, self.centred_outputs, loc)
+
+    @torch.no_grad()
+    def calibrate(
+        self, x: Tensor, hidden: Tensor, c: Tensor, generator: torch.Generator
+    ) -> None:
+        """Widen or narrow the draws of each centred column to the errors of its cells.
+
+        A short training leaves scales where they happen to be. The mean absolute error
+        of ``hidden`` cells and that of their draws are brought together, less so where
+        there are few cells; latents and noise alike.
+        """
+        columns, _, outputs = self.joint.number_slots()
+        shape = (CALIBRATION_DRAWS, len(x), self.n_prior_noise)
+        noise = x.new_empty(shape).normal_(generator=generator)
+        px = self.decode(self.prior(c).rsample(noise), c)
+        draws = self.joint.sample(px, generator)
+        slot_of = {int(output): slot for slot, output in enumerate(outputs)}
+        factors = x.new_ones(len(columns))
+        for k, output in enumerate(self.centred_outputs.tolist()):
+            slot = slot_of[output]
+            column = columns[slot]
+            cells = hidden[:, column]
+            n_cells = int(cells.sum())
+            if not n_cells:
+                continue
+            centre = c[cells, self.centred_sources[k]]
+            error = (x[cells, column] - centre).abs().mean()
+            drawn = (draws[:, cells, column] - centre).abs().mean()
+            if float(error) > 0 and float(drawn) > 0:
+                ratio = (error / drawn).clamp(1 / MOST_SPREAD, MOST_SPREAD)
+                factors[slot] = ratio ** (n_cells / (n_cells + SPREAD_CELLS))
+                self.spread[k] *= factors[slot]
+        self.joint.scale_by(factors)

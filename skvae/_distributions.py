@@ -519,6 +519,20 @@ class Joint(nn.Module):
                 head.floor.copy_(part.min() if len(head.floor) == 1 else part)
                 start += head.n_columns
 
+    @torch.no_grad()
+    def scale_by(self, factor: Tensor) -> None:
+        """Multiply the scales of the number columns, as number_slots has them.
+
+        Columns that share a scale get the geometric mean.
+        """
+        start = 0
+        for head in self._heads():
+            if isinstance(head, LocationScale):
+                part = factor[start : start + head.n_columns].log()
+                shared = len(head.raw_log_scale) == 1
+                head.raw_log_scale.add_(part.mean() if shared else part)
+                start += head.n_columns
+
     def choose_scales(
         self,
         train: tuple[Tensor, Tensor, Tensor],

@@ -33,6 +33,7 @@ from ._completion import (
     choose_recipe,
     has_patterns,
     hide,
+    judged,
     some_like_others,
     train_conditional_mean,
 )
@@ -60,6 +61,9 @@ RANGE_REACH = 0.25
 #: The least scale of a column that repeats its values, per gap between them: a density
 #: on ties knows no bound.
 FLOOR_PER_GAP = 0.25
+
+#: Rows that draws are calibrated on, and patterns for each.
+CALIBRATION_ROWS, CALIBRATION_PATTERNS = 1_000, 4
 
 #: Rows that the slopes of self-masking are learned from.
 MISSINGNESS_ROWS = 2_000
@@ -644,8 +648,19 @@ class VAEImputer(TransformerMixin, BaseVAE):
             one_pass=one_pass,
             prepare=with_context,
         )
+        if folds is not None:
+            self._calibrate(rows._replace(fold=folds), recipe, generator)
         mean.gaussian.drop_folds()
         self._fit_missingness(data)
+
+    def _calibrate(self, rows, recipe, generator):
+        """Bring the draws of training rows to the errors of what has not seen them."""
+        left_out = torch.nonzero(rows.fold >= 0)[:, 0]
+        some = rows.take(left_out[:CALIBRATION_ROWS].repeat(CALIBRATION_PATTERNS))
+        v = judged(some.observed, recipe, generator)
+        with torch.no_grad():
+            c = self._mean.context(some.x, some.y, v, some.fold)
+        self._module.calibrate(some.x, some.observed & ~v, c, generator)
 
     def _start_at_mean(self):
         """Start the VAE's decoder at what the conditional mean says already."""
