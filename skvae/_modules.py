@@ -27,6 +27,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._distributions import Joint
@@ -374,7 +375,9 @@ class VAE(nn.Module):
         """Start the pseudo-inputs of a "vamp" prior at rows, one for each."""
         if self.pseudo_inputs is not None:
             inputs = self._encoder_inputs(batch.x, batch.observed, batch.c)
-            self.pseudo_inputs.copy_(inputs)
+            # a context that is not given, such as an unknown label, is zero
+            missing = self.pseudo_inputs.shape[1] - inputs.shape[1]
+            self.pseudo_inputs.copy_(F.pad(inputs, (0, missing)))
 
     @torch.no_grad()
     def start_at_factor_analysis(
