@@ -508,7 +508,8 @@ def train_conditional_mean(
         flat.copy_(best)
         for p in holder:
             p.data, p.grad = p.detach().clone(), None
-        if not enough:
+        if not enough:  # nothing to choose by: the normal, if there is one
+            model.share.fill_(float(not len(model.slots)))
             return losses, None
         choose_blend(model, left_out, left_out_visible)
     return losses, folds
