@@ -19,8 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._latents import LOG_2PI
-from ._latents import DiagonalNormal as DiagonalNormal
-from ._latents import StandardNormal as StandardNormal
 
 #: Smallest scale of a Normal or Student-t head, in units of the encoded columns
 #: (standard deviations). A column with repeated values would otherwise drive its

@@ -16,6 +16,7 @@ from skvae import VAEClassifier
 from skvae._classifier import declared_classes, encode_labels
 from skvae._distributions import Joint, make_head
 from skvae._modules import VAE
+from skvae.plotting import ConditionalGridDisplay
 
 OBJECTIVES = ["m1", "m2", "m1+m2", "shot"]
 SHORT = {"max_iter": 3, "hidden_layer_sizes": (16,), "random_state": 0}
@@ -490,3 +491,67 @@ def test_latents_as_a_data_frame(blobs):
     vae = VAEClassifier(2, **SHORT).set_output(transform="pandas")
     frame = vae.fit_transform(X, few)
     assert frame.columns.tolist() == ["vaeclassifier0", "vaeclassifier1"]
+
+
+# -- latent variables ----------------------------------------------------------------
+
+
+def test_decode_follows_latents_and_label(fitted):
+    Z = np.random.default_rng(0).normal(size=(5, fitted._module.n_latent))
+    rows = [fitted.decode(Z, label) for label in range(3)]
+    assert rows[0].shape == (5, 3)
+    np.testing.assert_array_equal(fitted.decode(Z, [2, 1, 0, 1, 2])[1], rows[1][1])
+    np.testing.assert_allclose(fitted.decode(Z[:1], 2), rows[2][:1], rtol=1e-5)
+    depends = not np.allclose(rows[0], rows[1], atol=1e-3)
+    assert depends == (fitted.objective != "m1")
+
+
+def test_decode_refuses_what_it_cannot_read(fitted):
+    Z = np.zeros((2, fitted._module.n_latent))
+    with pytest.raises(ValueError, match="columns, but the model has"):
+        fitted.decode(Z[:, :1], 0)
+    with pytest.raises(ValueError, match="none of the classes"):
+        fitted.decode(Z, 7)
+    with pytest.raises(ValueError, match="one label, or one for each"):
+        fitted.decode(Z, [0, 1, 2])
+
+
+def test_the_grid_of_latents_and_labels(blobs):
+    X, few, _ = blobs
+    vae = VAEClassifier(2, **SHORT).fit(X, few)
+    display = ConditionalGridDisplay.from_estimator(vae, n_rows=2, random_state=0)
+    decoded = np.asarray(display.decoded)
+    for row, z in enumerate(display.latents):
+        for place, label in enumerate(vae.classes_):
+            np.testing.assert_allclose(
+                decoded[row, place].ravel(), vae.decode([z], label)[0], rtol=1e-5
+            )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"latent": "gamma"},
+        {"latent": "lognormal", "objective": "shot"},
+        {"latent": "beta", "objective": "m1"},
+        {"latent": "dirichlet", "n_components": 3},
+        {"prior": "mixture", "n_prior_components": 3},
+        {"prior": "vamp", "n_prior_components": 3},
+        {"prior": (1.0, 2.0)},
+    ],
+)
+def test_latent_families_and_priors(blobs, options):
+    X, few, _ = blobs
+    vae = VAEClassifier(**SHORT | options).fit(X, few)
+    assert np.isfinite(vae.score_samples(X)).all()
+    assert np.isfinite(vae.sample(4, y=1, random_state=0)[0]).all()
+    Z = vae.transform(X)
+    assert np.isfinite(Z).all()
+    if options.get("latent", "normal") != "normal":
+        assert Z.min() > 0
+
+
+def test_stacked_models_take_normal_latents(blobs):
+    X, few, _ = blobs
+    with pytest.raises(ValueError, match="needs latent='normal'"):
+        VAEClassifier(objective="m1+m2", latent="gamma", **SHORT).fit(X, few)

@@ -16,11 +16,10 @@ from skvae._distributions import (
     LOG_SCALE_RANGE,
     SCALE_FLOOR,
     START_FREEDOM,
-    DiagonalNormal,
     Joint,
-    StandardNormal,
     make_head,
 )
+from skvae._latents import DiagonalNormal, StandardNormal
 
 N_COLUMNS = 3
 N_CATEGORIES = 4

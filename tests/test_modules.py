@@ -6,7 +6,8 @@ import torch
 from linear_gaussian import cubature_noise, normal_noise
 from scipy.stats import multivariate_normal
 
-from skvae._distributions import DiagonalNormal, Joint, StandardNormal, make_head
+from skvae._distributions import Joint, make_head
+from skvae._latents import DiagonalNormal, StandardNormal
 from skvae._modules import (
     ACTIVATIONS,
     LOG_SCALE_MAX,

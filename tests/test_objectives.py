@@ -18,7 +18,8 @@ from linear_gaussian import (
     set_posterior,
 )
 
-from skvae._distributions import DiagonalNormal, Joint, make_head
+from skvae._distributions import Joint, make_head
+from skvae._latents import DiagonalNormal
 from skvae._modules import VAE, Batch
 from skvae._objectives import OBJECTIVES, elbo, iwae, log_weights
 

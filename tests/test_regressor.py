@@ -450,3 +450,34 @@ def test_weights_count():
     np.testing.assert_array_equal(weighted, vae.fit(X[kept], y[kept]).predict(X))
     weighted = vae.score(X, y, sample_weight=weights)
     assert weighted == pytest.approx(vae.score(X[kept], y[kept]))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"latent": "gamma"},
+        {"latent": "lognormal"},
+        {"latent": "beta"},
+        {"latent": "dirichlet", "n_components": 3},
+        {"prior": "mixture", "n_prior_components": 3},
+        {"prior": "vamp", "n_prior_components": 3},
+        {"prior": (1.0, 2.0)},
+    ],
+)
+def test_latent_families_and_priors(options):
+    random = np.random.default_rng(0)
+    X = random.normal(size=(120, 2))
+    Y = X @ [[1.0, 0.5], [0.0, 1.0]] + 0.3 * random.normal(size=(120, 2))
+    holes = Y.copy()
+    holes[::7, 0] = np.nan
+    model = VAERegressor(max_iter=15, random_state=0, **options).fit(X, holes)
+    assert model.score(X, Y) > 0.5
+    assert np.isfinite(model.score_samples(X, holes)).all()
+    centre = model.sample(X, 1, temperature=0, random_state=0)
+    cool = model.sample(X, 50, temperature=0.5, random_state=0)
+    warm = model.sample(X, 50, random_state=0)
+    assert np.isfinite(centre).all()
+    assert cool.std(0).mean() < warm.std(0).mean()
+    if options.get("latent", "normal") != "normal":
+        with pytest.raises(ValueError, match="leave the range of latent"):
+            model.sample(X, 1, temperature=1.5)

@@ -12,7 +12,8 @@ from linear_gaussian import cubature_noise
 from torch.distributions import Categorical, MultivariateNormal, Normal, kl_divergence
 
 from skvae import _semi_supervised as semi
-from skvae._distributions import DiagonalNormal, Joint, make_head
+from skvae._distributions import Joint, make_head
+from skvae._latents import DiagonalNormal
 from skvae._modules import MLP, Batch
 from skvae._objectives import Terms
 from skvae._semi_supervised import LabelledVAE, Labelling

@@ -26,6 +26,7 @@ import numpy as np
 import scipy.stats
 from sklearn.utils.validation import check_is_fitted
 
+from .._latents import FAMILIES
 from .._tables import open_table
 from ._cells import (
     categories_of,
@@ -35,15 +36,6 @@ from ._cells import (
     read,
     values_of,
 )
-
-#: Parameters of a prior that the estimator leaves at its default.
-STANDARD_PRIORS = {
-    "normal": {"loc": 0.0, "scale": 1.0},
-    "lognormal": {"loc": 0.0, "scale": 1.0},  # of log z
-    "gamma": {"concentration": 1.0, "rate": 1.0},
-    "beta": {"a": 1.0, "b": 1.0},
-    "dirichlet": {"concentration": 1.0},
-}
 
 
 # ---------------------------------------------------------------------------
@@ -117,12 +109,12 @@ def prior_of(estimator: Any, remedy: str) -> tuple[str, list]:
     """
     family = getattr(estimator, "latent", "normal")
     prior = getattr(estimator, "prior", None)
-    if family not in STANDARD_PRIORS or isinstance(prior, str):
+    if family not in FAMILIES or isinstance(prior, str):
         raise ValueError(
             f"The prior {prior or family!r} has no quantiles in closed form: {remedy}."
         )
     if prior is None or isinstance(prior, Mapping):
-        prior = {**STANDARD_PRIORS[family], **(prior or {})}.values()
+        prior = {**FAMILIES[family].default_prior, **(prior or {})}.values()
     return family, [np.asarray(value, dtype=float) for value in prior]
 
 
