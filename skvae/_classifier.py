@@ -732,6 +732,25 @@ class VAEClassifier(
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
 
+    def score(self, X, y, sample_weight=None):
+        """Return the share of rows that are classified correctly.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table.
+        y : array-like of shape (n_samples,)
+            True labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+            Accuracy, between 0 and 1.
+        """
+        return super().score(X, y, sample_weight)
+
     def transform(self, X):
         """Return the posterior means of the latent variables.
 
