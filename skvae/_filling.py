@@ -108,6 +108,15 @@ class Filling:
             dtype = column.dtype
             values = self._values(completed, index, dtype)[cells]
             trained = completed.dtypes.iloc[index] if _is_pandas(completed) else None
+            if (
+                isinstance(dtype, np.dtype)
+                and dtype.kind == "f"
+                and not _is_text(values)
+            ):
+                numbers = column.to_numpy(copy=True)  # pandas takes ten times as long
+                numbers[cells] = values
+                filled.isetitem(self.kept.index(index), numbers)
+                continue
             is_open = pd.api.types.is_object_dtype(dtype)
             unfit = pd.api.types.is_numeric_dtype(dtype) and _is_text(values)
             if cells.all() and (is_open or unfit) and index not in self.empty:

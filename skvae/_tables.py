@@ -191,6 +191,13 @@ class FrameTable(Table):
         self.labels = self.labels_of(frame)
         self._frame = nw.from_native(frame, eager_only=True)
         self.n_rows, self.n_columns = self._frame.shape
+        self._columns: dict[int, Any] = {}
+
+    def _series(self, index: int) -> Any:
+        # kept: to take a column costs more than to read the few cells of one row
+        if index not in self._columns:
+            self._columns[index] = self._frame[:, index]
+        return self._columns[index]
 
     @staticmethod
     def labels_of(frame: Any) -> list:
@@ -198,10 +205,10 @@ class FrameTable(Table):
         return list(frame.columns)
 
     def _holds_objects(self, index: int) -> bool:
-        return self._frame[:, index].dtype == nw.Object
+        return self._series(index).dtype == nw.Object
 
     def _family(self, index: int) -> str:
-        dtype = self._frame[:, index].dtype
+        dtype = self._series(index).dtype
         if self._holds_objects(index):
             return "object" if object_families(self.objects(index)) else "null"
         if dtype.is_float():
@@ -218,7 +225,7 @@ class FrameTable(Table):
         """Values of a numeric or boolean column, NaN where missing."""
         if self._holds_objects(index):
             return numbers_of_objects(self.objects(index))
-        series = self._frame[:, index]
+        series = self._series(index)
         if series.dtype == nw.Boolean:
             series = series.cast(nw.Float64)
         elif not series.dtype.is_numeric():  # a column of nulls has no other dtype
@@ -227,7 +234,7 @@ class FrameTable(Table):
 
     def objects(self, index: int) -> np.ndarray:
         """Values of a column as Python objects."""
-        return np.asarray(self._frame[:, index].to_numpy(), dtype=object)
+        return np.asarray(self._series(index).to_numpy(), dtype=object)
 
     def factorize(self, index: int) -> tuple[np.ndarray, list]:
         """Codes of the cells, -1 where missing, and the values they stand for."""
@@ -235,7 +242,7 @@ class FrameTable(Table):
             return factorize_objects(self.objects(index))
         family = self._family(index)
         if family in ("string", "category"):
-            codes, values = self._factorize_native(self._frame[:, index].to_native())
+            codes, values = self._factorize_native(self._series(index).to_native())
             return codes, plain_values(values)
         if family == "other":
             # Null dtypes; the values of unsupported dtypes are refused in fit.
@@ -253,13 +260,13 @@ class PandasTable(FrameTable):
 
     def _holds_objects(self, index: int) -> bool:
         # narwhals calls a column of objects a string column where it finds text.
-        return self._frame[:, index].to_native().dtype == np.dtype(object)
+        return self._series(index).to_native().dtype == np.dtype(object)
 
     def column_type(self, index: int) -> ColumnType:
         """Describe the dtype of a column."""
         import pandas as pd
 
-        dtype = self._frame[:, index].to_native().dtype
+        dtype = self._series(index).to_native().dtype
         type_ = ColumnType(self._family(index), str(dtype))
         if isinstance(dtype, pd.CategoricalDtype):
             values = dtype.categories
@@ -298,7 +305,7 @@ class PolarsTable(FrameTable):
         """Describe the dtype of a column."""
         import polars as pl
 
-        dtype = self._frame[:, index].to_native().dtype
+        dtype = self._series(index).to_native().dtype
         type_ = ColumnType(self._family(index), str(dtype))
         if dtype == pl.Enum:
             type_.ordered = True
@@ -339,7 +346,7 @@ class ArrowTable(FrameTable):
         """Describe the dtype of a column."""
         import pyarrow as pa
 
-        column = self._frame[:, index].to_native()
+        column = self._series(index).to_native()
         type_ = ColumnType(self._family(index), str(column.type))
         type_.details["arrow"] = arrow_to_plain(column.type)
         if pa.types.is_null(column.type):
