@@ -74,7 +74,7 @@ SCORES = {
     "shapes": "Column shapes (1 is best)",
     "pairs": "Column pair trends (1 is best)",
     "detection": "Detection, area under the ROC curve (0.5 is best)",
-    "utility": "Trained on synthetic rows, tested on real ones: accuracy, R² of abalone",
+    "utility": "Trained on synthetic rows, tested on real ones (accuracy; abalone: R²)",
     "closeness": "Share of rows nearer to a training row than the median test row is",
     "fit_seconds": "CPU seconds of fit",
 }
@@ -150,7 +150,7 @@ def decimals(column):
 
 
 def like(train, synthetic):
-    """Return synthetic rows with the dtypes, decimals and ranges of the training rows."""
+    """Return synthetic rows with the dtypes, decimals and ranges of training rows."""
     columns = {}
     for name, column in train.items():
         values = synthetic[name]
@@ -425,58 +425,44 @@ def collect(checkpoint, arguments):
     Scores are arrays over seeds in a dict by table and method. Only seeds for which all
     methods are finished count, so that rows rest on the same splits.
     """
+    seeds, found = arguments.seeds, {}
     methods = [m for m in ORDER if is_wanted(m, arguments.methods)]
-    found = {}
     for name in arguments.tables:
-        present = [
-            m
-            for m in methods
-            if any((name, m, s) in checkpoint for s in arguments.seeds)
+        present = [m for m in methods if any((name, m, s) in checkpoint for s in seeds)]
+        finished = [
+            s for s in seeds if all((name, m, s) in checkpoint for m in present)
         ]
-        seeds = [
-            s
-            for s in arguments.seeds
-            if all((name, m, s) in checkpoint for m in present)
-        ]
-        if present and seeds:
+        if present and finished:
             found[name] = {
                 m: {
-                    score: [checkpoint.get((name, m, s))[score] for s in seeds]
+                    score: [checkpoint.get((name, m, s))[score] for s in finished]
                     for score in SCORES
                 }
                 for m in present
             }
-    return found, methods
+    return found, [m for m in methods if any(m in row for row in found.values())]
 
 
 def score_lines(found, methods, score):
     """Return the table of a score: methods in rows; mean over seeds, over tables."""
+    classes = [name for name, row in found.items() if "VAEClassifier" in row]
     rows = []
-    everywhere = [n for n, row in found.items() if all(m in row for m in methods)]
     for method in methods:
-        means = {
+        cells = {
             name: float(np.mean(row[method][score]))
             for name, row in found.items()
             if method in row
         }
-        if not means:
-            continue
-        complete = (
-            float(np.mean(list(means.values()))) if len(means) == len(found) else None
-        )
-        shared = [means[name] for name in everywhere]
-        rows.append(
-            [
-                method,
-                *(means.get(name) for name in found),
-                complete,
-                float(np.mean(shared)) if shared else None,
-            ]
-        )
+        means = [
+            float(np.mean([cells[name] for name in names]))
+            if names and all(name in cells for name in names)
+            else None
+            for names in (list(found), classes)
+        ]
+        rows.append([method, *(cells.get(name) for name in found), *means])
     digits = 1 if score == "fit_seconds" else 3
-    return markdown_table(
-        ["mean over seeds", *found, "mean", "classification"], rows, digits
-    )
+    header = ["mean over seeds", *found, "mean", "mean of classification"]
+    return markdown_table(header, rows, digits)
 
 
 def target_lines(found, methods):
@@ -492,14 +478,15 @@ def target_lines(found, methods):
         def over(score, of, names=names):
             return np.array([np.mean(found[name][of][score]) for name in names])
 
-        ours, peer = over("quality", method), over("quality", "TVAE")
-        auc, peer_auc = (np.abs(over("detection", of) - 0.5) for of in (method, "TVAE"))
+        quality = over("quality", method) - over("quality", "TVAE")
+        distances = [abs(over("detection", m) - 0.5) for m in (method, "TVAE")]
+        distance = distances[0] - distances[1]
         ratio = over("fit_seconds", "TVAE") / over("fit_seconds", method)
         rows.append(
             [
                 method,
-                f"{np.mean(ours - peer):+.3f} ({(ours > peer).sum()} of {len(names)})",
-                f"{np.mean(auc - peer_auc):+.3f} ({(auc < peer_auc).sum()} of {len(names)})",
+                f"{quality.mean():+.3f} ({(quality > 0).sum()} of {len(names)})",
+                f"{distance.mean():+.3f} ({(distance < 0).sum()} of {len(names)})",
                 f"{np.exp(np.log(ratio).mean()):.2f} "
                 f"({ratio.min():.2f} to {ratio.max():.2f})",
             ]
@@ -518,7 +505,7 @@ def report(checkpoint, arguments):
     found, methods = collect(checkpoint, arguments)
     peers = checkpoint.get(("versions",)) or {}
     surroundings = environment()
-    surroundings.update({f"{name} (peers)": found for name, found in peers.items()})
+    surroundings.update({f"{name} (peers)": text for name, text in peers.items()})
     lines = ["# Synthetic tables", "", *environment_lines(surroundings)]
     for name, row in found.items():
         n_seeds = len(next(iter(row.values()))["quality"])
@@ -526,8 +513,8 @@ def report(checkpoint, arguments):
     lines += ["", __doc__.split("\n", 2)[2].strip(), ""]
     lines += ["## Targets", ""]
     lines += [
-        "Quality above TVAE's on the average, detection nearer to 0.5, training at least "
-        "5 times faster.",
+        "Quality above TVAE's on the average, detection nearer to 0.5, training at "
+        "least 5 times faster.",
         "",
         *target_lines(found, methods),
         "",
@@ -535,8 +522,8 @@ def report(checkpoint, arguments):
     for score, title in SCORES.items():
         lines += [f"## {title}", "", *score_lines(found, methods, score), ""]
     lines.append(
-        '"classification": mean over the tables that all methods were run on; '
-        "VAEClassifier needs classes."
+        '"Classification" are the tables whose target is a class, which VAEClassifier '
+        "needs."
     )
     write_report(arguments.output, lines, found)
 
