@@ -2,10 +2,10 @@
 Synthetic rows of a census
 ==========================
 
-A table that may not leave the house can be replaced by one that nobody lived: rows drawn
-from a model of it. The example draws adults of the US census of 1994, and asks three
-questions of the synthetic rows. Do they look real? Can one learn from them what the
-real ones teach? Are they new, or copies?
+A table that may not leave the house can be replaced by rows drawn from a model of it.
+The example draws adults of the US census of 1994, and asks three questions of the
+synthetic rows. Do they look real? Can one learn from them what the real ones teach? Are
+they new, or copies?
 """
 
 # %%
@@ -30,8 +30,8 @@ train.head()
 # %%
 # Fit and draw
 # ------------
-# Income is a column like the others. The numbers are far from normal (nine in ten adults
-# have no capital gain at all), so that they are learned from their ranks.
+# Income is a column like the others. The numbers are far from normal (nine in ten
+# adults have no capital gain at all), so that they are learned from their ranks.
 # ``max_iter`` keeps this page short.
 
 from skvae import VAETransformer
