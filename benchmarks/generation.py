@@ -1,9 +1,9 @@
 """Synthetic tables: skvae against TVAE, CTGAN, a Gaussian copula and a mixture.
 
-Every method learns from the same training rows (at most 2,000, complete) and draws as
-many new ones. Numbers are then rounded to the decimals of the training column and
-clipped to its range, whatever the method. Scores, all against test rows (30%) that no
-method has seen:
+Every method learns from the same training rows (complete, by default at most 2,000) and
+draws as many new ones. Numbers are then rounded to the decimals of the training column
+and clipped to its range, whatever the method. Scores, all against test rows (30%) that
+no method has seen:
 
 - quality: SDMetrics' quality report, the mean of column shapes and column pair trends;
 - detection: cross-validated area under the ROC curve of a classifier
@@ -85,6 +85,12 @@ def parse_arguments():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tables", nargs="+", default=list(TABLES))
     parser.add_argument(
+        "--max-rows",
+        type=int,
+        default=MAX_TRAINING_ROWS,
+        help="training rows at most (default: %(default)s)",
+    )
+    parser.add_argument(
         "--methods", nargs="+", help="names or patterns with * (default: all)"
     )
     parser.add_argument(
@@ -103,7 +109,7 @@ def parse_arguments():
 # Data
 
 
-def load_split(data, name, seed):
+def load_split(data, name, seed, max_rows):
     """Return training and test rows, complete, with the target as the last column.
 
     Columns of which more than a fifth is missing are dropped, then rows with a missing
@@ -111,7 +117,7 @@ def load_split(data, name, seed):
     """
     table = pd.read_parquet(data / f"{name}.parquet")
     table = table.loc[:, table.isna().mean() <= MAX_MISSING].dropna()
-    n_rows = min(len(table), int(MAX_TRAINING_ROWS / (1 - TEST_SHARE)))
+    n_rows = min(len(table), int(max_rows / (1 - TEST_SHARE)))
     table = table.sample(n_rows, random_state=seed)
     classes = is_category(table[TARGET])
     if classes:
@@ -399,9 +405,9 @@ def run(arguments, checkpoint):
     checkpoint.put(("versions",), worker.ask(task="versions"))
     for seed in arguments.seeds:
         for name in arguments.tables:
-            train, test = load_split(arguments.data, name, seed)
+            train, test = load_split(arguments.data, name, seed, arguments.max_rows)
             for method in ORDER:
-                key = (name, method, seed)
+                key = (label(name, arguments), method, seed)
                 if key in checkpoint or not is_wanted(method, arguments.methods):
                     continue
                 if method == "VAEClassifier" and not is_category(train[TARGET]):
@@ -409,6 +415,12 @@ def run(arguments, checkpoint):
                 checkpoint.put(key, evaluate(method, train, test, seed, worker))
                 rounded = {k: round(v, 3) for k, v in checkpoint.get(key).items()}
                 print(*key, rounded, flush=True)
+
+
+def label(name, arguments):
+    """Return the name of a table, with its limit of rows if that is another."""
+    limit = arguments.max_rows
+    return name if limit == MAX_TRAINING_ROWS else f"{name}, {limit} rows"
 
 
 def is_wanted(method, patterns):
@@ -427,7 +439,7 @@ def collect(checkpoint, arguments):
     """
     seeds, found = arguments.seeds, {}
     methods = [m for m in ORDER if is_wanted(m, arguments.methods)]
-    for name in arguments.tables:
+    for name in (label(name, arguments) for name in arguments.tables):
         present = [m for m in methods if any((name, m, s) in checkpoint for s in seeds)]
         finished = [
             s for s in seeds if all((name, m, s) in checkpoint for m in present)
