@@ -14,9 +14,9 @@ no method has seen:
   test row is; 0.5 is what new rows of the same distribution have, and 1 a copy.
 
 Rows of VAETransformer with a parameter are extra: the targets are about the defaults.
-``max_iter=40`` was picked among three lengths by titanic split with seed 100, whose rows
-are those of the other seeds, and after the defaults' results were known; its seconds were
-taken minutes after those of the other methods, on the same machine.
+``max_iter=40`` was picked among three lengths on a split of titanic with seed 100, which
+shares its rows with the other splits, and after the defaults' results were known. Its
+seconds were taken minutes after those of the other methods, on the same machine.
 
 "training rows" stands for the table itself: what can be reached, and what a copy costs.
 TVAE, CTGAN and SDMetrics run in an environment of their own, see
