@@ -14,7 +14,7 @@ no method has seen:
   test row is; 0.5 is what new rows of the same distribution have, and 1 a copy.
 
 Rows of VAETransformer with a parameter are extra: the targets are about the defaults.
-``max_iter=40`` was picked among three lengths on a split of titanic with seed 100, which
+``max_iter=40`` was picked among three lengths on a titanic split with seed 100, which
 shares its rows with the other splits, and after the defaults' results were known. Its
 seconds were taken minutes after those of the other methods, on the same machine.
 
