@@ -113,8 +113,8 @@ ax.spines[["top", "right", "left"]].set_visible(False)
 # One table proves little: this one alone hardly tells dropping rows from multiple
 # imputation. Is the interval right in 95% of the cases, as it says? These columns are
 # jointly normal, so the imputer without hidden layers, a multivariate normal, is the
-# right model of them, and it is fitted in hundredths of a second. The default has to find
-# out from 500 rows that relations are straight; the script
+# right model of them, and it is fitted in hundredths of a second. The default has to
+# find out from 500 rows that relations are straight; the script
 # ``benchmarks/multiple_imputation.py`` counts how often its intervals hold the truth.
 # Where you know that relations are linear, say so.
 
