@@ -44,6 +44,17 @@ for ax, label in zip(axes[0], labels, strict=False):
     ax.set_title(str(label))
 
 # %%
+# One handwriting, all digits
+# ---------------------------
+# In a row the latent numbers stay and the class changes: style and digit are apart.
+
+from skvae.plotting import ConditionalGridDisplay
+
+display = ConditionalGridDisplay.from_estimator(
+    model, image_shape=(8, 8), n_rows=5, random_state=0
+)
+
+# %%
 # What it finds in its own drawings
 # ---------------------------------
 # The classifier names the class of most of the rows that the decoder drew. The
