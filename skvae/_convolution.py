@@ -157,12 +157,7 @@ class ImageVAE(VAE):
         self, x: Tensor, observed: Tensor | None = None, c: Tensor | None = None
     ) -> Latent:
         """Return q(z | x, c), batched over rows."""
-        inputs = self.joint.embed(x, observed)
-        parts = [inputs]
-        if self.masked:
-            mask = torch.zeros_like(x) if observed is None else (~observed).to(x.dtype)
-            parts.append(mask)
-        seen = torch.cat(parts, -1)
+        seen = self._encoder_inputs(x, observed, None)
         dense = seen if c is None else torch.cat([seen, c], -1)
         maps = self._maps(self._blocks(seen), c)
         found = self.activation(self.read(maps)).flatten(1)

@@ -11,7 +11,7 @@ Shapes: ``...`` stands for any leading dimensions (draws, rows).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -451,7 +451,7 @@ class Joint(nn.Module):
         """Return the log-density of every cell, (..., n_columns)."""
         if len(self.heads) == 1:
             return self._head(0).log_prob(outputs, x)
-        groups = zip(self._split(outputs), x.split(self.columns, -1), strict=True)
+        groups = zip(self.split(outputs), x.split(self.columns, -1), strict=True)
         return torch.cat([h.log_prob(out, part) for (h, out), part in groups], -1)
 
     def log_prob(self, outputs: Tensor, x: Tensor, observed: Tensor | None) -> Tensor:
@@ -463,11 +463,11 @@ class Joint(nn.Module):
 
     def point(self, outputs: Tensor) -> Tensor:
         """Return means of number columns and modes of the others."""
-        return torch.cat([h.point(o) for h, o in self._split(outputs)], -1)
+        return torch.cat([h.point(o) for h, o in self.split(outputs)], -1)
 
     def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Draw a table, (..., n_columns)."""
-        return torch.cat([h.sample(o, generator) for h, o in self._split(outputs)], -1)
+        return torch.cat([h.sample(o, generator) for h, o in self.split(outputs)], -1)
 
     def number_slots(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return where columns with location and scale, their inputs and locations are.
@@ -495,14 +495,10 @@ class Joint(nn.Module):
         Returns what was set: columns that share a scale get their average.
         """
         deviation = deviation.clone()
-        start = 0
-        for head in self._heads():
-            if isinstance(head, LocationScale):
-                part = deviation[start : start + head.n_columns]
-                if head.raw_log_scale.numel() == 1:
-                    part[:] = part.square().mean().sqrt()
-                head.set_deviation(part[: head.raw_log_scale.numel()])
-                start += head.n_columns
+        for head, part in self._by_number_head(deviation):
+            if head.raw_log_scale.numel() == 1:
+                part[:] = part.square().mean().sqrt()
+            head.set_deviation(part[: head.raw_log_scale.numel()])
         return deviation
 
     def set_floor(self, floor: Tensor) -> None:
@@ -510,12 +506,8 @@ class Joint(nn.Module):
 
         Columns that share a scale get the smallest.
         """
-        start = 0
-        for head in self._heads():
-            if isinstance(head, LocationScale):
-                part = floor[start : start + head.n_columns]
-                head.floor.copy_(part.min() if len(head.floor) == 1 else part)
-                start += head.n_columns
+        for head, part in self._by_number_head(floor):
+            head.floor.copy_(part.min() if len(head.floor) == 1 else part)
 
     @torch.no_grad()
     def scale_by(self, factor: Tensor) -> None:
@@ -523,12 +515,16 @@ class Joint(nn.Module):
 
         Columns that share a scale get the geometric mean.
         """
+        for head, part in self._by_number_head(factor.log()):
+            shared = len(head.raw_log_scale) == 1
+            head.raw_log_scale.add_(part.mean() if shared else part)
+
+    def _by_number_head(self, values: Tensor) -> Iterator[tuple[LocationScale, Tensor]]:
+        """Yield heads with a location and a scale, and their part of ``values``."""
         start = 0
         for head in self._heads():
             if isinstance(head, LocationScale):
-                part = factor[start : start + head.n_columns].log()
-                shared = len(head.raw_log_scale) == 1
-                head.raw_log_scale.add_(part.mean() if shared else part)
+                yield head, values[start : start + head.n_columns]
                 start += head.n_columns
 
     def choose_scales(
@@ -569,7 +565,8 @@ class Joint(nn.Module):
     def _heads(self) -> list[Head]:
         return [self._head(index) for index in range(len(self.heads))]
 
-    def _split(self, outputs: Tensor) -> list[tuple[Head, Tensor]]:
+    def split(self, outputs: Tensor) -> list[tuple[Head, Tensor]]:
+        """Return the heads with their parts of decoder outputs."""
         return list(zip(self._heads(), outputs.split(self.outputs, -1), strict=True))
 
 

@@ -42,6 +42,7 @@ from ._encoding import unchanged_on_error
 from ._filling import Filling, missing_mask, with_nan
 from ._missingness import fit_slope
 from ._modules import Batch
+from ._predictive import INTERVAL_DRAWS, sorted_quantiles
 from ._training import History
 
 #: Share of the observed cells that is hidden from the VAE, by row; above 1 for some
@@ -50,10 +51,6 @@ HIDE_RANGE = (0.05, 1.1)
 
 #: The normal is fitted on so many rows that rows x columns^3 stays below this.
 GAUSSIAN_WORK, MAX_GAUSSIAN_ROWS, MIN_GAUSSIAN_ROWS = 1e9, 5_000, 500
-
-#: Draws behind intervals, medians and the correction for self-masking. With 99 the
-#: fifth smallest is the 5% quantile without bias: (n + 1) p is whole.
-INTERVAL_DRAWS = 99
 
 #: Draws may lie beyond the observed range by this share of it.
 RANGE_REACH = 0.25
@@ -1200,19 +1197,3 @@ def build_vae(architecture: dict[str, Any], seed: int) -> CentredVAE:
     generator = torch.Generator().manual_seed(seed)
     vae = CentredVAE(make_joint(architecture), generator=generator, **options)
     return vae.float()
-
-
-def sorted_quantiles(x: np.ndarray, levels: list[float]) -> np.ndarray:
-    """Return quantiles over draws: (draws, rows, columns) -> (levels, rows, columns).
-
-    Between order statistics at (n + 1) p (Weibull), which makes coverage exact.
-    """
-    draws = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, 0, -1)))
-    draws = draws.sort(-1).values
-    result = []
-    for level in levels:
-        rank = min(max(level * (len(x) + 1) - 1, 0.0), len(x) - 1.0)
-        below = int(rank)
-        above = min(below + 1, len(x) - 1)
-        result.append(torch.lerp(draws[..., below], draws[..., above], rank - below))
-    return torch.stack(result).numpy()

@@ -46,11 +46,16 @@ from ._convolution import ImageVAE, shape_of_context
 from ._distributions import Joint, LocationScale, StudentT, make_head
 from ._encoding import TableEncoder, unchanged_on_error
 from ._filling import missing_mask
-from ._imputer import INTERVAL_DRAWS, sorted_quantiles
 from ._linear_start import factor_analysis, regression
 from ._modules import VAE, Batch
 from ._numeric import Affine, PiecewiseLinear
-from ._predictive import by_head, cell_moments, tempered_draws, tempered_latents
+from ._predictive import (
+    INTERVAL_DRAWS,
+    cell_moments,
+    sorted_quantiles,
+    tempered_draws,
+    tempered_latents,
+)
 from ._training import Plan
 
 #: Head of numbers where ``likelihood`` leaves it to the data.
@@ -717,7 +722,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             return
         position = 0
         levels = (np.arange(NOISE_POINTS) + 0.5) / NOISE_POINTS
-        for head, part in by_head(joint, px):
+        for head, part in joint.split(px):
             if isinstance(head, LocationScale):
                 locs = head.loc(part).cpu().numpy()
                 scales = head.scale(part).expand_as(head.loc(part)).cpu().numpy()

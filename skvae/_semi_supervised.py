@@ -108,11 +108,7 @@ class LabelledVAE(VAE):
 
     def inputs(self, x: Tensor, observed: Tensor | None) -> Tensor:
         """Return what encoder and classifier see of the rows."""
-        inputs = self.joint.embed(x, observed)
-        if not self.masked:
-            return inputs
-        mask = torch.zeros_like(x) if observed is None else (~observed).to(x.dtype)
-        return torch.cat([inputs, mask], -1)
+        return self._encoder_inputs(x, observed, None)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return log q(y | x) up to a constant per row, (rows, n_classes)."""

@@ -77,11 +77,9 @@ class Plan:
     @property
     def bound(self) -> Callable[..., Terms]:
         """The objective as a function."""
-        return (
-            OBJECTIVES[self.objective]
-            if isinstance(self.objective, str)
-            else (self.objective)
-        )
+        if isinstance(self.objective, str):
+            return OBJECTIVES[self.objective]
+        return self.objective
 
 
 @dataclass
