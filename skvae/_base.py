@@ -229,7 +229,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
     def _fit(self, X, sample_weight, *, one_pass: bool = False):
         """Train on a table; with ``one_pass`` for one epoch, going on from before."""
-        self._check_gradient()
+        self._check_options()
         device = resolve_device(self.device)
         going_on = (one_pass or self.warm_start) and hasattr(self, "_module")
         if sample_weight is not None:
@@ -259,7 +259,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self._train(X, data, generator, going_on=going_on, one_pass=one_pass)
         return self
 
-    def _check_gradient(self):
+    def _check_options(self):
+        """Refuse parameters that do not go together."""
         check_gradient(self.gradient, self.objective, self.n_draws)
 
     def _train(self, X, data, generator, *, going_on, one_pass, prepare=None):

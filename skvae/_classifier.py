@@ -489,7 +489,7 @@ class VAEClassifier(
         finally:
             del self._codes
 
-    def _check_gradient(self):
+    def _check_options(self):
         """Refuse other latents where M2 models those of M1, as normal ones."""
         if self._is_stacked and (self.latent, self.prior) != ("normal", None):
             raise ValueError(

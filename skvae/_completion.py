@@ -363,7 +363,7 @@ class ConditionalMean(nn.Module):
         """Start at the marginals and the normal; return the normal's EM trace."""
         weight = rows.observed * rows.weight.unsqueeze(1)
         start = self.joint.start_at(rows.y, weight)
-        start[self.outputs] = 0  # what the normal adds to, or means
+        start[self.outputs] = 0  # the mean of y, where the normal knows no better
         self.start.copy_(start)
         if not len(self.slots):
             return []

@@ -405,7 +405,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             return self._fit_pair(X, y, sample_weight)
 
     def _fit_pair(self, X, y, sample_weight):
-        self._check_gradient()
+        self._check_options()
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is "
