@@ -233,7 +233,10 @@ class ConditionalMean(nn.Module):
         # average log-deviation that the normal leaves to hidden cells, by number
         self.usual_deviation: Tensor
         self.register_buffer("usual_deviation", torch.zeros(len(numbers)))
-        # the networks' share in the estimates of every column
+        # how far estimates of every column go from the marginal, and the networks'
+        # share in them
+        self.reach: Tensor
+        self.register_buffer("reach", torch.ones(joint.n_columns))
         self.share: Tensor
         self.register_buffer(
             "share", torch.full((joint.n_columns,), float(self.n_members > 0))
@@ -315,19 +318,24 @@ class ConditionalMean(nn.Module):
         return self.joint.point(self._blended(outputs.mean(0), start))
 
     def _blended(self, outputs: Tensor, start: Tensor) -> Tensor:
-        """Return a mixture of the networks' outputs and of what they correct."""
-        share = torch.cat(
+        """Return a mixture of the networks' outputs, what they correct, and marginals."""
+        share, reach = self.by_output(self.share), self.by_output(self.reach)
+        mixed = start + share * (outputs - start)
+        return self.start + reach * (mixed - self.start)
+
+    def by_output(self, values: Tensor) -> Tensor:
+        """Repeat values of columns for every output of a column."""
+        return torch.cat(
             [
                 part.repeat_interleave(n_outputs // n_columns)
                 for part, n_outputs, n_columns in zip(
-                    self.share.split(self.joint.columns),
+                    values.split(self.joint.columns),
                     self.joint.outputs,
                     self.joint.columns,
                     strict=True,
                 )
             ]
         )
-        return start + share * (outputs - start)
 
     def context(
         self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
@@ -554,22 +562,37 @@ def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor) -> None:
     is_number = torch.zeros_like(n_cells, dtype=torch.bool)
     is_number[model.columns] = True
     truth = rows.y[:, model.columns]
-    shares = torch.linspace(0, 1, N_SHARES).tolist()
-    losses = n_cells.new_empty(N_SHARES, len(n_cells))
-    for k, share in enumerate(shares):
-        mixed = start + share * (own - start)
+    scale = torch.ones_like(n_cells)
+
+    def losses(mixed: Tensor, share: Tensor) -> Tensor:
+        """Return the loss of every column; squared errors in units of ``scale``."""
         cells = -model.joint.log_prob_cells(mixed, rows.y)
         squares = (truth - mixed[:, model.outputs]).square()
-        cells[:, model.columns] = squares - share**2 * removed
-        losses[k] = (weight * cells).sum(0)
+        cells[:, model.columns] = squares - share[model.columns] ** 2 * removed
+        return (weight * cells).sum(0) / scale
+
+    def choose(candidates: Tensor, first: int) -> Tensor:
+        """Return the best candidate of every column, or else the ``first``."""
+        pooled = candidates.clone()
+        for kind in (is_number, ~is_number):
+            mean = candidates[:, kind].sum(1, keepdim=True)
+            mean = mean / n_cells[kind].sum().clamp(min=1)
+            pooled[:, kind] += BLEND_CELLS * mean
+        best = pooled.argmin(0)
+        gain = candidates[first] - candidates.gather(0, best.unsqueeze(0)).squeeze(0)
+        best[gain < LEAST_GAIN * n_cells] = first
+        return best
+
+    steps = torch.linspace(0, 1, N_SHARES).to(n_cells)
+    none = torch.zeros_like(n_cells)
     # squared errors in units of the normal's: nats, whatever the scales are
-    variance = losses[0] / n_cells.clamp(min=1)
-    losses = torch.where(is_number, losses / (2 * variance).clamp(min=1e-12), losses)
-    pooled = losses.clone()
-    for kind in (is_number, ~is_number):
-        mean = losses[:, kind].sum(1, keepdim=True) / n_cells[kind].sum().clamp(min=1)
-        pooled[:, kind] += BLEND_CELLS * mean
-    best = pooled.argmin(0)
-    gain = losses[0] - losses.gather(0, best.unsqueeze(0)).squeeze(0)
-    best[gain < LEAST_GAIN * n_cells] = 0
-    model.share.copy_(torch.tensor(shares).to(losses)[best])
+    normal = losses(start, none) / n_cells.clamp(min=1)
+    scale = torch.where(is_number, (2 * normal).clamp(min=1e-12), scale)
+    tried = [losses(start + k * (own - start), none + k) for k in steps]
+    model.share.copy_(steps[choose(torch.stack(tried), 0)])
+    share = model.by_output(model.share)
+    mixed = start + share * (own - start)
+    tried = [
+        losses(model.start + k * (mixed - model.start), k * model.share) for k in steps
+    ]
+    model.reach.copy_(steps[choose(torch.stack(tried), N_SHARES - 1)])
