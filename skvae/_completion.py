@@ -90,6 +90,18 @@ def choose_recipe(n_rows: int, n_columns: int) -> Recipe:
     return Recipe((256, 256), 2, 0.5, 0.02, 512, n_steps, 48, False)
 
 
+def has_matrix_units() -> bool:
+    """Tell whether the processor multiplies matrices of bfloat16 in hardware."""
+    # unknown to older versions of torch
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16", False))
+
+
+#: Intel's AMX units multiply bfloat16 many times faster than float32. From so many
+#: multiplications per layer the casts that this takes pay.
+HAS_MATRIX_UNITS, LEAST_WORK = has_matrix_units(), 2**25
+
+
 class Rows(NamedTuple):
     """Resident rows of the training table."""
 
@@ -129,11 +141,32 @@ class Ensemble(nn.Module):
             self.biases[-1].zero_()
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return (members, rows, n_out) from (rows, n_in)."""
+        """Return (members, rows, n_out) from (rows, n_in).
+
+        The products of training are in half the precision where that is faster; the
+        outputs are corrections, which that hardly blurs.
+        """
         state = features.expand(self.biases[0].shape[0], -1, -1)
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            state = self.activation(torch.baddbmm(bias, state, weight))
-        return torch.baddbmm(self.biases[-1], state, self.weights[-1])
+        dtype = torch.bfloat16 if self._halves(state) else state.dtype
+        state = state.to(dtype)
+        layers = list(zip(self.weights, self.biases, strict=True))
+        for weight, bias in layers[:-1]:
+            product = torch.baddbmm(bias.to(dtype), state, weight.to(dtype))
+            state = self.activation(product)
+        weight, bias = layers[-1]
+        product = torch.baddbmm(bias.to(dtype), state, weight.to(dtype))
+        return product.to(features.dtype)
+
+    def _halves(self, state: Tensor) -> bool:
+        """Tell whether to multiply in bfloat16."""
+        weight = self.weights[0]
+        return (
+            HAS_MATRIX_UNITS
+            and torch.is_grad_enabled()
+            and weight.device.type == "cpu"
+            and weight.dtype == torch.float32
+            and state.numel() * weight.shape[-1] >= LEAST_WORK
+        )
 
 
 class ConditionalMean(nn.Module):
