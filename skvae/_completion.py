@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ._distributions import Bernoulli, Categorical, Joint
-from ._gaussian import Gaussian
+from ._gaussian import SOLVE_FLOATS, Gaussian
 from ._modules import ACTIVATIONS
 from ._training import Adam, flatten_parameters
 
@@ -45,11 +45,18 @@ LEFT_OUT_ROWS = 3_000
 #: shares that are tried, and the least gain over the normal in nats per cell.
 BLEND_CELLS, N_SHARES, LEAST_GAIN = 50.0, 11, 0.01
 
+#: Nats of all its cells that a shorter reach has to gain in a column.
+LEAST_EVIDENCE = 2.0
+
 #: Normals without a part of the rows, per network.
 FOLDS_PER_MEMBER = 2
 
 #: Missing share of a table from which patterns are copied, and patterns per row.
 LEAST_MISSING, MOST_PATTERNS = 0.05, 4
+
+#: Patterns of hidden cells per training row, and the floats that they may take: to
+#: condition the normal on new ones in every step would cost more than the networks.
+N_PATTERNS, PATTERN_FLOATS = 16, 2**25
 
 #: Times that the averaged weights are scored on left-out rows.
 N_SCORES = 10
@@ -303,20 +310,26 @@ class ConditionalMean(nn.Module):
         )
 
     def features(
-        self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        v: Tensor,
+        fold: Tensor | None = None,
+        completed: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return what the networks see, and the outputs that they correct.
 
         Those are the normal's estimates of numbers and of the probabilities of
-        categories, as logits; where there is no normal, the marginals.
+        categories, as logits; where there is no normal, the marginals. The rows as the
+        normal completes them may be known already.
         """
         mask = v.to(y.dtype)
         embedded = self.joint.embed(y, v)
         parts = [embedded, mask]
         start = self.start.expand(len(y), -1)
         if len(self.slots):
-            spread = self._spread(v)[..., self.slots].to(y.dtype)
-            completed = self.gaussian.condition(embedded[..., self.slots], spread, fold)
+            if completed is None:
+                completed = self.complete(y, v, fold)
             parts.append(completed)
             chance = completed.clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
             logit = chance.log() - self.slot_is_flag * (1 - chance).log()
@@ -331,15 +344,24 @@ class ConditionalMean(nn.Module):
             parts.append(waves.flatten(-2))
         return torch.cat(parts, -1), start
 
+    def complete(self, y: Tensor, v: Tensor, fold: Tensor | None = None) -> Tensor:
+        """Return the rows as the normal completes them, (rows, len(slots))."""
+        return self.gaussian.condition(*self.gaussian_inputs(y, v), fold)
+
     def members(
-        self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        v: Tensor,
+        fold: Tensor | None = None,
+        completed: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return outputs of the networks and those that they correct.
 
         Shapes (members, rows, n_outputs) and (rows, n_outputs).
         """
         assert self.ensemble is not None
-        features, start = self.features(x, y, v, fold)
+        features, start = self.features(x, y, v, fold, completed)
         return self.ensemble(features) + start, start
 
     def expected(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
@@ -351,10 +373,10 @@ class ConditionalMean(nn.Module):
         return self.joint.point(self._blended(outputs.mean(0), start))
 
     def _blended(self, outputs: Tensor, start: Tensor) -> Tensor:
-        """Return a mixture of the networks' outputs, what they correct, and marginals."""
+        """Return a mixture of networks' outputs, what they correct, and marginals."""
         share, reach = self.by_output(self.share), self.by_output(self.reach)
         mixed = start + share * (outputs - start)
-        return self.start + reach * (mixed - self.start)
+        return mixed + (1 - reach) * (self.start - mixed)
 
     def by_output(self, values: Tensor) -> Tensor:
         """Repeat values of columns for every output of a column."""
@@ -419,9 +441,11 @@ class ConditionalMean(nn.Module):
             total = (self._log_deviation(rows.y, v, rows.fold) * hidden).sum(0)
             self.usual_deviation.copy_(total / hidden.sum(0).clamp(min=1))
 
-    def loss(self, rows: Rows, v: Tensor, kept: Tensor) -> Tensor:
+    def loss(
+        self, rows: Rows, v: Tensor, kept: Tensor, completed: Tensor | None = None
+    ) -> Tensor:
         """Return the mean loss per cell; ``kept`` (members, rows) are their shares."""
-        outputs, _ = self.members(rows.x, rows.y, v, rows.fold)
+        outputs, _ = self.members(rows.x, rows.y, v, rows.fold, completed)
         cells = -self.joint.log_prob_cells(outputs, rows.y.expand(len(outputs), -1, -1))
         weight = rows.observed * torch.where(v, VISIBLE_WEIGHT, 1.0)
         per_row = (cells * weight).sum(-1) * rows.weight
@@ -436,6 +460,52 @@ def hide(
     rate = torch.rand(len(observed), 1, generator=generator, device=device)
     chance = torch.rand(observed.shape, generator=generator, device=device)
     return observed & (chance > low + (high - low) * rate)
+
+
+class Patterns:
+    """Some patterns of hidden cells for every row, and what the normal makes of them.
+
+    Parameters
+    ----------
+    model : ConditionalMean
+        The model whose normal is fitted.
+    rows : Rows
+        The training table.
+    most_hidden : float
+        Largest share of a row's observed cells that is hidden.
+    generator : torch.Generator
+        Source of the patterns.
+    """
+
+    def __init__(
+        self,
+        model: ConditionalMean,
+        rows: Rows,
+        most_hidden: float,
+        generator: torch.Generator,
+    ) -> None:
+        n_rows, width = len(rows.x), rows.x.shape[1] + len(model.slots)
+        self.n_rows, self.generator = n_rows, generator
+        self.n_patterns = max(1, min(N_PATTERNS, PATTERN_FLOATS // (n_rows * width)))
+        at_once = max(1, SOLVE_FLOATS // max(1, len(model.slots)) ** 2)
+        visible, completed = [], []
+        for _ in range(self.n_patterns):
+            visible.append(hide(rows.observed, LEAST_HIDDEN, most_hidden, generator))
+            for start in range(0, n_rows, at_once):
+                part = slice(start, start + at_once)
+                fold = None if rows.fold is None else rows.fold[part]
+                completed.append(model.complete(rows.y[part], visible[-1][part], fold))
+        self.visible, self.completed = torch.cat(visible), torch.cat(completed)
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a random pattern of each row, and what the normal makes of it."""
+        which = torch.randint(
+            self.n_patterns, index.shape, generator=self.generator, device=index.device
+        )
+        index = index + self.n_rows * which
+        return self.visible.index_select(0, index), self.completed.index_select(
+            0, index
+        )
 
 
 def hide_like_others(observed: Tensor, generator: torch.Generator) -> Tensor:
@@ -493,6 +563,8 @@ def train_conditional_mean(
     owner = member_of(folds, model.n_members)
     left_out_kept = (owner[held_out] == members) | (owner[held_out] < 0)
     model.set_usual_deviation(left_out, left_out_visible)
+    with torch.no_grad():
+        patterns = Patterns(model, rows, recipe.most_hidden, generator)
     holder = nn.ParameterList(model.parameters())
     flat = flatten_parameters(holder)
     decays = torch.cat(
@@ -522,9 +594,9 @@ def train_conditional_mean(
             device=device,
         )
         batch = rows.take(index)
-        visible = hide(batch.observed, LEAST_HIDDEN, recipe.most_hidden, generator)
+        visible, completed = patterns.take(index)
         kept = (owner[index] != members).to(batch.x.dtype)
-        loss = model.loss(batch, visible, kept)
+        loss = model.loss(batch, visible, kept, completed)
         assert flat.grad is not None
         flat.grad.zero_()
         loss.backward()
@@ -574,13 +646,17 @@ def member_of(fold: Tensor, n_members: int) -> Tensor:
 
 
 def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor) -> None:
-    """Choose the networks' share in every column on rows that they have not seen.
+    """Choose share and reach of every column on rows that the networks have not seen.
 
-    The loss of a column counts beside that of BLEND_CELLS cells of all columns of its
-    kind, as a column with few cells says little; networks that gain less than
-    LEAST_GAIN get no share, so that linear relations stay exactly as the normal has
-    them. A left-out row is judged by one network. The average over networks, which is
-    used later, errs less by the part of their variance that averaging removes.
+    The share is that of the networks in a mixture with the normal. The loss of a column
+    counts beside that of BLEND_CELLS cells of all columns of its kind, as a column with
+    few cells says little. The reach tells how far the mixture departs from the
+    marginal, which nothing beats where a column does not depend on the others. What
+    gains less than LEAST_GAIN leaves the normal as it is, so that linear relations stay
+    exactly as it has them.
+
+    A left-out row is judged by one network. The average over networks, which is used
+    later, errs less by the part of their variance that averaging removes.
     """
     assert rows.fold is not None
     outputs, start = model.members(rows.x, rows.y, v, rows.fold)
@@ -595,37 +671,44 @@ def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor) -> None:
     is_number = torch.zeros_like(n_cells, dtype=torch.bool)
     is_number[model.columns] = True
     truth = rows.y[:, model.columns]
-    scale = torch.ones_like(n_cells)
 
     def losses(mixed: Tensor, share: Tensor) -> Tensor:
-        """Return the loss of every column; squared errors in units of ``scale``."""
+        """Return the loss of every column: squared errors, nats of categories."""
         cells = -model.joint.log_prob_cells(mixed, rows.y)
         squares = (truth - mixed[:, model.outputs]).square()
         cells[:, model.columns] = squares - share[model.columns] ** 2 * removed
-        return (weight * cells).sum(0) / scale
+        return (weight * cells).sum(0)
 
-    def choose(candidates: Tensor, first: int) -> Tensor:
-        """Return the best candidate of every column, or else the ``first``."""
-        pooled = candidates.clone()
-        for kind in (is_number, ~is_number):
-            mean = candidates[:, kind].sum(1, keepdim=True)
-            mean = mean / n_cells[kind].sum().clamp(min=1)
-            pooled[:, kind] += BLEND_CELLS * mean
+    def in_nats(tried: list[Tensor], usual: int) -> Tensor:
+        """Return the losses, squared errors in units of the variance of the usual."""
+        stacked = torch.stack(tried)
+        variance = (stacked[usual] / n_cells.clamp(min=1)).clamp(min=1e-12)
+        return torch.where(is_number, stacked / (2 * variance), stacked)
+
+    def choose(tried: Tensor, pooled: Tensor, usual: int, least_gain: Tensor) -> Tensor:
         best = pooled.argmin(0)
-        gain = candidates[first] - candidates.gather(0, best.unsqueeze(0)).squeeze(0)
-        best[gain < LEAST_GAIN * n_cells] = first
-        return best
+        gain = tried[usual] - tried.gather(0, best.unsqueeze(0)).squeeze(0)
+        best[gain < least_gain] = usual
+        return steps[best]
 
     steps = torch.linspace(0, 1, N_SHARES).to(n_cells)
     none = torch.zeros_like(n_cells)
-    # squared errors in units of the normal's: nats, whatever the scales are
-    normal = losses(start, none) / n_cells.clamp(min=1)
-    scale = torch.where(is_number, (2 * normal).clamp(min=1e-12), scale)
-    tried = [losses(start + k * (own - start), none + k) for k in steps]
-    model.share.copy_(steps[choose(torch.stack(tried), 0)])
-    share = model.by_output(model.share)
-    mixed = start + share * (own - start)
-    tried = [
-        losses(model.start + k * (mixed - model.start), k * model.share) for k in steps
-    ]
-    model.reach.copy_(steps[choose(torch.stack(tried), N_SHARES - 1)])
+    least_gain = LEAST_GAIN * n_cells
+
+    tried = in_nats([losses(start + k * (own - start), none + k) for k in steps], 0)
+    pooled = tried.clone()
+    for kind in (is_number, ~is_number):
+        mean = tried[:, kind].sum(1, keepdim=True) / n_cells[kind].sum().clamp(min=1)
+        pooled[:, kind] += BLEND_CELLS * mean
+    model.share.copy_(choose(tried, pooled, 0, least_gain))
+
+    mixed = start + model.by_output(model.share) * (own - start)
+    tried = in_nats(
+        [
+            losses(mixed + (1 - k) * (model.start - mixed), k * model.share)
+            for k in steps
+        ],
+        N_SHARES - 1,
+    )
+    least_gain = least_gain.clamp(min=LEAST_EVIDENCE)
+    model.reach.copy_(choose(tried, tried, N_SHARES - 1, least_gain))

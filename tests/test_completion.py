@@ -11,6 +11,7 @@ import torch
 from skvae import _completion
 from skvae._completion import (
     ConditionalMean,
+    Patterns,
     Recipe,
     Rows,
     choose_blend,
@@ -269,6 +270,49 @@ def test_training_rows_meet_normals_that_have_not_seen_them(trained):
     assert changed[folds != 2].float().mean() > 0.5
 
 
+@pytest.mark.parametrize("n_patterns", [1, 3])
+def test_patterns_go_with_what_the_normal_makes_of_them(monkeypatch, n_patterns):
+    monkeypatch.setattr(_completion, "N_PATTERNS", n_patterns)
+    model, rows = make_mean(), make_rows()
+    model.start_at(rows)
+    rows = rows._replace(fold=torch.arange(200) % 6)
+    inputs = model.gaussian_inputs(rows.y, rows.observed)
+    model.gaussian.fit_folds(*inputs, rows.weight, rows.fold, 6)
+    patterns = Patterns(model, rows, 0.9, generator())
+    index = torch.randint(200, (500,), generator=generator(1))
+    v, completed = patterns.take(index)
+    batch = rows.take(index)
+    assert not (v & ~batch.observed).any()
+    expected = model.complete(batch.y, v, batch.fold)
+    torch.testing.assert_close(completed, expected, atol=1e-5, rtol=1e-4)
+    of_first = {tuple(mask.tolist()) for mask in v[index == index[0]]}
+    assert len(of_first) <= n_patterns
+    assert len({tuple(mask.tolist()) for mask in v}) > 20
+
+
+def test_patterns_of_large_tables_are_few(monkeypatch):
+    monkeypatch.setattr(_completion, "PATTERN_FLOATS", 5_000)
+    model, rows = make_mean(), make_rows()
+    model.start_at(rows)
+    assert Patterns(model, rows, 0.9, generator()).n_patterns == 2
+
+
+def test_half_precision_is_close(monkeypatch):
+    features = torch.randn(64, 200, generator=generator())
+    ensemble = make_mean().ensemble
+    monkeypatch.setattr(_completion, "LEAST_WORK", 0)
+    results = {}
+    for units in (False, True):
+        monkeypatch.setattr(_completion, "HAS_MATRIX_UNITS", units)
+        results[units] = ensemble(features[:, : ensemble.weights[0].shape[1]])
+    assert results[True].dtype == torch.float32
+    torch.testing.assert_close(results[True], results[False], atol=3e-3, rtol=2e-2)
+    assert not torch.equal(results[True], results[False])
+    with torch.no_grad():  # outside training nothing is rounded
+        exact = ensemble(features[:, : ensemble.weights[0].shape[1]])
+    assert torch.equal(exact, results[False])
+
+
 def test_large_tables_have_one_normal():
     model, rows = make_mean(), make_rows()
     model.start_at(rows)
@@ -302,9 +346,9 @@ def test_left_out_rows_are_not_learned_from(monkeypatch):
     model.start_at(rows)
     seen, plain = [], model.loss
 
-    def loss(batch, v, kept):
+    def loss(batch, v, kept, completed=None):
         seen.append(((batch.weight - 1).long(), kept))
-        return plain(batch, v, kept)
+        return plain(batch, v, kept, completed)
 
     monkeypatch.setattr(model, "loss", loss)
     _, folds = train_conditional_mean(model, rows, recipe(10), 3e-3, generator())
@@ -359,8 +403,8 @@ def test_rows_without_weight_do_not_count():
 # -- the blend -----------------------------------------------------------------------
 
 
-def choose(monkeypatch, truth, start, outputs, v=None, heads=NUMBERS):
-    """Return the shares for given outputs (members, rows, n_outputs)."""
+def choose(monkeypatch, truth, start, outputs, v=None, heads=NUMBERS, part="share"):
+    """Return the shares for given outputs (members, rows, n_outputs), or the reach."""
     model = make_mean(heads, n_members=len(outputs))
     n_rows = len(truth)
     observed = torch.ones(truth.shape, dtype=torch.bool)
@@ -368,7 +412,7 @@ def choose(monkeypatch, truth, start, outputs, v=None, heads=NUMBERS):
     rows = Rows(truth, truth, observed, torch.ones(n_rows), folds)
     monkeypatch.setattr(model, "members", lambda x, y, v, fold: (outputs, start))
     choose_blend(model, rows, ~observed if v is None else v)
-    return model.share
+    return getattr(model, part)
 
 
 def test_shares_are_least_squares_on_a_grid(monkeypatch):
@@ -480,13 +524,34 @@ def test_nothing_is_said_of_one_network_or_no_numbers(monkeypatch, heads, n_memb
     assert torch.isfinite(share).all()
 
 
+def test_estimates_of_noise_shrink_to_the_marginal(monkeypatch):
+    truth, error = torch.randn(2, 5_000, 3, generator=generator())
+    start = truth + torch.tensor([0.0, 1.0, 0.1]) * error
+    start[:, 0] = error[:, 0]  # nothing but noise; E(truth | start) of the second: half
+    reach = choose(monkeypatch, truth, start, start.expand(3, -1, -1), part="reach")
+    torch.testing.assert_close(reach, torch.tensor([0, 0.5, 1]))
+
+
+@pytest.mark.parametrize(("gain", "reach"), [(0.009, 1), (0.011, 0)])
+def test_small_gains_leave_estimates_as_they_are(monkeypatch, gain, reach):
+    """Squared errors of 1, and of less at the marginal."""
+    truth = torch.full((2_000, 3), math.sqrt(1 - 2 * gain))
+    truth[::2] *= -1
+    start = truth - truth.sign()
+    reached = choose(monkeypatch, truth, start, start.expand(3, -1, -1), part="reach")
+    assert reached.tolist() == [reach] * 3
+
+
 def test_the_share_of_every_column_is_used(trained):
     model, rows, _, _ = trained
     model = deepcopy(model)
     outputs, start = model.members(*rows[:3])
     model.share.copy_(torch.tensor([0.0, 0.5, 1.0, 0.5, 0.25]))
+    model.reach.copy_(torch.tensor([1.0, 0.5, 0.0, 1.0, 0.5]))
     of_outputs = torch.tensor([0.0, 0.5, 1.0, 0.5, 0.25, 0.25, 0.25])
+    reach = torch.tensor([1.0, 0.5, 0.0, 1.0, 0.5, 0.5, 0.5])
     mixed = (1 - of_outputs) * start + of_outputs * outputs.mean(0)
+    mixed = model.start + reach * (mixed - model.start)
     context = model.context(*rows[:3])
     torch.testing.assert_close(context[:, :7], mixed, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(
