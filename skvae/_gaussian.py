@@ -22,8 +22,8 @@ FOLD_ITERATIONS = 5
 #: rare categories, whose 0/1 inputs vary little, more than numbers.
 RIDGE = 0.05
 
-#: Floats of the matrices that are solved at a time.
-SOLVE_FLOATS = 2**22
+#: Floats of the matrices that are solved at a time, and rows of EM's.
+SOLVE_FLOATS, MOST_ROWS = 2**22, 512
 
 
 class Gaussian(nn.Module):
@@ -110,30 +110,34 @@ class Gaussian(nn.Module):
         n_iterations: int | None = None,
     ) -> tuple[Tensor, Tensor, list[float]]:
         """Run EM from a start; return mean, covariance and log-likelihoods."""
-        x, v = x.double() * v, v.double()
-        weight = weight.double()
+        order = (v == 0).sum(1).argsort()  # rows with as many hidden cells together
+        x, v = (x.double() * v)[order], v.double()[order]
+        weight = weight.double()[order]
         share = weight / weight.sum()
         n_rows = int((weight > 0).sum())
         identity = torch.eye(x.shape[1]).to(x)
         scale = covariance.diagonal().max()
         ridge = RIDGE * x.shape[1] / n_rows + 1e-6
-        at_once = max(1, SOLVE_FLOATS // x.shape[1] ** 2)
+        at_once = max(1, min(MOST_ROWS, SOLVE_FLOATS // x.shape[1] ** 2))
         likelihoods: list[float] = []
         for _ in range(EM_ITERATIONS if n_iterations is None else n_iterations):
-            penalised = covariance + ridge * identity
+            factor = torch.linalg.cholesky(covariance + ridge * identity)
+            precision = torch.cholesky_inverse(factor)
             completed, missing = torch.empty_like(x), torch.zeros_like(covariance)
+            log_determinant = 2 * factor.diagonal().log().sum()
             total = 0.0
             for start in range(0, len(x), at_once):
                 part = slice(start, start + at_once)
-                visible = v[part]
-                factor, gain = self._gain(penalised, visible)
+                visible, rows = v[part], share[part]
                 deviation = (x[part] - mean) * visible
-                update = torch.einsum("bij,bj->bi", gain, deviation)
+                update, left, index, log_density = hidden_cells(
+                    precision, log_determinant, deviation, visible
+                )
                 completed[part] = torch.where(visible > 0, x[part], mean + update)
-                hidden = (1 - visible) * share[part].sqrt().unsqueeze(1)
-                left = penalised - gain @ penalised
-                missing += torch.einsum("bi,bik,bk->ik", hidden, left, hidden)
-                total += float(share[part] @ log_density(factor, deviation, visible))
+                cells = index.unsqueeze(2) * len(mean) + index.unsqueeze(1)
+                spread = (rows[:, None, None] * left).flatten()
+                missing.view(-1).index_add_(0, cells.flatten(), spread)
+                total += float(rows @ log_density)
             likelihoods.append(total)
             mean = share @ completed
             deviation = completed - mean
@@ -144,14 +148,6 @@ class Gaussian(nn.Module):
                 break
         covariance = covariance + ridge * identity
         return mean, 0.5 * (covariance + covariance.t()), likelihoods
-
-    @staticmethod
-    def _gain(covariance: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Return Cholesky factors of S_oo (identity elsewhere) and S_.o S_oo^-1."""
-        factor = visible_factor(covariance, v)
-        # cholesky_solve gives S_oo^-1 S_o. ; its transpose is the gain
-        solved = torch.cholesky_solve(covariance * v.unsqueeze(2), factor)
-        return factor, solved.mT * v.unsqueeze(1)
 
     def condition(self, x: Tensor, v: Tensor, fold: Tensor | None = None) -> Tensor:
         """Return the rows with hidden cells at their conditional mean."""
@@ -208,6 +204,34 @@ def marginals(x: Tensor, v: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     # a column without spread still needs an invertible matrix
     variance = variance.clamp(min=1e-6 * float(variance.max().clamp(min=1e-6)))
     return mean, torch.diag(variance)
+
+
+def hidden_cells(
+    precision: Tensor, log_determinant: Tensor, deviation: Tensor, v: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what the visible cells of each row leave open of the hidden ones.
+
+    That is the expected deviation of the hidden cells, their covariance and their
+    indices, and the log-density of the visible cells. With the precision P = S^-1 the
+    covariance is P_hh^-1, a matrix of the hidden cells alone; 0 pads it where a row has
+    fewer than others.
+    """
+    n_hidden = (v == 0).sum(1)
+    width = int(n_hidden.max())
+    index = v.argsort(dim=1, stable=True)[:, :width]
+    is_hidden = (torch.arange(width, device=v.device) < n_hidden.unsqueeze(1)).to(v)
+    pairs = is_hidden.unsqueeze(2) * is_hidden.unsqueeze(1)
+    matrix = precision[index.unsqueeze(2), index.unsqueeze(1)] * pairs
+    factor = torch.linalg.cholesky(matrix + torch.diag_embed(1 - is_hidden))
+    left = torch.cholesky_inverse(factor) * pairs
+    pull = deviation @ precision
+    own = pull.gather(1, index) * is_hidden
+    found = -(left @ own.unsqueeze(-1)).squeeze(-1)
+    update = torch.zeros_like(deviation).scatter(1, index, found)
+    distance = (deviation * pull).sum(1) + (own * found).sum(1)
+    logs = log_determinant + 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    constant = v.sum(1) * math.log(2 * math.pi)
+    return update, left, index, -0.5 * (distance + logs + constant)
 
 
 def visible_factor(covariance: Tensor, v: Tensor) -> Tensor:
