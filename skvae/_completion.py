@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ._distributions import Bernoulli, Categorical, Joint
-from ._gaussian import SOLVE_FLOATS, Gaussian
+from ._gaussian import Gaussian
 from ._modules import ACTIVATIONS
 from ._training import Adam, flatten_parameters
 
@@ -53,10 +53,6 @@ FOLDS_PER_MEMBER = 2
 
 #: Missing share of a table from which patterns are copied, and patterns per row.
 LEAST_MISSING, MOST_PATTERNS = 0.05, 4
-
-#: Patterns of hidden cells per training row, and the floats that they may take: to
-#: condition the normal on new ones in every step would cost more than the networks.
-N_PATTERNS, PATTERN_FLOATS = 16, 2**25
 
 #: Times that the averaged weights are scored on left-out rows.
 N_SCORES = 10
@@ -94,7 +90,7 @@ def choose_recipe(n_rows: int, n_columns: int) -> Recipe:
     if n_rows < LARGE:
         return Recipe((128, 128), 4, 0.9, 0.5, 256, 500 + n_rows // 5, 128, True)
     n_steps = min(max(250 * n_columns, 1_500), 4_000)
-    return Recipe((256, 256), 2, 0.5, 0.02, 512, n_steps, 48, False)
+    return Recipe((256, 256, 256), 2, 0.5, 0.02, 512, n_steps, 48, False)
 
 
 def has_matrix_units() -> bool:
@@ -310,26 +306,20 @@ class ConditionalMean(nn.Module):
         )
 
     def features(
-        self,
-        x: Tensor,
-        y: Tensor,
-        v: Tensor,
-        fold: Tensor | None = None,
-        completed: Tensor | None = None,
+        self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return what the networks see, and the outputs that they correct.
 
         Those are the normal's estimates of numbers and of the probabilities of
-        categories, as logits; where there is no normal, the marginals. The rows as the
-        normal completes them may be known already.
+        categories, as logits; where there is no normal, the marginals.
         """
         mask = v.to(y.dtype)
         embedded = self.joint.embed(y, v)
         parts = [embedded, mask]
         start = self.start.expand(len(y), -1)
         if len(self.slots):
-            if completed is None:
-                completed = self.complete(y, v, fold)
+            spread = self._spread(v)[..., self.slots].to(y.dtype)
+            completed = self.gaussian.condition(embedded[..., self.slots], spread, fold)
             parts.append(completed)
             chance = completed.clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
             logit = chance.log() - self.slot_is_flag * (1 - chance).log()
@@ -344,24 +334,15 @@ class ConditionalMean(nn.Module):
             parts.append(waves.flatten(-2))
         return torch.cat(parts, -1), start
 
-    def complete(self, y: Tensor, v: Tensor, fold: Tensor | None = None) -> Tensor:
-        """Return the rows as the normal completes them, (rows, len(slots))."""
-        return self.gaussian.condition(*self.gaussian_inputs(y, v), fold)
-
     def members(
-        self,
-        x: Tensor,
-        y: Tensor,
-        v: Tensor,
-        fold: Tensor | None = None,
-        completed: Tensor | None = None,
+        self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return outputs of the networks and those that they correct.
 
         Shapes (members, rows, n_outputs) and (rows, n_outputs).
         """
         assert self.ensemble is not None
-        features, start = self.features(x, y, v, fold, completed)
+        features, start = self.features(x, y, v, fold)
         return self.ensemble(features) + start, start
 
     def expected(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
@@ -441,11 +422,9 @@ class ConditionalMean(nn.Module):
             total = (self._log_deviation(rows.y, v, rows.fold) * hidden).sum(0)
             self.usual_deviation.copy_(total / hidden.sum(0).clamp(min=1))
 
-    def loss(
-        self, rows: Rows, v: Tensor, kept: Tensor, completed: Tensor | None = None
-    ) -> Tensor:
+    def loss(self, rows: Rows, v: Tensor, kept: Tensor) -> Tensor:
         """Return the mean loss per cell; ``kept`` (members, rows) are their shares."""
-        outputs, _ = self.members(rows.x, rows.y, v, rows.fold, completed)
+        outputs, _ = self.members(rows.x, rows.y, v, rows.fold)
         cells = -self.joint.log_prob_cells(outputs, rows.y.expand(len(outputs), -1, -1))
         weight = rows.observed * torch.where(v, VISIBLE_WEIGHT, 1.0)
         per_row = (cells * weight).sum(-1) * rows.weight
@@ -460,52 +439,6 @@ def hide(
     rate = torch.rand(len(observed), 1, generator=generator, device=device)
     chance = torch.rand(observed.shape, generator=generator, device=device)
     return observed & (chance > low + (high - low) * rate)
-
-
-class Patterns:
-    """Some patterns of hidden cells for every row, and what the normal makes of them.
-
-    Parameters
-    ----------
-    model : ConditionalMean
-        The model whose normal is fitted.
-    rows : Rows
-        The training table.
-    most_hidden : float
-        Largest share of a row's observed cells that is hidden.
-    generator : torch.Generator
-        Source of the patterns.
-    """
-
-    def __init__(
-        self,
-        model: ConditionalMean,
-        rows: Rows,
-        most_hidden: float,
-        generator: torch.Generator,
-    ) -> None:
-        n_rows, width = len(rows.x), rows.x.shape[1] + len(model.slots)
-        self.n_rows, self.generator = n_rows, generator
-        self.n_patterns = max(1, min(N_PATTERNS, PATTERN_FLOATS // (n_rows * width)))
-        at_once = max(1, SOLVE_FLOATS // max(1, len(model.slots)) ** 2)
-        visible, completed = [], []
-        for _ in range(self.n_patterns):
-            visible.append(hide(rows.observed, LEAST_HIDDEN, most_hidden, generator))
-            for start in range(0, n_rows, at_once):
-                part = slice(start, start + at_once)
-                fold = None if rows.fold is None else rows.fold[part]
-                completed.append(model.complete(rows.y[part], visible[-1][part], fold))
-        self.visible, self.completed = torch.cat(visible), torch.cat(completed)
-
-    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a random pattern of each row, and what the normal makes of it."""
-        which = torch.randint(
-            self.n_patterns, index.shape, generator=self.generator, device=index.device
-        )
-        index = index + self.n_rows * which
-        return self.visible.index_select(0, index), self.completed.index_select(
-            0, index
-        )
 
 
 def hide_like_others(observed: Tensor, generator: torch.Generator) -> Tensor:
@@ -563,8 +496,6 @@ def train_conditional_mean(
     owner = member_of(folds, model.n_members)
     left_out_kept = (owner[held_out] == members) | (owner[held_out] < 0)
     model.set_usual_deviation(left_out, left_out_visible)
-    with torch.no_grad():
-        patterns = Patterns(model, rows, recipe.most_hidden, generator)
     holder = nn.ParameterList(model.parameters())
     flat = flatten_parameters(holder)
     decays = torch.cat(
@@ -594,9 +525,9 @@ def train_conditional_mean(
             device=device,
         )
         batch = rows.take(index)
-        visible, completed = patterns.take(index)
+        visible = hide(batch.observed, LEAST_HIDDEN, recipe.most_hidden, generator)
         kept = (owner[index] != members).to(batch.x.dtype)
-        loss = model.loss(batch, visible, kept, completed)
+        loss = model.loss(batch, visible, kept)
         assert flat.grad is not None
         flat.grad.zero_()
         loss.backward()

@@ -22,6 +22,9 @@ FOLD_ITERATIONS = 5
 #: rare categories, whose 0/1 inputs vary little, more than numbers.
 RIDGE = 0.05
 
+#: Columns from which rows are conditioned in groups, and their number.
+WIDE, GROUPS = 24, 4
+
 #: Floats of the matrices that are solved at a time, and rows of EM's.
 SOLVE_FLOATS, MOST_ROWS = 2**22, 512
 
@@ -41,8 +44,11 @@ class Gaussian(nn.Module):
         self.covariance: Tensor
         self.register_buffer("mean", torch.zeros(n_columns))
         self.register_buffer("covariance", torch.eye(n_columns))
+        self.precision: Tensor
+        self.register_buffer("precision", torch.eye(n_columns))
         self.fold_means: Tensor | None = None  # (folds + 1, columns)
         self.fold_covariances: Tensor | None = None  # (folds + 1, columns, columns)
+        self.fold_precisions: Tensor | None = None  # (folds + 1, columns, columns)
 
     @torch.no_grad()
     def fit(
@@ -60,6 +66,7 @@ class Gaussian(nn.Module):
         mean, covariance, trace = self._maximise(x, v, rows, mean, covariance)
         self.mean.copy_(mean)
         self.covariance.copy_(covariance)
+        self.precision.copy_(inverse(covariance))
         return trace
 
     @torch.no_grad()
@@ -84,14 +91,18 @@ class Gaussian(nn.Module):
                     n_iterations=FOLD_ITERATIONS,
                 )[:2]
             )
-        fits.append((self.mean, self.covariance))  # the last, which -1 points to
         means, covariances = zip(*fits, strict=True)
+        precisions = [inverse(covariance) for covariance in covariances]
+        # the last of each, which -1 points to
+        means, covariances = [*means, self.mean], [*covariances, self.covariance]
+        precisions.append(self.precision)
         self.fold_means = torch.stack([m.to(self.mean) for m in means])
         self.fold_covariances = torch.stack([s.to(self.mean) for s in covariances])
+        self.fold_precisions = torch.stack([p.to(self.mean) for p in precisions])
 
     def drop_folds(self) -> None:
         """Forget the fits without single folds."""
-        self.fold_means = self.fold_covariances = None
+        self.fold_means = self.fold_covariances = self.fold_precisions = None
 
     def _moments(self, fold: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return mean and covariance, or those of each row's fold."""
@@ -151,6 +162,9 @@ class Gaussian(nn.Module):
 
     def condition(self, x: Tensor, v: Tensor, fold: Tensor | None = None) -> Tensor:
         """Return the rows with hidden cells at their conditional mean."""
+        is_table = x.ndim == 2 and len(x) > 0
+        if is_table and x.device.type == "cpu" and x.shape[1] >= WIDE:
+            return self._condition_wide(x, v, fold)
         mean, covariance = self._moments(fold)
         deviation = ((x - mean) * v).unsqueeze(-1)
         factor = visible_factor(covariance, v)
@@ -160,6 +174,47 @@ class Gaussian(nn.Module):
         else:
             update = (solved.unsqueeze(-2) @ covariance).squeeze(-2)
         return torch.where(v > 0, x, mean + update)
+
+    def _condition_wide(self, x: Tensor, v: Tensor, fold: Tensor | None) -> Tensor:
+        """Condition rows in groups that are alike in how many cells are visible.
+
+        Matrices of the visible cells alone, or with the precision of the hidden ones
+        alone, are at most half as wide as those of all cells. (Elsewhere than on the
+        CPU to ask for their width would stop the queue.)
+        """
+        means, covariances, precisions = self.mean, self.covariance, self.precision
+        if fold is not None and self.fold_means is not None:
+            assert self.fold_covariances is not None
+            assert self.fold_precisions is not None
+            means, covariances = self.fold_means[fold], self.fold_covariances
+            precisions = self.fold_precisions
+        else:
+            fold = None
+        deviation = (x - means) * v
+        completed = torch.empty_like(x)
+        n_visible = v.sum(1)
+        for rows in n_visible.argsort().chunk(GROUPS):
+            visible, own = v[rows], deviation[rows]
+            own_fold = None if fold is None else fold[rows]
+            is_few = 2 * float(n_visible[rows[-1]]) <= x.shape[1]
+            chosen = visible if is_few else 1 - visible
+            matrices = covariances if is_few else precisions
+            index, valid = cells_of(chosen)
+            block = rows_of(matrices, index, own_fold)  # (rows, width, columns)
+            matrix = block.gather(2, index.unsqueeze(1).expand(-1, index.shape[1], -1))
+            matrix = matrix * valid.unsqueeze(2) * valid.unsqueeze(1)
+            factor = torch.linalg.cholesky(matrix + torch.diag_embed(1 - valid))
+            if is_few:  # S_ho S_oo^-1 d
+                right = own.gather(1, index).unsqueeze(-1) * valid.unsqueeze(-1)
+                solved = torch.cholesky_solve(right, factor)
+                update = (solved.mT @ block).squeeze(1)
+            else:  # -P_hh^-1 P_ho d
+                right = (block @ own.unsqueeze(-1)) * valid.unsqueeze(-1)
+                solved = torch.cholesky_solve(right, factor).squeeze(-1)
+                update = torch.zeros_like(own).scatter_add(1, index, -solved)
+            mean = means if fold is None else means[rows]
+            completed[rows] = torch.where(visible > 0, x[rows], mean + update)
+        return completed
 
     def deviation(
         self, v: Tensor, columns: Tensor, fold: Tensor | None = None
@@ -206,6 +261,28 @@ def marginals(x: Tensor, v: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.diag(variance)
 
 
+def inverse(covariance: Tensor) -> Tensor:
+    """Return the precision matrix."""
+    return torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+
+
+def cells_of(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the indices of the cells that are 1 in each row, (rows, most cells).
+
+    Rows with fewer cells are padded; the second tensor is 1 where it is none of that.
+    """
+    n_cells = chosen.sum(1)
+    width = int(n_cells.max())
+    index = chosen.argsort(dim=1, descending=True, stable=True)[:, :width]
+    valid = torch.arange(width, device=chosen.device) < n_cells.unsqueeze(1)
+    return index, valid.to(chosen.dtype)
+
+
+def rows_of(matrices: Tensor, index: Tensor, fold: Tensor | None) -> Tensor:
+    """Return rows of a matrix, or of each fold's, (rows, width, columns)."""
+    return matrices[index] if fold is None else matrices[fold.unsqueeze(1), index]
+
+
 def hidden_cells(
     precision: Tensor, log_determinant: Tensor, deviation: Tensor, v: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -216,10 +293,7 @@ def hidden_cells(
     covariance is P_hh^-1, a matrix of the hidden cells alone; 0 pads it where a row has
     fewer than others.
     """
-    n_hidden = (v == 0).sum(1)
-    width = int(n_hidden.max())
-    index = v.argsort(dim=1, stable=True)[:, :width]
-    is_hidden = (torch.arange(width, device=v.device) < n_hidden.unsqueeze(1)).to(v)
+    index, is_hidden = cells_of(1 - v)
     pairs = is_hidden.unsqueeze(2) * is_hidden.unsqueeze(1)
     matrix = precision[index.unsqueeze(2), index.unsqueeze(1)] * pairs
     factor = torch.linalg.cholesky(matrix + torch.diag_embed(1 - is_hidden))

@@ -11,7 +11,6 @@ import torch
 from skvae import _completion
 from skvae._completion import (
     ConditionalMean,
-    Patterns,
     Recipe,
     Rows,
     choose_blend,
@@ -270,33 +269,6 @@ def test_training_rows_meet_normals_that_have_not_seen_them(trained):
     assert changed[folds != 2].float().mean() > 0.5
 
 
-@pytest.mark.parametrize("n_patterns", [1, 3])
-def test_patterns_go_with_what_the_normal_makes_of_them(monkeypatch, n_patterns):
-    monkeypatch.setattr(_completion, "N_PATTERNS", n_patterns)
-    model, rows = make_mean(), make_rows()
-    model.start_at(rows)
-    rows = rows._replace(fold=torch.arange(200) % 6)
-    inputs = model.gaussian_inputs(rows.y, rows.observed)
-    model.gaussian.fit_folds(*inputs, rows.weight, rows.fold, 6)
-    patterns = Patterns(model, rows, 0.9, generator())
-    index = torch.randint(200, (500,), generator=generator(1))
-    v, completed = patterns.take(index)
-    batch = rows.take(index)
-    assert not (v & ~batch.observed).any()
-    expected = model.complete(batch.y, v, batch.fold)
-    torch.testing.assert_close(completed, expected, atol=1e-5, rtol=1e-4)
-    of_first = {tuple(mask.tolist()) for mask in v[index == index[0]]}
-    assert len(of_first) <= n_patterns
-    assert len({tuple(mask.tolist()) for mask in v}) > 20
-
-
-def test_patterns_of_large_tables_are_few(monkeypatch):
-    monkeypatch.setattr(_completion, "PATTERN_FLOATS", 5_000)
-    model, rows = make_mean(), make_rows()
-    model.start_at(rows)
-    assert Patterns(model, rows, 0.9, generator()).n_patterns == 2
-
-
 def test_half_precision_is_close(monkeypatch):
     features = torch.randn(64, 200, generator=generator())
     ensemble = make_mean().ensemble
@@ -346,9 +318,9 @@ def test_left_out_rows_are_not_learned_from(monkeypatch):
     model.start_at(rows)
     seen, plain = [], model.loss
 
-    def loss(batch, v, kept, completed=None):
+    def loss(batch, v, kept):
         seen.append(((batch.weight - 1).long(), kept))
-        return plain(batch, v, kept, completed)
+        return plain(batch, v, kept)
 
     monkeypatch.setattr(model, "loss", loss)
     _, folds = train_conditional_mean(model, rows, recipe(10), 3e-3, generator())

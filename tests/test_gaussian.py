@@ -288,3 +288,26 @@ def test_log_prob(gaussian):
     m, s = gaussian.mean.numpy(), gaussian.covariance.numpy()
     np.testing.assert_allclose(found, log_likelihood(x, v, m, s), atol=1e-9)
     assert found[0] == 0
+
+
+@pytest.mark.parametrize("with_folds", [False, True])
+def test_rows_of_wide_tables_are_conditioned_as_those_of_narrow_ones(
+    monkeypatch, with_folds
+):
+    x, v = (torch.tensor(part, dtype=torch.float32) for part in make_rows(100))
+    gaussian = Gaussian(x.shape[1])
+    gaussian.fit(x, v)
+    fold = None
+    if with_folds:
+        fold = torch.arange(100) % 4 - 1
+        gaussian.fit_folds(x, v, torch.ones(100), fold, 3)
+    v[::7] = 1  # rows without a hidden cell, and without a visible one
+    v[::9] = 0
+    expected = gaussian.condition(x, v, fold)
+    monkeypatch.setattr(_gaussian, "WIDE", 0)
+    torch.testing.assert_close(gaussian.condition(x, v, fold), expected)
+    for few in (x[:0], x[:1], x[1:4]):
+        rows = slice(len(few)) if len(few) != 3 else slice(1, 4)
+        part = None if fold is None else fold[rows]
+        found = gaussian.condition(x[rows], v[rows], part)
+        torch.testing.assert_close(found, expected[rows])
