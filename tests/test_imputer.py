@@ -17,7 +17,8 @@ from sklearn.pipeline import make_pipeline
 
 from skvae import VAEImputer, VAETransformer, pool
 from skvae._distributions import SCALE_FLOOR
-from skvae._imputer import FLOOR_PER_GAP, RANGE_REACH, widened
+from skvae._imputer import FLOOR_PER_GAP
+from skvae._units import RANGE_REACH, widened
 from skvae.datasets import ampute
 
 CONTAINERS = ["pandas", "polars", "pyarrow"]
