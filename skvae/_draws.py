@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from ._completion import ConditionalMean
 from ._modules import Batch
 from ._predictive import INTERVAL_DRAWS, sorted_quantiles
 from ._units import Units, clamp
+
+#: Draws that each table chooses from where columns mask themselves.
+CANDIDATES = 50
 
 
 @dataclass
@@ -76,40 +80,58 @@ class CellModel:
         columns: np.ndarray | list[int],
         generator: torch.Generator | None,
     ) -> np.ndarray:
-        """Return quantiles of some columns, (levels, rows, len(columns))."""
-        draws = self.draw(data, INTERVAL_DRAWS, generator)
-        parts = [sorted_quantiles(x[..., columns], levels) for x in draws]
-        return np.concatenate(parts, axis=1)
-
-    def draw(
-        self, data: Batch, n_draws: int, generator: torch.Generator | None
-    ) -> Iterator[np.ndarray]:
-        """Yield draws of all cells, for one piece of the rows after the other.
+        """Return quantiles of some columns over draws, (levels, rows, len(columns)).
 
         Without a generator only the latents are drawn, the same for every row, and
         decoded to their point estimates.
         """
-        # enough to choose from where columns mask themselves
-        n_candidates = max(n_draws, INTERVAL_DRAWS) if self.slopes else n_draws
-        for piece, x in self.draw_at_random(data, n_candidates, generator):
+        parts = []
+        for piece, x in self.draw(data, INTERVAL_DRAWS, generator):
             if self.slopes:
-                weights = torch.from_numpy(self._tilt(piece, x).T).to(piece.x.device)
-                chosen = torch.multinomial(weights, n_draws, True, generator=generator)
-                index = chosen.cpu().numpy().T[..., None]
-                x = np.take_along_axis(x, index, axis=0)
+                x = self._choose(piece, x, INTERVAL_DRAWS, generator)
+            parts.append(sorted_quantiles(x[..., columns], levels))
+        return np.concatenate(parts, axis=1)
+
+    def tables(
+        self, data: Batch, n_draws: int, generator: torch.Generator
+    ) -> Iterator[np.ndarray]:
+        """Yield draws of all cells for multiple imputation, piece by piece.
+
+        Every draw has its own parameters of the normal, the same for all rows: tables
+        differ in what the training rows leave open as well.
+        """
+        drawn = len(self.mean.gaussian.drawn_means)
+        device = generator.device
+        order = torch.randperm(drawn, generator=generator, device=device).tolist()
+        chosen = [order[k % drawn] for k in range(n_draws)]
+        n_candidates = CANDIDATES if self.slopes else 1
+        parameters = [k for k in chosen for _ in range(n_candidates)]
+        for piece, x in self.draw(data, len(parameters), generator, None, parameters):
+            if self.slopes:
+                x = np.concatenate(
+                    [
+                        self._choose(piece, candidates, 1, generator)
+                        for candidates in np.split(x, n_draws)
+                    ]
+                )
             yield x
 
-    def draw_at_random(
+    def draw(
         self,
         data: Batch,
         n_draws: int,
         generator: torch.Generator | None,
         visible: Tensor | None = None,
+        parameters: list[int] | None = None,
     ) -> Iterator[tuple[Batch, np.ndarray]]:
         """Yield pieces of the rows with draws, as if cells were missing at random.
 
-        The observed cells are given, or those that ``visible`` marks.
+        The observed cells are given, or those that ``visible`` marks. ``parameters``
+        are numbers of drawn parameters of the normal, one for each draw.
         """
+        groups: list[tuple[int | None, int]] = [(None, n_draws)]
+        if parameters is not None:
+            groups = [(k, len(list(same))) for k, same in groupby(parameters)]
         at_once = self._rows_at_once(n_draws)
         for start in range(0, len(data), at_once):
             piece = data.rows(start, start + at_once)
@@ -117,8 +139,11 @@ class CellModel:
             if visible is not None:
                 v = visible[start : start + len(piece)]
             with torch.inference_mode():
-                x = self._draw(piece, v, n_draws, generator)
-            yield piece, x
+                c = None
+                if self.mean.ensemble is not None:
+                    c = self.mean.context(piece.x, in_y(piece), v)
+                x = [self._draw(piece, v, c, n, generator, k) for k, n in groups]
+            yield piece, np.concatenate(x)
 
     def generator(self) -> torch.Generator:
         """Return the generator of draws that are the same at every call."""
@@ -135,16 +160,25 @@ class CellModel:
         return np.concatenate(parts)
 
     def _draw(
-        self, piece: Batch, v: Tensor, n_draws: int, generator: torch.Generator | None
+        self,
+        piece: Batch,
+        v: Tensor,
+        c: Tensor | None,
+        n_draws: int,
+        generator: torch.Generator | None,
+        parameters: int | None,
     ) -> np.ndarray:
-        """Draw all cells given the visible ones."""
-        mean, vae = self.mean, self.vae
-        if mean.ensemble is None:
-            y, visible = mean.gaussian_inputs(in_y(piece), v)
+        """Draw all cells given the visible ones; ``c`` is the networks' context."""
+        mean, vae, y = self.mean, self.vae, in_y(piece)
+        if c is None:
+            y, visible = mean.gaussian_inputs(y, v)
             noise = y.new_empty(n_draws, *y.shape).normal_(generator=generator)
-            draws = [mean.gaussian.sample(y, visible, part) for part in noise]
+            draws = [
+                mean.gaussian.sample(y, visible, part, parameters) for part in noise
+            ]
             return self.units.rows_of_x(torch.stack(draws))
-        c = mean.context(piece.x, in_y(piece), v)
+        if parameters is not None:
+            c = mean.redrawn(c, y, v, parameters)
         rows, read = len(piece), vae.joint.point
         if generator is None:
             rows, generator = 1, self.generator()
@@ -154,6 +188,18 @@ class CellModel:
         noise.normal_(generator=generator)
         x = read(vae.decode(vae.prior(c).rsample(noise), c))
         return clamp(x, self.units.drawn).cpu().numpy()
+
+    def _choose(
+        self,
+        piece: Batch,
+        x: np.ndarray,
+        n_draws: int,
+        generator: torch.Generator | None,
+    ) -> np.ndarray:
+        """Choose draws by their weights under self-masking."""
+        weights = torch.from_numpy(self._tilt(piece, x).T).to(piece.x.device)
+        chosen = torch.multinomial(weights, n_draws, True, generator=generator)
+        return np.take_along_axis(x, chosen.cpu().numpy().T[..., None], axis=0)
 
     def _tilt(self, piece: Batch, x: np.ndarray) -> np.ndarray:
         """Return the weights of draws under self-masking, (draws, rows)."""
@@ -168,7 +214,7 @@ class CellModel:
     def _shift(self, encoded: np.ndarray, data: Batch) -> None:
         """Move the means of self-masking columns by what the tilt does to draws."""
         start = 0
-        for piece, x in self.draw_at_random(data, INTERVAL_DRAWS, self.generator()):
+        for piece, x in self.draw(data, INTERVAL_DRAWS, self.generator()):
             weights = self._tilt(piece, x)
             rows = slice(start, start + len(piece))
             for position in self.slopes:

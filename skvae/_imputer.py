@@ -550,7 +550,12 @@ class VAEImputer(TransformerMixin, BaseVAE):
             order = torch.randperm(len(data), generator=generator, device=self.device_)
             some = rows.take(order[:n_some])
         linear = mean.ensemble is None
-        trace = mean.start_at(some) if linear or not going_on else []
+        trace = []
+        if linear or not going_on:
+            trace = mean.start_at(some)
+            # a generator of its own: draws leave the training as it is
+            seeded = torch.Generator(self.device_).manual_seed(self._evidence_seed)
+            mean.draw_parameters(some, seeded)
         if linear:
             self._record_linear(trace)
             self._fit_missingness(data)
@@ -630,7 +635,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
             draws = np.concatenate(
                 [
                     self._units.y_of(x[..., position], position)
-                    for _, x in cells.draw_at_random(some, INTERVAL_DRAWS, generator, v)
+                    for _, x in cells.draw(some, INTERVAL_DRAWS, generator, v)
                 ],
                 axis=1,
             )
@@ -705,7 +710,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         with_nulls = with_nan(X, self.missing_values)
         data = self._encode(with_nulls)
         generator = self._generator(random_state)
-        draws = list(self._cells().draw(data, n_draws, generator))
+        draws = list(self._cells().tables(data, n_draws, generator))
         filling = self._filling(with_nulls)
         return [
             self._complete(X, filling, np.concatenate([x[k] for x in draws]), True)
