@@ -85,8 +85,14 @@ class CellModel:
         Without a generator only the latents are drawn, the same for every row, and
         decoded to their point estimates.
         """
-        parts = []
-        for piece, x in self.draw(data, INTERVAL_DRAWS, generator):
+        parts, parameters = [], None
+        if self.mean.ensemble is None:
+            # draws of the VAE are calibrated on rows that it has not seen: they vary
+            # by what the training rows leave open already
+            drawn = len(self.mean.gaussian.drawn_means)
+            parameters = sorted(k % drawn for k in range(INTERVAL_DRAWS))
+        draws = self.draw(data, INTERVAL_DRAWS, generator, parameters=parameters)
+        for piece, x in draws:
             if self.slopes:
                 x = self._choose(piece, x, INTERVAL_DRAWS, generator)
             parts.append(sorted_quantiles(x[..., columns], levels))
@@ -103,10 +109,12 @@ class CellModel:
         drawn = len(self.mean.gaussian.drawn_means)
         device = generator.device
         order = torch.randperm(drawn, generator=generator, device=device).tolist()
-        chosen = [order[k % drawn] for k in range(n_draws)]
+        # neighbours share them where there are more tables
+        chosen = [order[k * min(drawn, n_draws) // n_draws] for k in range(n_draws)]
         n_candidates = CANDIDATES if self.slopes else 1
         parameters = [k for k in chosen for _ in range(n_candidates)]
-        for piece, x in self.draw(data, len(parameters), generator, None, parameters):
+        draws = self.draw(data, len(parameters), generator, parameters=parameters)
+        for piece, x in draws:
             if self.slopes:
                 x = np.concatenate(
                     [

@@ -261,8 +261,9 @@ def draw_moments(
 ) -> tuple[Tensor, Tensor]:
     """Draw mean and covariance from their posterior, given complete rows.
 
-    The prior is so weak an inverse Wishart, with the ridge as its matrix, that the
-    covariance has that of the rows as its expectation. In float64.
+    The prior is that of Jeffreys, but for the ridge. Tables with half as many columns
+    as rows or more get one that keeps the covariance from growing beyond twice that of
+    the rows. In float64.
     """
     x = x.double()
     share = weight.double() / weight.sum()
@@ -272,7 +273,8 @@ def draw_moments(
     scatter = deviation.t() @ (share.unsqueeze(1) * deviation)
     scatter = n_rows * (scatter + ridge * torch.eye(n_columns).to(x))
     # the inverse of a product of normals is the draw for a scatter of one
-    noise = x.new_empty(n_rows + n_columns, n_columns).normal_(generator=generator)
+    freedom = max(n_rows - 1, n_rows // 2 + n_columns)
+    noise = x.new_empty(freedom, n_columns).normal_(generator=generator)
     factor = torch.linalg.cholesky(noise.t() @ noise)
     root = torch.linalg.cholesky(scatter)
     root = torch.linalg.solve_triangular(factor.t(), root, upper=True, left=False)

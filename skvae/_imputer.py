@@ -306,8 +306,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
     its best guess; these vary less than true values do, so variances and
     correlations of a table completed by it are off. :meth:`sample` draws the missing
     cells of a row jointly from p(x | z, c), as often as asked: analyse every table
-    and combine the results with :func:`skvae.pool`. :meth:`predict_interval` takes
-    quantiles over 99 such draws, column by column. :meth:`score_samples` estimates
+    and combine the results with :func:`skvae.pool`. Every table has another draw of
+    the parameters of the multivariate normal, so that tables differ by what the
+    training rows leave open as well [6]_; there are 20 of them, and as few as 5 for
+    tables with many columns. :meth:`predict_interval` takes quantiles over 99 draws,
+    column by column. :meth:`score_samples` estimates
     log p of the observed cells by importance weighting [3]_, in nats and in the units
     of the columns as given.
 
@@ -327,6 +330,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
        Modelling with Missing not at Random Data.
     .. [5] J. K. Kim, C. L. Yu (2011). A Semiparametric Estimation of Mean Functionals
        with Nonignorable Missing Data.
+    .. [6] J. L. Schafer (1997). Analysis of Incomplete Multivariate Data. Section 5.4.
 
     Examples
     --------
@@ -696,8 +700,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
         -------
         tables : list of ndarray or data frame
             ``n_draws`` tables like that of :meth:`transform`; the missing cells of a
-            row are drawn jointly, given its observed cells. Rows without any cell
-            are new rows from the model.
+            row are drawn jointly, given its observed cells, and the parameters of
+            the multivariate normal once for every table. Rows without any cell are
+            new rows from the model.
 
         Raises
         ------
