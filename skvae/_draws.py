@@ -19,7 +19,7 @@ from ._base import INFERENCE_FLOATS, pieces
 from ._centred import CentredVAE
 from ._completion import ConditionalMean
 from ._modules import Batch
-from ._predictive import INTERVAL_DRAWS, sorted_quantiles
+from ._predictive import INTERVAL_DRAWS, repeated_interval, sorted_quantiles
 from ._units import Units, clamp
 
 #: Draws that each table chooses from where columns mask themselves.
@@ -70,22 +70,35 @@ class CellModel:
         encoded = self._means(data)
         columns = self.mean.columns.cpu().numpy()
         generator = self.generator() if self.slopes else None
-        encoded[:, columns] = self.quantiles(data, [0.5], columns, generator)[0]
+        start = 0
+        for x in self._many(data, generator):
+            rows = slice(start, start + x.shape[1])
+            encoded[rows, columns] = sorted_quantiles(x[..., columns], [0.5])[0]
+            start = rows.stop
         return encoded
 
-    def quantiles(
-        self,
-        data: Batch,
-        levels: list[float],
-        columns: np.ndarray | list[int],
-        generator: torch.Generator | None,
-    ) -> np.ndarray:
-        """Return quantiles of some columns over draws, (levels, rows, len(columns)).
+    def intervals(self, data: Batch, columns: list[int], coverage: float) -> np.ndarray:
+        """Return ends of intervals of some columns, (2, rows, len(columns))."""
+        levels = [(1 - coverage) / 2, (1 + coverage) / 2]
+        parts = []
+        for x in self._many(data, self.generator()):
+            ends = sorted_quantiles(x[..., columns], levels)
+            for k, position in enumerate(columns):
+                values = self.units.nearest_values(x[..., position], position)
+                if values is not None:
+                    ends[..., k] = repeated_interval(values, coverage)
+            parts.append(ends)
+        return np.concatenate(parts, axis=1)
+
+    def _many(
+        self, data: Batch, generator: torch.Generator | None
+    ) -> Iterator[np.ndarray]:
+        """Yield draws for quantiles, piece by piece.
 
         Without a generator only the latents are drawn, the same for every row, and
         decoded to their point estimates.
         """
-        parts, parameters = [], None
+        parameters = None
         if self.mean.ensemble is None:
             # draws of the VAE are calibrated on rows that it has not seen: they vary
             # by what the training rows leave open already
@@ -95,8 +108,7 @@ class CellModel:
         for piece, x in draws:
             if self.slopes:
                 x = self._choose(piece, x, INTERVAL_DRAWS, generator)
-            parts.append(sorted_quantiles(x[..., columns], levels))
-        return np.concatenate(parts, axis=1)
+            yield x
 
     def tables(
         self, data: Batch, n_draws: int, generator: torch.Generator

@@ -737,8 +737,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
         lower, upper : ndarray or data frame of shape (n_samples, n_features_out)
             Tables like that of :meth:`transform`, with the ends of the intervals in
             the missing cells of numbers, counts and ordered categories: quantiles of
-            99 draws, the same at every call. Categories without order and booleans
-            have the most probable value in both.
+            99 draws, the same at every call. Where a column repeats its values, the
+            ends are values of it, with the probability beyond them as near to
+            ``(1 - coverage) / 2`` as these allow. Categories without order and
+            booleans have the most probable value in both.
 
         Raises
         ------
@@ -753,11 +755,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
             )
         with_nulls = with_nan(X, self.missing_values)
         data = self._encode(with_nulls)
-        cells = self._cells()
-        levels = [(1 - coverage) / 2, (1 + coverage) / 2]
         ordered = self._units.ordered()
         bounds = np.stack([self._point(data)] * 2)
-        bounds[..., ordered] = cells.quantiles(data, levels, ordered, cells.generator())
+        bounds[..., ordered] = self._cells().intervals(data, ordered, coverage)
         filling = self._filling(with_nulls)
         return tuple(self._complete(X, filling, bound, True) for bound in bounds)
 

@@ -103,6 +103,23 @@ class Units:
             x[..., position] = self.x_of(x[..., position], position)
         return x
 
+    def nearest_values(self, x: np.ndarray, position: int) -> np.ndarray | None:
+        """Return draws of a column as values of it, encoded.
+
+        None stands for a column whose values do not repeat.
+        """
+        column = self.columns[position]
+        if column.kind == "ordinal":
+            return np.rint(x)
+        if column.kind == "count":
+            return np.maximum(np.rint(x), 0)
+        if column.support is None:
+            return None
+        values = column.map.inverse(x.astype(np.float64))
+        middle = (column.support[1:] + column.support[:-1]) / 2
+        nearest = column.support[np.searchsorted(middle, values)]
+        return column.map.forward(nearest)
+
     def log_jacobian(self, observed: np.ndarray) -> np.ndarray:
         """Return the log-slopes of ``y``, observed cells only, summed by row."""
         scales = np.ones(len(self.columns))

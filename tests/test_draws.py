@@ -8,6 +8,7 @@ import torch
 
 from skvae import VAEImputer, _gaussian
 from skvae._gaussian import Gaussian, draw_moments
+from skvae._predictive import repeated_interval, sorted_quantiles
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_degenerate_tables(n_rows):
 
 
 def test_wide_tables_have_fewer_draws():
-    sizes = [len(Gaussian(n).drawn_means) for n in (0, 3, 60, 128)]
+    sizes = [len(Gaussian(n).drawn_means) for n in (0, 3, 90, 128)]
     assert sizes[:2] == [_gaussian.MOST_DRAWS] * 2
     assert sizes[2] in range(_gaussian.LEAST_DRAWS + 1, _gaussian.MOST_DRAWS)
     assert sizes[3] == _gaussian.LEAST_DRAWS
@@ -212,3 +213,47 @@ def test_parameters_survive():
     assert torch.equal(ours.drawn_means, theirs.drawn_means)
     assert torch.equal(ours.drawn_covariances, theirs.drawn_covariances)
     assert len(torch.unique(ours.drawn_means, dim=0)) == _gaussian.MOST_DRAWS
+
+
+# -- intervals -----------------------------------------------------------------------
+
+
+def test_intervals_without_repeated_values_are_the_usual_quantiles():
+    x = np.random.default_rng(0).normal(size=(99, 50))
+    for coverage in (0.5, 0.8, 0.9):
+        levels = [(1 - coverage) / 2, (1 + coverage) / 2]
+        expected = sorted_quantiles(x, levels)
+        np.testing.assert_allclose(repeated_interval(x, coverage), expected)
+
+
+@pytest.mark.parametrize(("mean", "slack"), [(2, 0.08), (20, 0.04), (200, 0.03)])
+def test_coverage_of_repeated_values_is_near(mean, slack):
+    rng = np.random.default_rng(0)
+    x, truth = rng.poisson(mean, (99, 4_000)), rng.poisson(mean, 4_000)
+    for coverage in (0.5, 0.9):
+        lower, upper = repeated_interval(x.astype(float), coverage)
+        covered = ((lower <= truth) & (truth <= upper)).mean()
+        assert abs(covered - coverage) < slack
+
+
+def test_ends_are_the_values_nearest_in_probability():
+    x = np.repeat([0.0, 1, 2, 3], [10, 40, 30, 19])[:, None]
+    # 50%: 10 draws below 1 and 50 up to it, of 25; 19 above 2 of 25
+    np.testing.assert_array_equal(repeated_interval(x, 0.5)[:, 0], [1, 2])
+    np.testing.assert_array_equal(repeated_interval(x, 0.9)[:, 0], [0, 3])
+    constant = np.zeros((99, 1))
+    np.testing.assert_array_equal(repeated_interval(constant, 0.5), [[0], [0]])
+    two = np.repeat([0.0, 1], [50, 49])[:, None]  # neither end may pass the other
+    lower, upper = repeated_interval(two, 0.1)
+    assert lower <= upper
+
+
+def test_ends_of_columns_that_repeat_values_are_values():
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=200)
+    X = np.column_stack([common, np.round(2 * common + rng.normal(size=200)) / 2])
+    X[rng.random(X.shape) < 0.2] = np.nan
+    model = VAEImputer(hidden_layer_sizes=(8,), max_iter=2, random_state=0).fit(X)
+    known = np.unique(X[~np.isnan(X[:, 1]), 1])
+    for bound in model.predict_interval(X, coverage=0.5):
+        assert np.isin(bound[:, 1].astype(np.float32), known.astype(np.float32)).all()
