@@ -3,7 +3,8 @@
 In every repetition a table of ``--rows`` rows is drawn: y = 1 + x1 + 0.5 x2 + noise,
 x1 and x2 correlated. x1 is missing in about 40% of the rows, more often where y is
 large, which biases the regression on complete rows. 95% intervals of the coefficient
-of x1: complete rows, and ``--draws`` tables of VAEImputer pooled by Rubin's rules.
+of x1: complete rows, and ``--draws`` tables of VAEImputer pooled by Rubin's rules, with
+networks and without.
 Target: pooled intervals cover 92 to 97%.
 """
 
@@ -20,6 +21,9 @@ from _common import (
 from scipy import stats
 
 TRUTH = 1.0
+
+#: Hidden layers by method.
+IMPUTERS = {"VAEImputer, pooled": None, "without networks, pooled": ()}
 
 
 def draw_table(n_rows, random):
@@ -51,11 +55,12 @@ def simulate(seed, n_rows, n_draws):
         margin = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
         results[name] = [estimate, estimate - margin, estimate + margin]
     table[missing, 1] = np.nan
-    imputer = VAEImputer(random_state=seed).fit(table)
-    draws = imputer.sample(table, n_draws, random_state=seed)
-    estimates, variances, freedoms = zip(*map(regress, draws), strict=True)
-    pooled = pool(estimates, variances, complete_degrees_of_freedom=freedoms[0])
-    results["VAEImputer, pooled"] = [pooled.estimate, pooled.lower, pooled.upper]
+    for name, sizes in IMPUTERS.items():
+        imputer = VAEImputer(hidden_layer_sizes=sizes, random_state=seed).fit(table)
+        draws = imputer.sample(table, n_draws, random_state=seed)
+        estimates, variances, freedoms = zip(*map(regress, draws), strict=True)
+        pooled = pool(estimates, variances, complete_degrees_of_freedom=freedoms[0])
+        results[name] = [pooled.estimate, pooled.lower, pooled.upper]
     return results
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ._distributions import Joint
+from ._completion import ConditionalMean
+from ._distributions import Joint, LocationScale
 from ._modules import VAE
 
 #: Pairs of opposite latent draws whose average stands for the mean over the prior.
@@ -71,6 +73,42 @@ class CentredVAE(VAE):
         loc = c[..., self.centred_sources] + self.spread * deviation
         return px.index_copy(-1, self.centred_outputs, loc)
 
+    def start_at_mean(self, mean: ConditionalMean) -> None:
+        """Start the decoder at what the conditional mean says already."""
+        deviations = range(mean.n_context - len(mean.number_slots), mean.n_context)
+        position = {int(c): i for i, c in enumerate(mean.columns)}
+        outputs: list[int] = []
+        sources: list[int] = []
+        column = output = source = 0
+        for head, point, n_columns, n_outputs, n_sources in zip(
+            self.joint.heads,
+            mean.joint.heads,
+            self.joint.columns,
+            self.joint.outputs,
+            mean.joint.outputs,
+            strict=True,
+        ):
+            width = min(n_outputs, n_sources)
+            same = type(head) is type(point) or isinstance(head, LocationScale)
+            if same and isinstance(point, type(head) | LocationScale):
+                outputs += range(output, output + width)
+                sources += range(source, source + width)
+            if isinstance(head, LocationScale) and head.per_cell and deviations:
+                outputs += range(output + width, output + 2 * width)
+                sources += [deviations[position[column + i]] for i in range(width)]
+            column += n_columns
+            output, source = output + n_outputs, source + n_sources
+        self.start_at_context(torch.tensor(outputs), torch.tensor(sources))
+        columns, _, _ = self.joint.number_slots()
+        kept = [position[int(c)] for c in columns]
+        scales = [
+            h.scale(h.raw_log_scale)
+            for h in mean.joint.heads
+            if isinstance(h, LocationScale)
+        ]
+        if kept:
+            self.joint.set_deviation(torch.cat(scales).detach()[kept])
+
     @torch.no_grad()
     def calibrate(
         self, x: Tensor, hidden: Tensor, c: Tensor, generator: torch.Generator
@@ -103,3 +141,23 @@ class CentredVAE(VAE):
                 factors[slot] = ratio ** (n_cells / (n_cells + SPREAD_CELLS))
                 self.spread[k] *= factors[slot]
         self.joint.scale_by(factors)
+
+
+def find_centres(
+    joint: Joint, mean: ConditionalMean, bent: Collection[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return which outputs of ``joint`` are centred, and on which entries of ``mean``.
+
+    Those are the locations of numbers, but for the columns in ``bent``: a mean in the
+    units of the table is no location there.
+    """
+    if mean.ensemble is None:
+        return (), ()
+    columns, _, outputs = joint.number_slots()
+    sources = dict(zip(mean.columns.tolist(), mean.outputs.tolist(), strict=True))
+    centred = {
+        output: sources[column]
+        for column, output in zip(columns.tolist(), outputs.tolist(), strict=True)
+        if column not in bent
+    }
+    return tuple(centred), tuple(centred.values())

@@ -321,10 +321,8 @@ class ConditionalMean(nn.Module):
             spread = self._spread(v)[..., self.slots].to(y.dtype)
             completed = self.gaussian.condition(embedded[..., self.slots], spread, fold)
             parts.append(completed)
-            chance = completed.clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-            logit = chance.log() - self.slot_is_flag * (1 - chance).log()
-            estimate = torch.where(self.slot_is_number, completed, logit)
-            start = start.index_copy(-1, self.slot_outputs, estimate[:, self.slot_used])
+            estimate = self._as_outputs(completed)
+            start = start.index_copy(-1, self.slot_outputs, estimate)
         if len(self.columns):
             # ranks: encoded numbers are near N(0, 1)
             rank = torch.erf(x[..., self.columns] / math.sqrt(2))
@@ -333,6 +331,12 @@ class ConditionalMean(nn.Module):
             waves = waves * mask[..., self.columns].unsqueeze(-1)
             parts.append(waves.flatten(-2))
         return torch.cat(parts, -1), start
+
+    def _as_outputs(self, completed: Tensor) -> Tensor:
+        """Return the normal's estimates as outputs, in ``slot_outputs``."""
+        chance = completed.clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+        logit = chance.log() - self.slot_is_flag * (1 - chance).log()
+        return torch.where(self.slot_is_number, completed, logit)[:, self.slot_used]
 
     def members(
         self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
@@ -373,6 +377,19 @@ class ConditionalMean(nn.Module):
             ]
         )
 
+    def blend(self) -> list[dict[str, float]]:
+        """Return the shares of marginal, normal and networks, by column."""
+        return [
+            {
+                "marginal": 1 - reach,
+                "normal": reach * (1 - share),
+                "networks": reach * share,
+            }
+            for reach, share in zip(
+                self.reach.tolist(), self.share.tolist(), strict=True
+            )
+        ]
+
     def context(
         self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
     ) -> Tensor:
@@ -396,6 +413,21 @@ class ConditionalMean(nn.Module):
             parts.append(self._log_deviation(y, v, fold) - self.usual_deviation)
         return torch.cat(parts, -1)
 
+    def redrawn(self, c: Tensor, y: Tensor, v: Tensor, draw: int) -> Tensor:
+        """Return the context with the normal's estimates by other parameters.
+
+        The corrections by the networks stay as they are.
+        """
+        if not len(self.slots):
+            return c
+        inputs, visible = self.gaussian_inputs(y, v)
+        new, old = (
+            self._as_outputs(self.gaussian.condition(inputs, visible, draw=k))
+            for k in (draw, None)
+        )
+        reach = self.by_output(self.reach)[self.slot_outputs]
+        return c.index_add(-1, self.slot_outputs, reach * (new - old))
+
     def _log_deviation(self, y: Tensor, v: Tensor, fold: Tensor | None) -> Tensor:
         _, visible = self.gaussian_inputs(y, v)
         return self.gaussian.deviation(visible, self.number_slots, fold).log()
@@ -413,6 +445,13 @@ class ConditionalMean(nn.Module):
             return []
         inputs, visible = self.gaussian_inputs(rows.y, rows.observed)
         return self.gaussian.fit(inputs, visible, rows.weight)
+
+    @torch.no_grad()
+    def draw_parameters(self, rows: Rows, generator: torch.Generator) -> None:
+        """Draw the normal's parameters from their posterior, given the same rows."""
+        if len(self.slots):
+            inputs, visible = self.gaussian_inputs(rows.y, rows.observed)
+            self.gaussian.draw_parameters(inputs, visible, rows.weight, generator)
 
     @torch.no_grad()
     def set_usual_deviation(self, rows: Rows, v: Tensor) -> None:

@@ -18,6 +18,10 @@ EM_ITERATIONS, EM_TOLERANCE = 50, 1e-3
 #: Iterations of fits without a fold.
 FOLD_ITERATIONS = 5
 
+#: Draws of the parameters: least and most, floats of their matrices that are aimed at,
+#: and rounds of data augmentation ahead of each.
+LEAST_DRAWS, MOST_DRAWS, DRAWN_FLOATS, ROUNDS = 5, 20, 80_000, 2
+
 #: Ridge on the diagonal, times columns by rows: small tables are shrunk more, and
 #: rare categories, whose 0/1 inputs vary little, more than numbers.
 RIDGE = 0.05
@@ -46,6 +50,13 @@ class Gaussian(nn.Module):
         self.register_buffer("covariance", torch.eye(n_columns))
         self.precision: Tensor
         self.register_buffer("precision", torch.eye(n_columns))
+        n_draws = DRAWN_FLOATS // max(1, n_columns) ** 2
+        n_draws = min(max(n_draws, LEAST_DRAWS), MOST_DRAWS)
+        self.drawn_means: Tensor  # (draws, columns)
+        self.drawn_covariances: Tensor  # (draws, columns, columns)
+        self.register_buffer("drawn_means", torch.zeros(n_draws, n_columns))
+        covariances = torch.eye(n_columns).repeat(n_draws, 1, 1)
+        self.register_buffer("drawn_covariances", covariances)
         self.fold_means: Tensor | None = None  # (folds + 1, columns)
         self.fold_covariances: Tensor | None = None  # (folds + 1, columns, columns)
         self.fold_precisions: Tensor | None = None  # (folds + 1, columns, columns)
@@ -104,8 +115,34 @@ class Gaussian(nn.Module):
         """Forget the fits without single folds."""
         self.fold_means = self.fold_covariances = self.fold_precisions = None
 
-    def _moments(self, fold: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return mean and covariance, or those of each row's fold."""
+    @torch.no_grad()
+    def draw_parameters(
+        self, x: Tensor, v: Tensor, weight: Tensor, generator: torch.Generator
+    ) -> None:
+        """Draw mean and covariance from their posterior, given incomplete rows.
+
+        Tables that are completed with one mean and covariance are too much alike:
+        multiple imputation asks for another draw of them for every table. By data
+        augmentation (Schafer 1997, Analysis of Incomplete Multivariate Data, section
+        5.4), starting at the fit: after r rounds the share F^(2 r) of the variance is
+        still to come, where F is the share of the information that is missing.
+        """
+        self.drawn_means.copy_(self.mean)
+        self.drawn_covariances.copy_(self.covariance)
+        for k in range(len(self.drawn_means)):
+            for _ in range(ROUNDS):
+                noise = torch.empty_like(x).normal_(generator=generator)
+                completed = self.sample(x, v, noise, k)
+                mean, covariance = draw_moments(completed, weight, generator)
+                self.drawn_means[k] = mean
+                self.drawn_covariances[k] = covariance
+
+    def _moments(
+        self, fold: Tensor | None = None, draw: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return mean and covariance, those of each row's fold, or drawn ones."""
+        if draw is not None:
+            return self.drawn_means[draw], self.drawn_covariances[draw]
         if fold is None or self.fold_means is None:
             return self.mean, self.covariance
         assert self.fold_covariances is not None
@@ -160,12 +197,18 @@ class Gaussian(nn.Module):
         covariance = covariance + ridge * identity
         return mean, 0.5 * (covariance + covariance.t()), likelihoods
 
-    def condition(self, x: Tensor, v: Tensor, fold: Tensor | None = None) -> Tensor:
+    def condition(
+        self,
+        x: Tensor,
+        v: Tensor,
+        fold: Tensor | None = None,
+        draw: int | None = None,
+    ) -> Tensor:
         """Return the rows with hidden cells at their conditional mean."""
-        is_table = x.ndim == 2 and len(x) > 0
-        if is_table and x.device.type == "cpu" and x.shape[1] >= WIDE:
+        is_table = x.ndim == 2 and len(x) > 0 and x.device.type == "cpu"
+        if is_table and x.shape[1] >= WIDE and draw is None:
             return self._condition_wide(x, v, fold)
-        mean, covariance = self._moments(fold)
+        mean, covariance = self._moments(fold, draw)
         deviation = ((x - mean) * v).unsqueeze(-1)
         factor = visible_factor(covariance, v)
         solved = torch.cholesky_solve(deviation, factor).squeeze(-1) * v
@@ -233,14 +276,17 @@ class Gaussian(nn.Module):
         left = variance - explained.square().sum(-2) * hidden
         return left.clamp(min=1e-3 * variance).sqrt()
 
-    def sample(self, x: Tensor, v: Tensor, noise: Tensor) -> Tensor:
+    def sample(
+        self, x: Tensor, v: Tensor, noise: Tensor, draw: int | None = None
+    ) -> Tensor:
         """Return the rows with hidden cells drawn from their joint conditional.
 
         By Matheron's rule: an unconditional draw y, moved by what x and y differ in
         the visible cells. ``noise`` is standard normal, (..., columns).
         """
-        y = self.mean + noise @ torch.linalg.cholesky(self.covariance).t()
-        moved = self.condition((x - y) * v + self.mean, v) - self.mean
+        mean, covariance = self._moments(draw=draw)
+        y = mean + noise @ torch.linalg.cholesky(covariance).t()
+        moved = self.condition((x - y) * v + mean, v, draw=draw) - mean
         return torch.where(v > 0, x, y + moved)
 
     def log_prob(self, x: Tensor, v: Tensor) -> Tensor:
@@ -306,6 +352,33 @@ def hidden_cells(
     logs = log_determinant + 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     constant = v.sum(1) * math.log(2 * math.pi)
     return update, left, index, -0.5 * (distance + logs + constant)
+
+
+def draw_moments(
+    x: Tensor, weight: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw mean and covariance from their posterior, given complete rows.
+
+    The prior is that of Jeffreys, but for the ridge and, in tables with many columns by
+    row, more degrees of freedom: without them the covariance would be drawn several
+    times as large as that of the rows. In float64.
+    """
+    x = x.double()
+    share = weight.double() / weight.sum()
+    n_rows, n_columns = x.shape
+    deviation = x - share @ x
+    ridge = RIDGE * n_columns / n_rows + 1e-6
+    scatter = deviation.t() @ (share.unsqueeze(1) * deviation)
+    scatter = n_rows * (scatter + ridge * torch.eye(n_columns).to(x))
+    # the inverse of a product of normals is the draw for a scatter of one
+    ratio = min(1.0, 2 * n_columns / n_rows)
+    freedom = n_rows - 1 + round(n_columns * ratio)
+    noise = x.new_empty(freedom, n_columns).normal_(generator=generator)
+    factor = torch.linalg.cholesky(noise.t() @ noise)
+    root = torch.linalg.cholesky(scatter)
+    root = torch.linalg.solve_triangular(factor.t(), root, upper=True, left=False)
+    noise = x.new_empty(n_columns).normal_(generator=generator)
+    return share @ x + root @ noise / math.sqrt(n_rows), root @ root.t()
 
 
 def visible_factor(covariance: Tensor, v: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
 from typing import Any, ClassVar
 
 import narwhals.stable.v2 as nw
@@ -14,19 +12,15 @@ from sklearn.callback._callback_support import callback_management_context
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
-from torch import Tensor
 
 from ._base import (
     EVIDENCE_DRAWS,
-    INFERENCE_FLOATS,
     BaseVAE,
     check_count,
     check_weights,
     make_joint,
-    pieces,
 )
-from ._centred import CentredVAE
-from ._columns import Column
+from ._centred import CentredVAE, find_centres
 from ._completion import (
     ConditionalMean,
     Rows,
@@ -37,13 +31,15 @@ from ._completion import (
     some_like_others,
     train_conditional_mean,
 )
-from ._distributions import SCALE_FLOOR, Joint, LocationScale, make_head
+from ._distributions import SCALE_FLOOR, Joint, make_head
+from ._draws import CellModel, seen
 from ._encoding import unchanged_on_error
 from ._filling import Filling, missing_mask, with_nan
-from ._missingness import fit_slope
+from ._missingness import declared_signs, fit_slope
 from ._modules import Batch
-from ._predictive import INTERVAL_DRAWS, sorted_quantiles
+from ._predictive import INTERVAL_DRAWS
 from ._training import History
+from ._units import Units
 
 #: Share of the observed cells that is hidden from the VAE, by row; above 1 for some
 #: rows, so that generating a whole row is learned too.
@@ -51,9 +47,6 @@ HIDE_RANGE = (0.05, 1.1)
 
 #: The normal is fitted on so many rows that rows x columns^3 stays below this.
 GAUSSIAN_WORK, MAX_GAUSSIAN_ROWS, MIN_GAUSSIAN_ROWS = 1e9, 5_000, 500
-
-#: Draws may lie beyond the observed range by this share of it.
-RANGE_REACH = 0.25
 
 #: The least scale of a column that repeats its values, per gap between them: a density
 #: on ties knows no bound.
@@ -246,8 +239,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Map of every numeric column.
 
     blend_ : dict of str to dict of str to float
-        Shares of "normal" and "networks" in the point estimates of every column;
-        they sum to 1.
+        Shares of "marginal" (mean or frequencies), "normal" and "networks" in the
+        point estimates of every column; they sum to 1.
 
     missingness_slopes_ : dict of str to float
         By how much the log-odds of a missing cell rise with one standard deviation
@@ -313,8 +306,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
     its best guess; these vary less than true values do, so variances and
     correlations of a table completed by it are off. :meth:`sample` draws the missing
     cells of a row jointly from p(x | z, c), as often as asked: analyse every table
-    and combine the results with :func:`skvae.pool`. :meth:`predict_interval` takes
-    quantiles over 99 such draws, column by column. :meth:`score_samples` estimates
+    and combine the results with :func:`skvae.pool`. Every table has another draw of
+    the parameters of the multivariate normal, so that tables differ by what the
+    training rows leave open as well [6]_; there are 20 of them, and as few as 5 for
+    tables with many columns. :meth:`predict_interval` takes quantiles over 99 draws,
+    column by column. :meth:`score_samples` estimates
     log p of the observed cells by importance weighting [3]_, in nats and in the units
     of the columns as given.
 
@@ -334,6 +330,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
        Modelling with Missing not at Random Data.
     .. [5] J. K. Kim, C. L. Yu (2011). A Semiparametric Estimation of Mean Functionals
        with Nonignorable Missing Data.
+    .. [6] J. L. Schafer (1997). Analysis of Incomplete Multivariate Data. Section 5.4.
 
     Examples
     --------
@@ -503,13 +500,16 @@ class VAEImputer(TransformerMixin, BaseVAE):
         seed = self._new_seed()
         self._evidence_seed = self._new_seed()
         self._mean = build_mean(self._architecture, self._mean_options, seed)
+        columns = [self._encoder.columns_[i] for i in self._order]
+        self._units = Units.fit(columns, values, observed, self._order)
         self._signs()  # refuses what cannot be, before the training
         self._architecture["n_context"] = 0
         if self._mean.ensemble is not None:
             self._architecture["n_context"] = self._mean.n_context
         self._architecture["linear_path"] = True
-        self._fit_scales(values, observed)
-        self._architecture["centres"] = self._centres()
+        self._architecture["centres"] = find_centres(
+            make_joint(self._architecture), self._mean, self._units.scales
+        )
         self._module = build_vae(self._architecture, seed)
         self._set_floors()
         x, weight = self._starting_rows(values, observed, sample_weight)
@@ -520,53 +520,12 @@ class VAEImputer(TransformerMixin, BaseVAE):
             return choose_recipe(*self._shape).hidden_layer_sizes
         return super()._hidden_layer_sizes()
 
-    def _fit_scales(self, values, observed):
-        """Find what leads from ``x`` to ``y``, and the ranges of number columns."""
-        self._scales = {}
-        ranges = np.full((2, 2, len(self._order)), np.inf) * [[[-1]], [[1]]]
-        for position, index in enumerate(self._order):
-            column = self._encoder.columns_[index]
-            if not is_number(column):
-                continue
-            cells = values[:, index]
-            if observed is not None:
-                cells = cells[observed[:, index]]
-            if not len(cells):
-                continue
-            ends = np.array([cells.min(), cells.max()], dtype=np.float64)
-            ranges[:, 1, position] = ends
-            drawn = widened(column.map.inverse(ends))
-            ranges[:, 0, position] = column.map.forward(drawn)
-            if column.transform != "standard":
-                cells = column.map.inverse(cells.astype(np.float64))
-                mean, scale = float(cells.mean()), float(cells.std()) or 1.0
-                self._scales[position] = (mean, scale)
-                ranges[:, 1, position] = (column.map.inverse(ends) - mean) / scale
-        self._ranges = ranges.astype(np.float32)  # (low and high, x and y, columns)
-
-    def _centres(self):
-        """Return which locations are centred on the context, and its entries.
-
-        Those of the number columns whose ``x`` is their ``y``.
-        """
-        mean = self._mean
-        if mean.ensemble is None:
-            return (), ()
-        columns, _, outputs = make_joint(self._architecture).number_slots()
-        sources = dict(zip(mean.columns.tolist(), mean.outputs.tolist(), strict=True))
-        pairs = [
-            (output, sources[column])
-            for column, output in zip(columns.tolist(), outputs.tolist(), strict=True)
-            if column not in self._scales
-        ]
-        return tuple(zip(*pairs, strict=True)) or ((), ())
-
     def _set_floors(self):
         """Keep scales from shrinking below the gaps between repeated values."""
         columns, _, _ = self._module.joint.number_slots()
         floors = torch.full((len(columns),), SCALE_FLOOR)
         for slot, position in enumerate(columns.tolist()):
-            column = self._encoder.columns_[self._order[position]]
+            column = self._units.columns[position]
             if column.support is not None:
                 gaps = np.diff(column.map.forward(column.support))
                 floors[slot] = max(SCALE_FLOOR, FLOOR_PER_GAP * float(np.median(gaps)))
@@ -575,24 +534,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
     def _batch(self, values, observed, sample_weight) -> Batch:
         """Put a table on the device, with its ``y``."""
         batch = super()._batch(values, observed, sample_weight)
-        seen = batch.observed
-        if seen is None:
-            seen = torch.ones_like(batch.x, dtype=torch.bool)
-        y = batch.x
-        if self._scales:
-            y = y.clone()
-            for position in self._scales:
-                column = self._y_of(batch.x[:, position].cpu().numpy(), position)
-                y[:, position] = torch.from_numpy(column).to(y)
-            y *= seen
-        return Batch(batch.x, seen, batch.weight, None, y)
-
-    def _to_encoded(self, points: Tensor) -> np.ndarray:
-        """Return point estimates, which are in the space of ``y``, in that of ``x``."""
-        encoded = points.cpu().numpy()
-        for position in self._scales:
-            encoded[:, position] = self._x_of(encoded[:, position], position)
-        return encoded
+        observed = batch.observed
+        if observed is None:
+            observed = torch.ones_like(batch.x, dtype=torch.bool)
+        y = self._units.rows_of_y(batch.x, observed)
+        return Batch(batch.x, observed, batch.weight, None, y)
 
     def _train(self, X, data, generator, *, going_on, one_pass, prepare=None):
         """Train the conditional mean, then the conditional VAE in its context."""
@@ -608,7 +554,12 @@ class VAEImputer(TransformerMixin, BaseVAE):
             order = torch.randperm(len(data), generator=generator, device=self.device_)
             some = rows.take(order[:n_some])
         linear = mean.ensemble is None
-        trace = mean.start_at(some) if linear or not going_on else []
+        trace = []
+        if linear or not going_on:
+            trace = mean.start_at(some)
+            # a generator of its own: draws leave the training as it is
+            seeded = torch.Generator(self.device_).manual_seed(self._evidence_seed)
+            mean.draw_parameters(some, seeded)
         if linear:
             self._record_linear(trace)
             self._fit_missingness(data)
@@ -624,7 +575,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         self.mean_losses_ = np.array(losses)
         mean.requires_grad_(False).eval()
         if not going_on:
-            self._start_at_mean()
+            self._module.start_at_mean(mean)
 
         copies = has_patterns(data.observed)
 
@@ -659,35 +610,6 @@ class VAEImputer(TransformerMixin, BaseVAE):
             c = self._mean.context(some.x, some.y, v, some.fold)
         self._module.calibrate(some.x, some.observed & ~v, c, generator)
 
-    def _start_at_mean(self):
-        """Start the VAE's decoder at what the conditional mean says already."""
-        mean, joint = self._mean, self._module.joint
-        deviations = range(mean.n_context - len(mean.number_slots), mean.n_context)
-        position = {int(c): i for i, c in enumerate(mean.columns)}
-        outputs, sources = [], []
-        column = output = source = 0
-        for head, point in zip(joint.heads, mean.joint.heads, strict=True):
-            width = min(point.n_outputs, head.n_outputs)
-            same = type(head) is type(point) or isinstance(head, LocationScale)
-            if same and isinstance(point, type(head) | LocationScale):
-                outputs += range(output, output + width)
-                sources += range(source, source + width)
-            if isinstance(head, LocationScale) and head.per_cell and deviations:
-                outputs += range(output + width, output + 2 * width)
-                sources += [deviations[position[column + i]] for i in range(width)]
-            column += head.n_columns
-            output, source = output + head.n_outputs, source + point.n_outputs
-        self._module.start_at_context(torch.tensor(outputs), torch.tensor(sources))
-        columns, _, _ = joint.number_slots()
-        kept = [position[int(c)] for c in columns]
-        scales = [
-            h.scale(h.raw_log_scale)
-            for h in mean.joint.heads
-            if isinstance(h, LocationScale)
-        ]
-        if kept:
-            joint.set_deviation(torch.cat(scales).detach()[kept])
-
     def _record_linear(self, trace):
         """Record the EM iterations of the linear model as the others' epochs."""
         n = len(trace)
@@ -699,62 +621,37 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     def _record(self, history, plan, *, going_on):
         super()._record(history, plan, going_on=going_on)
-        names = [self._encoder.columns_[i].name for i in self._order]
-        self.blend_ = {
-            name: {"normal": 1 - share, "networks": share}
-            for name, share in zip(names, self._mean.share.tolist(), strict=True)
-        }
+        self.blend_ = dict(
+            zip((c.name for c in self._units.columns), self._mean.blend(), strict=True)
+        )
 
     def _fit_missingness(self, data):
         """Learn how the values of a column decide whether they are missing."""
-        self.missingness_slopes_ = {}
-        signs = self._signs()
-        if not signs:
-            return
-        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
+        self.missingness_slopes_, self._slopes = {}, {}
+        cells = self._cells()
+        generator = cells.generator()
         some = data.rows(0, MISSINGNESS_ROWS)
-        for position, sign in signs.items():
+        for position, sign in self._signs().items():
             v = some.observed.clone()
             v[:, position] = False
             draws = np.concatenate(
                 [
-                    self._y_of(x[..., position], position)
-                    for _, x in self._draws(some, INTERVAL_DRAWS, generator, v)
+                    self._units.y_of(x[..., position], position)
+                    for _, x in cells.draw(some, INTERVAL_DRAWS, generator, v)
                 ],
                 axis=1,
             )
             missing = ~some.observed[:, position].cpu().numpy()
-            name = self._encoder.columns_[self._order[position]].name
-            self.missingness_slopes_[name] = fit_slope(draws, missing, sign)
+            slope = fit_slope(draws, missing, sign)
+            self.missingness_slopes_[self._units.columns[position].name] = slope
+            if slope:
+                self._slopes[position] = slope
 
     def _signs(self) -> dict[int, int]:
         """Return the declared sign of every number column that masks itself."""
-        if self.missingness == "mar":
-            return {}
-        columns = self._encoder.columns_
-        numbers = {columns[self._order[c]].name: c for c in self._mean.columns.tolist()}
-        if self.missingness == "agnostic":
-            return dict.fromkeys(numbers.values(), 0)
-        declared: Any = self.direction
-        if isinstance(declared, str):
-            declared = dict.fromkeys(numbers, declared)
-        signs = {}
-        for key, side in declared.items():
-            name = key
-            if isinstance(key, int) and -len(columns) <= key < len(columns):
-                name = columns[key].name
-            if side not in ("high", "low"):
-                raise ValueError(
-                    f"direction of column {key!r} must be 'high' or 'low', but got "
-                    f"{side!r}."
-                )
-            if name not in numbers:
-                raise ValueError(
-                    f"direction names {key!r}, which is no numeric column with more "
-                    "than one value."
-                )
-            signs[numbers[name]] = 1 if side == "high" else -1
-        return signs
+        numbers = {self._units.columns[c].name: c for c in self._mean.columns.tolist()}
+        names = [column.name for column in self._encoder.columns_]
+        return declared_signs(self.missingness, self.direction, names, numbers)
 
     # -- inference ---------------------------------------------------------------
 
@@ -801,8 +698,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
         -------
         tables : list of ndarray or data frame
             ``n_draws`` tables like that of :meth:`transform`; the missing cells of a
-            row are drawn jointly, given its observed cells. Rows without any cell
-            are new rows from the model.
+            row are drawn jointly, given its observed cells, and the parameters of
+            the multivariate normal once for every table. Rows without any cell are
+            new rows from the model.
 
         Raises
         ------
@@ -815,12 +713,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         with_nulls = with_nan(X, self.missing_values)
         data = self._encode(with_nulls)
         generator = self._generator(random_state)
-        # enough to choose from where columns mask themselves
-        n_candidates = max(n_draws, INTERVAL_DRAWS) if self._slopes() else n_draws
-        draws = [
-            self._tilted(piece, x, n_draws, generator)
-            for piece, x in self._draws(data, n_candidates, generator)
-        ]
+        draws = list(self._cells().tables(data, n_draws, generator))
         filling = self._filling(with_nulls)
         return [
             self._complete(X, filling, np.concatenate([x[k] for x in draws]), True)
@@ -842,8 +735,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
         lower, upper : ndarray or data frame of shape (n_samples, n_features_out)
             Tables like that of :meth:`transform`, with the ends of the intervals in
             the missing cells of numbers, counts and ordered categories: quantiles of
-            99 draws, the same at every call. Categories without order and booleans
-            have the most probable value in both.
+            99 draws, the same at every call. Where a column repeats its values, the
+            ends are values of it, with the probability beyond them as near to
+            ``(1 - coverage) / 2`` as these allow. Categories without order and
+            booleans have the most probable value in both.
 
         Raises
         ------
@@ -858,16 +753,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
             )
         with_nulls = with_nan(X, self.missing_values)
         data = self._encode(with_nulls)
+        ordered = self._units.ordered()
         bounds = np.stack([self._point(data)] * 2)
-        ordered = self._ordered_positions()
-        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-        start = 0
-        levels = [(1 - coverage) / 2, (1 + coverage) / 2]
-        for piece, x in self._draws(data, INTERVAL_DRAWS, generator):
-            x = self._tilted(piece, x, INTERVAL_DRAWS, generator)[..., ordered]
-            quantiles = sorted_quantiles(x, levels)
-            bounds[:, start : start + len(piece), ordered] = quantiles
-            start += len(piece)
+        bounds[..., ordered] = self._cells().intervals(data, ordered, coverage)
         filling = self._filling(with_nulls)
         return tuple(self._complete(X, filling, bound, True) for bound in bounds)
 
@@ -898,7 +786,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
                 cells = self._mean.gaussian_inputs(data.y, data.observed)
                 scores = self._mean.gaussian.log_prob(*cells).cpu().numpy()
             # of y, which is not x everywhere
-            scores = scores + self._log_jacobian_of_y(data)
+            scores = scores + self._units.log_jacobian(seen(data).cpu().numpy())
         else:
             nothing = torch.zeros_like(data.observed[:1])
             with torch.inference_mode():
@@ -908,169 +796,23 @@ class VAEImputer(TransformerMixin, BaseVAE):
         scores[~seen(data).any(1).cpu().numpy()] = 0  # nothing has probability 1
         return scores.astype(np.float32)
 
+    def _cells(self) -> CellModel:
+        """Return what the model says of single cells."""
+        return CellModel(
+            self._mean,
+            self._module,
+            self._units,
+            self._slopes,
+            self._evidence_seed,
+            max(self._widths()),
+        )
+
     def _point(self, data: Batch) -> np.ndarray:
         """Return the point estimates of all cells, encoded."""
-        parts = []
-        with torch.inference_mode():
-            for piece in pieces(data, self._rows_at_once(1)):
-                points = self._mean.expected(piece.x, piece.y, piece.observed)
-                if self._mean.ensemble is not None:
-                    low, high = torch.from_numpy(self._ranges[:, 1]).to(points)
-                    points = points.clamp(low, high)
-                parts.append(self._to_encoded(points))
-        encoded = np.concatenate(parts)
+        # a tilted normal is one: its median is its mean
         if self.point == "median" and self._mean.ensemble is not None:
-            self._put_medians(encoded, data)
-        elif self._slopes():  # a tilted normal is one: its median is its mean
-            self._shift_means(encoded, data)
-        return encoded
-
-    def _put_medians(self, encoded: np.ndarray, data: Batch):
-        """Replace the means of numbers by medians over draws of the latents.
-
-        Where columns mask themselves, the draws are those of the cells, tilted.
-        """
-        columns = self._mean.columns.cpu().numpy()
-        generator = None
-        if self._slopes():
-            generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-        start = 0
-        for piece, x in self._draws(data, INTERVAL_DRAWS, generator):
-            x = self._tilted(piece, x, INTERVAL_DRAWS, generator)
-            part = sorted_quantiles(x[..., columns], [0.5])[0]
-            encoded[start : start + len(piece), columns] = part
-            start += len(piece)
-
-    def _shift_means(self, encoded: np.ndarray, data: Batch):
-        """Move the means of self-masking columns by what the tilt does to draws."""
-        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-        start = 0
-        for piece, x in self._draws(data, INTERVAL_DRAWS, generator):
-            weights = self._tilt(piece, x)
-            for position in self._slopes():
-                y = self._y_of(x[..., position], position)
-                shift = (weights * y).sum(0) - y.mean(0)
-                rows = slice(start, start + len(piece))
-                target = self._y_of(encoded[rows, position], position) + shift
-                # hidden values may lie beyond the observed ones on the masked side
-                encoded[rows, position] = self._x_of(target, position)
-            start += len(piece)
-
-    def _slopes(self) -> dict[int, float]:
-        """Return the slopes of the columns that mask themselves, by position."""
-        slopes = getattr(self, "missingness_slopes_", {})
-        names = [self._encoder.columns_[i].name for i in self._order]
-        return {names.index(name): slope for name, slope in slopes.items() if slope}
-
-    def _tilt(self, piece: Batch, x: np.ndarray) -> np.ndarray:
-        """Return the weights of draws under self-masking, (draws, rows)."""
-        logs = np.zeros(x.shape[:2])
-        missing = ~seen(piece).cpu().numpy()
-        for position, slope in self._slopes().items():
-            y = self._y_of(x[..., position], position)
-            logs += slope * y * missing[:, position]
-        weights = np.exp(logs - logs.max(0))
-        return weights / weights.sum(0)
-
-    def _tilted(self, piece: Batch, x: np.ndarray, n_draws: int, generator):
-        """Resample draws by their weights under self-masking."""
-        if not self._slopes():
-            return x
-        weights = torch.from_numpy(self._tilt(piece, x).T).to(self.device_)
-        chosen = torch.multinomial(weights, n_draws, True, generator=generator)
-        return np.take_along_axis(x, chosen.cpu().numpy().T[..., None], axis=0)
-
-    def _draws(
-        self,
-        data: Batch,
-        n_draws: int,
-        generator: torch.Generator | None,
-        visible: Tensor | None = None,
-    ) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Yield pieces of rows with draws of all cells, (draws, rows, columns).
-
-        Without a generator only the latents are drawn, the same for every row, and
-        decoded to their point estimates.
-        """
-        at_once = self._rows_at_once(n_draws)
-        for start in range(0, len(data), at_once):
-            piece = data.rows(start, start + at_once)
-            v = seen(piece)
-            if visible is not None:
-                v = visible[start : start + len(piece)]
-            with torch.inference_mode():
-                x = self._draw(piece, v, n_draws, generator)
-            yield piece, x
-
-    def _draw(self, piece: Batch, v: Tensor, n_draws: int, generator) -> np.ndarray:
-        """Draw all cells given the visible ones, encoded."""
-        mean, vae = self._mean, self._module
-        if mean.ensemble is None:
-            y, visible = mean.gaussian_inputs(piece.y, v)
-            noise = y.new_empty(n_draws, *y.shape).normal_(generator=generator)
-            draws = [mean.gaussian.sample(y, visible, part) for part in noise]
-            x = torch.stack(draws).cpu().numpy()
-            for position in self._scales:
-                x[..., position] = self._x_of(x[..., position], position)
-            return x
-        c = mean.context(piece.x, piece.y, v)
-        rows, read = len(piece), vae.joint.point
-        if generator is None:
-            rows = 1
-            generator = torch.Generator(c.device).manual_seed(self._evidence_seed)
-        else:
-            read = partial(vae.joint.sample, generator=generator)
-        noise = c.new_empty(n_draws, rows, vae.n_prior_noise)
-        noise.normal_(generator=generator)
-        x = read(vae.decode(vae.prior(c).rsample(noise), c))
-        low, high = torch.from_numpy(self._ranges[:, 0]).to(x)
-        return x.clamp(low, high).cpu().numpy()
-
-    def _log_jacobian_of_y(self, data: Batch) -> np.ndarray:
-        """Return the log-slopes of ``y``, observed cells only, summed by row."""
-        columns = [self._encoder.columns_[index] for index in self._order]
-        scales = [
-            self._scales[k][1] if k in self._scales else column.map.scale
-            for k, column in enumerate(columns)
-        ]
-        return -(seen(data).cpu().numpy() * np.log(scales)).sum(1)
-
-    def _rows_at_once(self, n_draws: int) -> int:
-        """Return the rows whose widest layer stays within the memory budget."""
-        mean = self._mean
-        width = len(mean.slots) ** 2  # a matrix is solved for every row
-        if mean.ensemble is None:
-            width = max(width, n_draws * width)
-        else:
-            members = mean.n_members * max(w.shape[1] for w in mean.ensemble.weights)
-            inputs = self._module.n_latent + mean.n_context
-            width = max(width, members, n_draws * max(inputs, *self._widths()))
-        return max(1, INFERENCE_FLOATS // max(1, width))
-
-    def _y_of(self, x: np.ndarray, position: int) -> np.ndarray:
-        """Turn encoded values of a number column into the space of ``y``."""
-        if position not in self._scales:
-            return x
-        mean, scale = self._scales[position]
-        map_ = self._encoder.columns_[self._order[position]].map
-        return (map_.inverse(x.astype(np.float64)) - mean) / scale
-
-    def _x_of(self, y: np.ndarray, position: int) -> np.ndarray:
-        """Turn values in the space of ``y`` into encoded ones."""
-        if position not in self._scales:
-            return y
-        mean, scale = self._scales[position]
-        map_ = self._encoder.columns_[self._order[position]].map
-        return map_.forward(y.astype(np.float64) * scale + mean)
-
-    def _ordered_positions(self) -> list[int]:
-        """Return the columns whose values have an order: numbers and ordinals."""
-        return [
-            position
-            for position, index in enumerate(self._order)
-            if is_number(self._encoder.columns_[index])
-            or self._encoder.columns_[index].kind == "ordinal"
-        ]
+            return self._cells().medians(data)
+        return self._cells().expected(data)
 
     # -- tables ------------------------------------------------------------------
 
@@ -1141,35 +883,6 @@ def as_configured(table: Any, owner: Any) -> Any:
         return table
     frame = nw.from_native(table, eager_only=True)
     return frame.to_pandas() if wanted == "pandas" else frame.to_polars()
-
-
-def seen(batch: Batch) -> Tensor:
-    """Return the mask of the observed cells, which every batch has here."""
-    assert batch.observed is not None
-    return batch.observed
-
-
-def is_number(column: Column) -> bool:
-    """Tell whether the column has means: numbers and counts, not what is 0 or 1."""
-    return not column.has_categories and column.likelihood != "bernoulli"
-
-
-def widened(ends: np.ndarray) -> np.ndarray:
-    """Return the range that draws of a column may have.
-
-    Hidden values may lie beyond the observed ones, above all where large ones are
-    missing more often: cut off there, draws would flatten every relation. What is never
-    negative stays so. Point estimates have the observed range: few rows make for wild
-    extrapolations.
-    """
-    low, high = ends
-    reach = RANGE_REACH * (high - low)
-    return np.array(
-        [
-            max(low - reach, 0.0) if low >= 0 else low - reach,
-            min(high + reach, 0.0) if high <= 0 else high + reach,
-        ]
-    )
 
 
 def build_mean(

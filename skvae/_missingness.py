@@ -9,6 +9,8 @@ It plays the part of the missing model of not-MIWAE (Ipsen, Mattei, Frellsen 202
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
@@ -45,3 +47,47 @@ def fit_slope(draws: np.ndarray, missing: np.ndarray, sign: int) -> float:
     bounds = [(None, None), (-MAX_SLOPE * (sign <= 0), MAX_SLOPE * (sign >= 0))]
     start = np.array([np.log(rate / (1 - rate)), 0.5 * sign])
     return float(minimize(loss, start, bounds=bounds, method="L-BFGS-B").x[1])
+
+
+def declared_signs(
+    missingness: str, direction: Any, names: list[str], numbers: dict[str, int]
+) -> dict[int, int]:
+    """Return the declared sign of b for every column that may mask itself.
+
+    Parameters
+    ----------
+    missingness, direction
+        As for :class:`skvae.VAEImputer`.
+    names : list of str
+        Names of the columns of the table, in order.
+    numbers : dict of str to int
+        Positions of the columns of numbers, which the result has as its keys.
+
+    Raises
+    ------
+    ValueError
+        If a direction is unknown, or of a column without numbers.
+    """
+    if missingness == "mar":
+        return {}
+    if missingness == "agnostic":
+        return dict.fromkeys(numbers.values(), 0)
+    if isinstance(direction, str):
+        direction = dict.fromkeys(numbers, direction)
+    signs = {}
+    for key, side in direction.items():
+        name = key
+        if isinstance(key, int) and -len(names) <= key < len(names):
+            name = names[key]
+        if side not in ("high", "low"):
+            raise ValueError(
+                f"direction of column {key!r} must be 'high' or 'low', but got "
+                f"{side!r}."
+            )
+        if name not in numbers:
+            raise ValueError(
+                f"direction names {key!r}, which is no numeric column with more "
+                "than one value."
+            )
+        signs[numbers[name]] = 1 if side == "high" else -1
+    return signs

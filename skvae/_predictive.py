@@ -123,3 +123,30 @@ def sorted_quantiles(x: np.ndarray, levels: list[float]) -> np.ndarray:
         above = min(below + 1, len(x) - 1)
         result.append(torch.lerp(draws[..., below], draws[..., above], rank - below))
     return torch.stack(result).numpy()
+
+
+def repeated_interval(x: np.ndarray, coverage: float) -> np.ndarray:
+    """Return ends of intervals of draws that repeat their values: (2, rows).
+
+    ``x`` are (draws, rows). Of neighbouring values an end is the one that leaves the
+    share outside that is nearest to what it should be. Ends that leave at most as much
+    would cover far too often where there are few values.
+    """
+    ordered = np.sort(x, axis=0)
+    share = (1 - coverage) / 2
+    lower, upper = _lower_end(ordered, share), -_lower_end(-ordered[::-1], share)
+    middle = ordered[len(x) // 2]
+    crossed = lower > upper
+    return np.where(crossed, middle, np.stack([lower, upper]))
+
+
+def _lower_end(ordered: np.ndarray, share: float) -> np.ndarray:
+    n = len(ordered)
+    rank = int(share * (n + 1) + 1e-9) - 1
+    value = ordered[max(rank, 0)]
+    below, up_to = (ordered < value).sum(0), (ordered <= value).sum(0)
+    following = np.take_along_axis(ordered, np.minimum(up_to, n - 1)[None], 0)[0]
+    # the draw of rank k, from one, is the k / (n + 1) quantile without bias
+    too_few = share - (below + 1) / (n + 1)
+    too_many = (up_to + 1) / (n + 1) - share
+    return np.where(too_few <= too_many, value, following)

@@ -29,6 +29,7 @@ TORCH = [
 ESTIMATORS = [
     "_linear_start",
     "_gaussian",
+    "_units",
     "_completion",
     "_centred",
     "_predictive",
@@ -36,6 +37,7 @@ ESTIMATORS = [
     "_filling",
     "_base",
     "_transformer",
+    "_draws",
     "_imputer",
     "_context",
     "_convolution",

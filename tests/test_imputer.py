@@ -17,7 +17,8 @@ from sklearn.pipeline import make_pipeline
 
 from skvae import VAEImputer, VAETransformer, pool
 from skvae._distributions import SCALE_FLOOR
-from skvae._imputer import FLOOR_PER_GAP, RANGE_REACH, widened
+from skvae._imputer import FLOOR_PER_GAP
+from skvae._units import RANGE_REACH, widened
 from skvae.datasets import ampute
 
 CONTAINERS = ["pandas", "polars", "pyarrow"]
@@ -711,9 +712,9 @@ def test_what_is_learned(mixed_table):
     assert model.numeric_transform_ == {"mass": "standard"}
     assert set(model.blend_) == set(X.columns)
     for shares in model.blend_.values():
-        assert set(shares) == {"normal", "networks"}
-        assert 0 <= shares["networks"] <= 1
-        assert shares["normal"] == 1 - shares["networks"]
+        assert list(shares) == ["marginal", "normal", "networks"]
+        assert min(shares.values()) >= 0
+        assert sum(shares.values()) == pytest.approx(1)
     assert model.missingness_slopes_ == {}
     assert model.indicator_features_.tolist() == [0, 1, 2, 3]
     assert np.isfinite(model.mean_losses_).all() and model.mean_losses_.ndim == 1
@@ -951,6 +952,20 @@ def learned_normal(model):
     return shift + scale * mean, covariance * np.outer(scale, scale)
 
 
+def drawn_normals(model):
+    """The same for every draw of the parameters."""
+    columns = model._encoder.columns_
+    shift = np.array([c.map.mean for c in columns])
+    scale = np.array([c.map.scale for c in columns])
+    gaussian = model._mean.gaussian
+    means = gaussian.drawn_means.numpy().astype(np.float64)
+    covariances = gaussian.drawn_covariances.numpy().astype(np.float64)
+    return [
+        (shift + scale * mean, covariance * np.outer(scale, scale))
+        for mean, covariance in zip(means, covariances, strict=True)
+    ]
+
+
 @pytest.fixture(scope="module")
 def linear_model(normal_table):
     X = normal_table[0]
@@ -976,16 +991,21 @@ def test_without_layers_means_are_exact(normal_table, linear_model):
 
 
 def test_without_layers_draws_are_exact(normal_table, linear_model):
+    """A mixture of normals: of the conditionals by all draws of the parameters."""
     rows = np.vstack([normal_table[0][:4], np.full(5, np.nan)])
-    mean, covariance = learned_normal(linear_model)
-    n_draws = 5_000
+    fit, parts = learned_normal(linear_model), drawn_normals(linear_model)
+    n_draws = 5_000  # as many by every draw of the parameters
     draws = np.array(linear_model.sample(rows, n_draws, random_state=0))
     for k, row in enumerate(rows):
         hidden = np.isnan(row)
         if not hidden.any():
             continue
         found = draws[:, k, hidden]
-        expected, left = conditional(row, mean, covariance)
+        means, lefts = map(
+            np.array, zip(*(conditional(row, *p) for p in parts), strict=True)
+        )
+        expected = means.mean(axis=0)
+        left = lefts.mean(axis=0) + np.atleast_2d(np.cov(means.T, ddof=0))
         scale = np.sqrt(np.diag(left))
         np.testing.assert_allclose(
             (found.mean(axis=0) - expected) / scale, 0, atol=5 / np.sqrt(n_draws)
@@ -994,6 +1014,11 @@ def test_without_layers_draws_are_exact(normal_table, linear_model):
         np.testing.assert_allclose(
             difference / np.outer(scale, scale), 0, atol=8 / np.sqrt(n_draws)
         )
+        # with a thousand rows the parameters add little to the fit's conditional
+        exact, exact_left = conditional(row, *fit)
+        np.testing.assert_allclose((expected - exact) / scale, 0, atol=0.06)
+        difference = (left - exact_left) / np.outer(scale, scale)
+        np.testing.assert_allclose(difference, 0, atol=0.08)
 
 
 @pytest.mark.parametrize("numeric_transform", ["standard", "none", "quantile"])

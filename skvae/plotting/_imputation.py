@@ -15,8 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._columns import Column
 from .._filling import with_nan
-from .._imputer import VAEImputer, is_number
+from .._imputer import VAEImputer
 from .._tables import is_missing_object, open_table
+from .._units import is_number
 from ._axes import GREY, ORANGE, TEAL, check_matplotlib, name_categories
 from ._cells import (
     categories_of,
