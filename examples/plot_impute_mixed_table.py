@@ -80,7 +80,7 @@ pd.DataFrame(
 
 # %%
 # A point estimate is a mean of what the cell may hold. ``blend_`` tells what it is made
-# of: shares of the column's mean or most frequent value, of the multivariate normal, and
+# of: shares of the mean or most frequent value, of the multivariate normal, and
 # of the networks that correct it, chosen for every column on rows that the networks had
 # left out.
 
