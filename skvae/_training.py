@@ -37,9 +37,13 @@ LEARNING_RATE_END = 0.01
 #: learning rate by this, at most that many times, before training stops.
 RATE_FACTOR, RATE_DROPS = 4.0, 3
 
+#: What a gradient of zero counts as: averages of nothing but zeros would decay to
+#: denormal numbers, which make Adam's step five times slower.
+LEAST_GRADIENT = 1e-16
+
 #: Draws of a validation score of the ELBO, as long as rows times draws stay below the
 #: second number.
-VALIDATION_DRAWS, VALIDATION_EVALUATIONS = 16, 4_000
+VALIDATION_DRAWS, VALIDATION_EVALUATIONS = 16, 1_000
 
 #: Decoder outputs that validation holds at a time.
 VALIDATION_CELLS = 2**22
@@ -71,6 +75,7 @@ class Plan:
     verbose: bool = False
     prefer_start: bool = True  # see Monitor.restore
     weight_decay: float = 0.0  # decoupled, of the weights of layers
+    second_moment: float = 0.999  # Adam's decay of the squared gradient's average
     #: What validation rows are scored by, where that is not the objective.
     score: Callable[..., Terms] | None = None
 
@@ -191,11 +196,16 @@ class Adam:
     """
 
     def __init__(
-        self, flat: nn.Parameter, learning_rate: float, decay: Tensor | None = None
+        self,
+        flat: nn.Parameter,
+        learning_rate: float,
+        decay: Tensor | None = None,
+        second_moment: float = 0.999,
     ) -> None:
         self.flat = flat
         self.learning_rate = learning_rate
         self.decay = decay
+        self.second_moment = second_moment
         self.state = {
             "exp_avg": torch.zeros_like(flat),
             "exp_avg_sq": torch.zeros_like(flat),
@@ -219,7 +229,7 @@ class Adam:
             foreach=False,
             amsgrad=False,
             beta1=0.9,
-            beta2=0.999,
+            beta2=self.second_moment,
             lr=self.learning_rate,
             weight_decay=0.0,
             eps=1e-8,
@@ -257,7 +267,7 @@ def train_step(
     terms = objective(vae, batch, noise, kl_weight=kl_weight, gradient=gradient)
     loss = -weighted_mean(terms.objective, batch.weight)
     assert flat.grad is not None
-    flat.grad.zero_()
+    flat.grad.fill_(LEAST_GRADIENT)
     loss.backward()
     limit = GRADIENT_CLIP * math.sqrt(vae.joint.n_columns)
     norm = torch.linalg.vector_norm(flat.grad)
@@ -288,7 +298,9 @@ class Net(NeuralNet):  # type: ignore[misc]
         if self.plan.weight_decay:
             decay = decay_of_weights(self.module_, self.plan.weight_decay)
         self.flat_ = flatten_parameters(self.module_)
-        self.optimizer_ = Adam(self.flat_, self.plan.learning_rate_init, decay)
+        self.optimizer_ = Adam(
+            self.flat_, self.plan.learning_rate_init, decay, self.plan.second_moment
+        )
         return self
 
     def check_data(self, X: Any, y: Any = None) -> None:
@@ -542,7 +554,7 @@ class ScikitLearnBridge(Callback):  # type: ignore[misc]
 
 
 @torch.inference_mode()
-def count_active_units(vae: VAE, batches: Batches, n_rows: int = 1_000) -> int:
+def count_active_units(vae: VAE, batches: Batches, n_rows: int = 256) -> int:
     """Count latent variables whose posterior means vary over rows."""
     sample = batches.take(batches.rows[:n_rows])
     mean = vae.encode(sample.x, sample.observed, sample.c).mean
