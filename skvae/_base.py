@@ -154,9 +154,6 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     _default_budget: ClassVar[tuple[int, int]] = (DEFAULT_STEPS, DEFAULT_EPOCHS)
     _default_patience: ClassVar[tuple[int, int]] = (PATIENCE_STEPS, PATIENCE_EPOCHS)
 
-    #: Adam's decay of the average of squared gradients.
-    _second_moment: ClassVar[float] = 0.999
-
     #: Attributes that are torch modules.
     _torch_parts: ClassVar[tuple[str, ...]] = ("_module",)
 
@@ -477,7 +474,6 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             verbose=bool(self.verbose),
             # without normal latent variables it is no linear model, but noise
             prefer_start=self.latent == "normal",
-            second_moment=self._second_moment,
         )
 
     def _record(self, history: History, plan: Plan, *, going_on: bool):

@@ -75,7 +75,6 @@ class Plan:
     verbose: bool = False
     prefer_start: bool = True  # see Monitor.restore
     weight_decay: float = 0.0  # decoupled, of the weights of layers
-    second_moment: float = 0.999  # Adam's decay of the squared gradient's average
     #: What validation rows are scored by, where that is not the objective.
     score: Callable[..., Terms] | None = None
 
@@ -196,16 +195,11 @@ class Adam:
     """
 
     def __init__(
-        self,
-        flat: nn.Parameter,
-        learning_rate: float,
-        decay: Tensor | None = None,
-        second_moment: float = 0.999,
+        self, flat: nn.Parameter, learning_rate: float, decay: Tensor | None = None
     ) -> None:
         self.flat = flat
         self.learning_rate = learning_rate
         self.decay = decay
-        self.second_moment = second_moment
         self.state = {
             "exp_avg": torch.zeros_like(flat),
             "exp_avg_sq": torch.zeros_like(flat),
@@ -229,7 +223,7 @@ class Adam:
             foreach=False,
             amsgrad=False,
             beta1=0.9,
-            beta2=self.second_moment,
+            beta2=0.999,
             lr=self.learning_rate,
             weight_decay=0.0,
             eps=1e-8,
@@ -298,9 +292,7 @@ class Net(NeuralNet):  # type: ignore[misc]
         if self.plan.weight_decay:
             decay = decay_of_weights(self.module_, self.plan.weight_decay)
         self.flat_ = flatten_parameters(self.module_)
-        self.optimizer_ = Adam(
-            self.flat_, self.plan.learning_rate_init, decay, self.plan.second_moment
-        )
+        self.optimizer_ = Adam(self.flat_, self.plan.learning_rate_init, decay)
         return self
 
     def check_data(self, X: Any, y: Any = None) -> None:

@@ -713,6 +713,6 @@ def test_adam_keeps_no_denormal_numbers(numbers):
         def on_train_end(self, net, **_):
             seen.append({name: s.clone() for name, s in net.optimizer_.state.items()})
 
-    model.set_params(callbacks=[Keep()], max_iter=1_000 * 16 // len(numbers)).fit(numbers)
+    model.set_params(callbacks=[Keep()], max_iter=2).fit(numbers)
     for name in ("exp_avg", "exp_avg_sq"):
         assert (seen[0][name].abs() >= torch.finfo(torch.float32).tiny).all()
