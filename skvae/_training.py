@@ -43,7 +43,7 @@ LEAST_GRADIENT = 1e-16
 
 #: Draws of a validation score of the ELBO, as long as rows times draws stay below the
 #: second number.
-VALIDATION_DRAWS, VALIDATION_EVALUATIONS = 16, 1_000
+VALIDATION_DRAWS, VALIDATION_EVALUATIONS = 16, 4_000
 
 #: Decoder outputs that validation holds at a time.
 VALIDATION_CELLS = 2**22
