@@ -1,7 +1,7 @@
 """Distributions of one number given a table: VAERegressor against regressions.
 
 Every method learns from the same training rows (at most 2,000 by default) and is scored
-on at most 2,000 test rows. The target is scaled to mean 0 and variance 1 on training rows:
+on at most 2,000 test rows. The target has mean 0 and variance 1 on training rows:
 
 - RMSE of the mean: 1 is what the mean of the training rows has;
 - CRPS, the mean distance between the distribution and the outcome, of 200 draws, in
@@ -12,9 +12,9 @@ on at most 2,000 test rows. The target is scaled to mean 0 and variance 1 on tra
 BayesianRidge has a normal distribution of its own. Of RandomForest and MLPRegressor it
 is made: normal, with the standard deviation of out-of-bag errors, or of the errors on a
 tenth of the training rows that the network does not see. HistGradientBoosting fits the
-quantiles 5%, 10% to 95% one by one (sorted afterwards) and the mean with squared errors;
-it has no density. All have their default parameters, MLPRegressor stops early within
-1,000 epochs.
+quantiles 5%, 10% to 95% one by one (sorted afterwards) and the mean with squared
+errors; it has no density. All have their default parameters, but MLPRegressor stops
+early within 1,000 epochs.
 
     python benchmarks/regression.py
 

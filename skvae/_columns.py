@@ -290,9 +290,10 @@ def _fit_map(
     column: Column, values: np.ndarray, weights: np.ndarray | None, transform: str
 ) -> None:
     """Fit the map of a numeric column."""
-    distinct, codes = np.unique(values, return_inverse=True)
+    distinct = np.unique(values)
     if 1 < len(distinct) <= min(MOST_DISTINCT, MOST_REPEATED * len(values)):
         column.support = distinct.astype(np.float64)
+        codes = np.searchsorted(distinct, values)
         counts = np.bincount(codes, weights, minlength=len(distinct))
         column.shares = counts / counts.sum()
     if transform == "none":
