@@ -74,6 +74,8 @@ class Column:
         Whether the head of a numeric column was chosen by its data.
     support : ndarray or None
         The values of a numeric column that repeats them, in increasing order.
+    shares : ndarray or None
+        The share of the observed cells, by weight, that holds each of these values.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Column:
     is_empty: bool = False
     is_automatic: bool = False
     support: np.ndarray | None = None
+    shares: np.ndarray | None = None
 
     @property
     def has_categories(self) -> bool:
@@ -290,6 +293,9 @@ def _fit_map(
     distinct = np.unique(values)
     if 1 < len(distinct) <= min(MOST_DISTINCT, MOST_REPEATED * len(values)):
         column.support = distinct.astype(np.float64)
+        codes = np.searchsorted(distinct, values)
+        counts = np.bincount(codes, weights, minlength=len(distinct))
+        column.shares = counts / counts.sum()
     if transform == "none":
         return
     weighted = values if weights is None else values[weights > 0]

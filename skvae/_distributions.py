@@ -563,7 +563,7 @@ class Joint(nn.Module):
         return head
 
     def _heads(self) -> list[Head]:
-        return [self._head(index) for index in range(len(self.heads))]
+        return list(self.heads)  # type: ignore[arg-type]
 
     def split(self, outputs: Tensor) -> list[tuple[Head, Tensor]]:
         """Return the heads with their parts of decoder outputs."""

@@ -37,6 +37,10 @@ LEARNING_RATE_END = 0.01
 #: learning rate by this, at most that many times, before training stops.
 RATE_FACTOR, RATE_DROPS = 4.0, 3
 
+#: What a gradient of zero counts as: averages of nothing but zeros would decay to
+#: denormal numbers, which make Adam's step five times slower.
+LEAST_GRADIENT = 1e-16
+
 #: Draws of a validation score of the ELBO, as long as rows times draws stay below the
 #: second number.
 VALIDATION_DRAWS, VALIDATION_EVALUATIONS = 16, 4_000
@@ -257,7 +261,7 @@ def train_step(
     terms = objective(vae, batch, noise, kl_weight=kl_weight, gradient=gradient)
     loss = -weighted_mean(terms.objective, batch.weight)
     assert flat.grad is not None
-    flat.grad.zero_()
+    flat.grad.fill_(LEAST_GRADIENT)
     loss.backward()
     limit = GRADIENT_CLIP * math.sqrt(vae.joint.n_columns)
     norm = torch.linalg.vector_norm(flat.grad)
@@ -542,7 +546,7 @@ class ScikitLearnBridge(Callback):  # type: ignore[misc]
 
 
 @torch.inference_mode()
-def count_active_units(vae: VAE, batches: Batches, n_rows: int = 1_000) -> int:
+def count_active_units(vae: VAE, batches: Batches, n_rows: int = 256) -> int:
     """Count latent variables whose posterior means vary over rows."""
     sample = batches.take(batches.rows[:n_rows])
     mean = vae.encode(sample.x, sample.observed, sample.c).mean

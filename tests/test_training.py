@@ -698,3 +698,21 @@ def test_every_parameter_has_an_effect(numbers, name):
     np.testing.assert_array_equal(again, default)
     changed = vae.set_params(**{name: value}).fit(X).evidence(X, 8)
     assert np.abs(changed - default).max() > 1e-4
+
+
+def test_adam_keeps_no_denormal_numbers(numbers):
+    # what never has a gradient: a unit whose output is always negative
+    model = VAETransformer(hidden_layer_sizes=(8,), max_iter=1, random_state=0)
+    model.fit(numbers)
+    with torch.no_grad():
+        model._module.encoder.hidden[0].bias[:4] = -1e6
+    model.set_params(warm_start=True, early_stopping=False, batch_size=16)
+    seen = []
+
+    class Keep(Callback):
+        def on_train_end(self, net, **_):
+            seen.append({name: s.clone() for name, s in net.optimizer_.state.items()})
+
+    model.set_params(callbacks=[Keep()], max_iter=2).fit(numbers)
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert (seen[0][name].abs() >= torch.finfo(torch.float32).tiny).all()

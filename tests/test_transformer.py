@@ -56,6 +56,45 @@ def test_what_is_learned_of_the_columns(fitted):
     assert vae.device_ == "cpu"
 
 
+def spiked(n_rows=600):
+    """Hours a week: 40 in half of the rows, whole numbers around it in the others."""
+    rng = np.random.default_rng(0)
+    hours = np.where(rng.random(n_rows) < 0.5, 40.0, rng.integers(20, 60, n_rows))
+    return np.column_stack([hours, hours + rng.normal(size=n_rows)])
+
+
+@pytest.mark.parametrize("numeric_transform", ["standard", "quantile"])
+def test_repeated_values_are_drawn_as_often_as_they_occur(numeric_transform):
+    X = spiked()
+    vae = VAETransformer(max_iter=3, numeric_transform=numeric_transform)
+    vae.set_params(random_state=0).fit(X)
+    drawn = vae.sample(4_000, random_state=1)
+    values, counts = np.unique(X[:, 0], return_counts=True)
+    assert np.isin(drawn[:, 0], values).all()
+    shares = [(drawn[:, 0] == value).mean() for value in values]
+    # the standard error of a share of a half is 0.01 in each of two samples of draws
+    np.testing.assert_allclose(shares, counts / len(X), atol=0.04)
+    assert np.corrcoef(drawn.T)[0, 1] > 0.9  # the order of draws stays
+    assert np.unique(drawn[:, 1]).size > 3_000
+
+
+def test_weights_count_in_the_shares_of_repeated_values():
+    X = spiked()
+    weight = np.where(X[:, 0] == 40, 1.0, 5.0)
+    vae = VAETransformer(max_iter=3, random_state=0).fit(X, sample_weight=weight)
+    share = (vae.sample(4_000, random_state=1)[:, 0] == 40).mean()
+    assert share == pytest.approx(weight[X[:, 0] == 40].sum() / weight.sum(), abs=0.04)
+
+
+def test_partial_fit_forgets_how_often_values_occurred():
+    X = spiked()
+    vae = VAETransformer(max_iter=3, random_state=0).fit(X)
+    vae.partial_fit(X[X[:, 0] != 40])
+    drawn = vae.sample(1_000, random_state=1)[:, 0]
+    assert np.isin(drawn, X[:, 0]).all()
+    assert (drawn == 40).mean() < 0.3
+
+
 def test_transform(fitted):
     vae, X = fitted
     Z = vae.transform(X)
