@@ -45,14 +45,15 @@ LEFT_OUT_ROWS = 3_000
 #: shares that are tried, and the least gain over the normal in nats per cell.
 BLEND_CELLS, N_SHARES, LEAST_GAIN = 50.0, 11, 0.01
 
-#: Nats of all its cells that a shorter reach has to gain in a column.
-LEAST_EVIDENCE = 2.0
-
 #: Normals without a part of the rows, per network.
 FOLDS_PER_MEMBER = 2
 
 #: Missing share of a table from which patterns are copied, and patterns per row.
 LEAST_MISSING, MOST_PATTERNS = 0.05, 4
+
+#: Nats of all its cells that a shorter reach has to gain in a column: 2 for each of the
+#: patterns in which a cell may count.
+LEAST_EVIDENCE = 2.0 * MOST_PATTERNS
 
 #: Times that the averaged weights are scored on left-out rows.
 N_SCORES = 10
