@@ -417,7 +417,7 @@ class ConditionalMean(nn.Module):
     def redrawn(self, c: Tensor, y: Tensor, v: Tensor, draw: int) -> Tensor:
         """Return the context with the normal's estimates by other parameters.
 
-        The corrections by the networks stay as they are.
+        What it leaves open changes as well; the corrections by the networks stay.
         """
         if not len(self.slots):
             return c
@@ -427,7 +427,13 @@ class ConditionalMean(nn.Module):
             for k in (draw, None)
         )
         reach = self.by_output(self.reach)[self.slot_outputs]
-        return c.index_add(-1, self.slot_outputs, reach * (new - old))
+        c = c.index_add(-1, self.slot_outputs, reach * (new - old))
+        n_deviations = len(self.number_slots)
+        if n_deviations:
+            drawn = self.gaussian.deviation(visible, self.number_slots, draw=draw)
+            fitted = self.gaussian.deviation(visible, self.number_slots)
+            c[:, -n_deviations:] += (drawn / fitted).log()
+        return c
 
     def _log_deviation(self, y: Tensor, v: Tensor, fold: Tensor | None) -> Tensor:
         _, visible = self.gaussian_inputs(y, v)

@@ -260,14 +260,18 @@ class Gaussian(nn.Module):
         return completed
 
     def deviation(
-        self, v: Tensor, columns: Tensor, fold: Tensor | None = None
+        self,
+        v: Tensor,
+        columns: Tensor,
+        fold: Tensor | None = None,
+        draw: int | None = None,
     ) -> Tensor:
         """Return conditional standard deviations, (rows, len(columns)).
 
         They depend on which cells are visible alone; a visible cell has the deviation
         of the column.
         """
-        _, covariance = self._moments(fold)
+        _, covariance = self._moments(fold, draw)
         factor = visible_factor(covariance, v)
         visible = covariance[..., columns] * v.unsqueeze(-1)
         explained = torch.linalg.solve_triangular(factor, visible, upper=False)

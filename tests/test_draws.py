@@ -176,7 +176,7 @@ def test_one_draw_of_the_parameters_for_a_whole_table(sizes, missingness):
 
 
 def test_contexts_follow_the_normal():
-    """Estimates of hidden cells move as the normal's do; nothing else does."""
+    """Estimates of hidden cells and what they leave open move as the normal's do."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(80, 4))
     X[:, 3] = X[:, 0] > 0
@@ -203,8 +203,16 @@ def test_contexts_follow_the_normal():
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert (found[~data.observed[:, numbers]] != 0).all()
     assert (found[data.observed[:, numbers]] == 0).all()
-    n_outputs = mean.joint.n_outputs
-    assert torch.equal(moved[:, n_outputs:], c[:, n_outputs:])
+    n_outputs, n_deviations = mean.joint.n_outputs, len(mean.number_slots)
+    between = slice(n_outputs, -n_deviations)
+    assert torch.equal(moved[:, between], c[:, between])
+    gaussian, slots = mean.gaussian, mean.number_slots
+    ratio = gaussian.deviation(visible, slots, draw=3) / gaussian.deviation(
+        visible, slots
+    )
+    found = (moved - c)[:, -n_deviations:]
+    torch.testing.assert_close(found, ratio.log(), atol=1e-5, rtol=0)
+    assert found.abs().max() > 0.01
 
 
 def test_parameters_survive():
