@@ -51,9 +51,9 @@ FOLDS_PER_MEMBER = 2
 #: Missing share of a table from which patterns are copied, and patterns per row.
 LEAST_MISSING, MOST_PATTERNS = 0.05, 4
 
-#: Nats of all its cells that a shorter reach has to gain in a column: 2 for each of the
-#: patterns in which a cell may count.
-LEAST_EVIDENCE = 2.0 * MOST_PATTERNS
+#: Parts of the variance left that may be errors of estimation, and the standard errors
+#: that a gain from shrinking by them has to exceed.
+SHRINKAGES, LEAST_EVIDENCE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0), 2.0
 
 #: Times that the averaged weights are scored on left-out rows.
 N_SCORES = 10
@@ -627,10 +627,10 @@ def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor) -> None:
 
     The share is that of the networks in a mixture with the normal. The loss of a column
     counts beside that of BLEND_CELLS cells of all columns of its kind, as a column with
-    few cells says little. The reach tells how far the mixture departs from the
-    marginal, which nothing beats where a column does not depend on the others. What
-    gains less than LEAST_GAIN leaves the normal as it is, so that linear relations stay
-    exactly as it has them.
+    few cells says little; networks that gain less than LEAST_GAIN get no share, so that
+    linear relations stay exactly as the normal has them. The reach tells how far the
+    mixture departs from the marginal, which nothing beats where a column does not
+    depend on the others.
 
     A left-out row is judged by one network. The average over networks, which is used
     later, errs less by the part of their variance that averaging removes.
@@ -656,36 +656,52 @@ def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor) -> None:
         cells[:, model.columns] = squares - share[model.columns] ** 2 * removed
         return (weight * cells).sum(0)
 
-    def in_nats(tried: list[Tensor], usual: int) -> Tensor:
-        """Return the losses, squared errors in units of the variance of the usual."""
-        stacked = torch.stack(tried)
-        variance = (stacked[usual] / n_cells.clamp(min=1)).clamp(min=1e-12)
-        return torch.where(is_number, stacked / (2 * variance), stacked)
-
-    def choose(tried: Tensor, pooled: Tensor, usual: int, least_gain: Tensor) -> Tensor:
-        best = pooled.argmin(0)
-        gain = tried[usual] - tried.gather(0, best.unsqueeze(0)).squeeze(0)
-        best[gain < least_gain] = usual
-        return steps[best]
-
     steps = torch.linspace(0, 1, N_SHARES).to(n_cells)
     none = torch.zeros_like(n_cells)
-    least_gain = LEAST_GAIN * n_cells
-
-    tried = in_nats([losses(start + k * (own - start), none + k) for k in steps], 0)
+    tried = torch.stack([losses(start + k * (own - start), none + k) for k in steps])
+    # squared errors in units of the normal's: nats, whatever the scales are
+    variance = (tried[0] / n_cells.clamp(min=1)).clamp(min=1e-12)
+    tried = torch.where(is_number, tried / (2 * variance), tried)
     pooled = tried.clone()
     for kind in (is_number, ~is_number):
         mean = tried[:, kind].sum(1, keepdim=True) / n_cells[kind].sum().clamp(min=1)
         pooled[:, kind] += BLEND_CELLS * mean
-    model.share.copy_(choose(tried, pooled, 0, least_gain))
+    best = pooled.argmin(0)
+    gain = tried[0] - tried.gather(0, best.unsqueeze(0)).squeeze(0)
+    best[gain < LEAST_GAIN * n_cells] = 0
+    model.share.copy_(steps[best])
 
     mixed = start + model.by_output(model.share) * (own - start)
-    tried = in_nats(
-        [
-            losses(mixed + (1 - k) * (model.start - mixed), k * model.share)
-            for k in steps
-        ],
-        N_SHARES - 1,
-    )
-    least_gain = least_gain.clamp(min=LEAST_EVIDENCE)
-    model.reach.copy_(choose(tried, tried, N_SHARES - 1, least_gain))
+    numbers_only = (truth, mixed[:, model.outputs], weight[:, model.columns])
+    share = model.share[model.columns]
+    model.reach[model.columns] = choose_reach(*numbers_only, share**2 * removed)
+
+
+def choose_reach(
+    truth: Tensor, estimate: Tensor, weight: Tensor, removed: Tensor
+) -> Tensor:
+    """Return how far estimates of numbers should go from the marginal mean, by column.
+
+    An estimate of variance s^2 that leaves the variance r^2, of which a part k r^2 is
+    error of estimation, is best shrunk by 1 - k r^2 / s^2: not at all where a column
+    is told by the others, to the mean where it is noise. k is a matter of rows and
+    columns, and chosen for all columns together, as single ones say little; 0 stands
+    unless the gain exceeds what chance makes of it.
+    """
+    n_cells = weight.sum(0).clamp(min=1)
+    squares = (truth - estimate).square() - removed
+    left = ((weight * squares).sum(0) / n_cells).clamp(min=1e-12)
+    spread = ((weight * estimate.square()).sum(0) / n_cells).clamp(min=1e-12)
+    usual = (weight * squares / (2 * left)).sum(1)
+    best, best_gain = torch.ones_like(left), usual.new_zeros(())
+    for k in SHRINKAGES:
+        reach = (1 - k * left / spread).clamp(min=0)
+        errors = (truth - reach * estimate).square() - reach**2 * removed
+        gain = usual - (weight * errors / (2 * left)).sum(1)
+        total = gain.sum()
+        # a row comes with several patterns, which are no independent witnesses
+        chance = (MOST_PATTERNS * gain.square().sum()).sqrt()
+        better = (total > LEAST_EVIDENCE * chance) & (total > best_gain)
+        best = torch.where(better, reach, best)
+        best_gain = torch.where(better, total, best_gain)
+    return best

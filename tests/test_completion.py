@@ -14,6 +14,7 @@ from skvae._completion import (
     Recipe,
     Rows,
     choose_blend,
+    choose_reach,
     has_patterns,
     hide,
     hide_like_others,
@@ -384,7 +385,7 @@ def choose(monkeypatch, truth, start, outputs, v=None, heads=NUMBERS, part="shar
     rows = Rows(truth, truth, observed, torch.ones(n_rows), folds)
     monkeypatch.setattr(model, "members", lambda x, y, v, fold: (outputs, start))
     choose_blend(model, rows, ~observed if v is None else v)
-    return getattr(model, part)
+    return model.share
 
 
 def test_shares_are_least_squares_on_a_grid(monkeypatch):
@@ -496,22 +497,40 @@ def test_nothing_is_said_of_one_network_or_no_numbers(monkeypatch, heads, n_memb
     assert torch.isfinite(share).all()
 
 
-def test_estimates_of_noise_shrink_to_the_marginal(monkeypatch):
-    truth, error = torch.randn(2, 5_000, 3, generator=generator())
-    start = truth + torch.tensor([0.0, 1.0, 0.1]) * error
-    start[:, 0] = error[:, 0]  # nothing but noise; E(truth | start) of the second: half
-    reach = choose(monkeypatch, truth, start, start.expand(3, -1, -1), part="reach")
-    torch.testing.assert_close(reach, torch.tensor([0, 0.5, 1]))
+def test_estimates_of_noise_shrink_to_the_marginal():
+    """Estimates with the same error of estimation, from none to much to tell."""
+    n_rows, part = 4_000, 0.2
+    signal, noise, error = torch.randn(3, n_rows, 3, generator=generator())
+    strength = torch.tensor([0.0, 0.5, 3.0])
+    truth = strength * signal + noise
+    estimate = strength * signal + math.sqrt(part) * error
+    weight = torch.ones(n_rows, 3)
+    reach = choose_reach(truth, estimate, weight, torch.zeros(n_rows, 3))
+    left, spread = 1 + part, strength**2 + part
+    expected = (1 - part * 1.2 / left / spread).clamp(min=0)
+    assert reach[0] < 0.1 and reach[2] > 0.97
+    torch.testing.assert_close(reach[1], expected[1], atol=0.15, rtol=0)
 
 
-@pytest.mark.parametrize(("gain", "reach"), [(0.009, 1), (0.011, 0)])
-def test_small_gains_leave_estimates_as_they_are(monkeypatch, gain, reach):
-    """Squared errors of 1, and of less at the marginal."""
-    truth = torch.full((2_000, 3), math.sqrt(1 - 2 * gain))
-    truth[::2] *= -1
-    start = truth - truth.sign()
-    reached = choose(monkeypatch, truth, start, start.expand(3, -1, -1), part="reach")
-    assert reached.tolist() == [reach] * 3
+def test_estimates_without_error_keep_their_reach():
+    signal, noise = torch.randn(2, 4_000, 3, generator=generator())
+    truth = torch.tensor([0.1, 0.5, 3.0]) * signal + noise
+    weight = torch.ones(4_000, 3)
+    reach = choose_reach(truth, truth - noise, weight, torch.zeros(4_000, 3))
+    assert reach.tolist() == [1, 1, 1]
+
+
+def test_one_outlier_is_no_reason_to_shrink():
+    truth = torch.randn(200, 3, generator=generator())
+    estimate = truth + 0.1
+    estimate[0] = 50 * truth.sign()[0] + truth[0]
+    nothing = torch.zeros(200, 3)
+    assert (choose_reach(truth, estimate, nothing + 1, nothing) == 1).all()
+    # what averaging removes is no error of the average
+    error = torch.randn(200, 3, generator=generator(1))
+    removed = nothing + 4
+    assert (choose_reach(truth, 2 * error, nothing + 1, nothing) < 0.2).all()
+    assert (choose_reach(truth, truth + 2 * error, nothing + 1, removed) == 1).all()
 
 
 def test_the_share_of_every_column_is_used(trained):
