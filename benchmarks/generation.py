@@ -109,6 +109,7 @@ def parse_arguments():
     parser.add_argument(
         "--report-only", action="store_true", help="write what is finished"
     )
+    parser.add_argument("--note", help="a sentence for the report")
     arguments = parser.parse_args()
     if arguments.peers_python is None and not arguments.report_only:
         parser.error("--peers-python is needed: SDMetrics runs there")
@@ -539,6 +540,8 @@ def report(checkpoint, arguments):
     lines = ["# Synthetic tables", "", *environment_lines(surroundings)]
     lines += [f"- seeds: {arguments.seeds}"]
     lines += ["", __doc__.split("\n", 2)[2].strip(), ""]
+    if arguments.note:
+        lines += [arguments.note, ""]
     lines += ["## Targets", ""]
     lines += [
         "Quality above TVAE's on the average, detection nearer to 0.5, training at "
