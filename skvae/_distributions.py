@@ -215,10 +215,10 @@ class Normal(LocationScale):
 class HeavyTail(torch.autograd.Function):
     """sum over columns of power * log(1 + (rate * (loc - x))^2), (...,).
 
-    ``loc`` is (..., n_columns) and may have more leading dimensions than ``x``; ``rate``
-    and ``power`` are (n_columns,). With wide rows, the passes over memory take the
-    time: this makes half as many as the same formula under autograd. ``x`` is data and
-    gets no gradient.
+    ``loc`` is (..., n_columns) and may have more leading dimensions than ``x``;
+    ``rate`` and ``power`` are (n_columns,). With wide rows, the passes over memory take
+    the time: this makes half as many as the same formula under autograd. ``x`` is data
+    and gets no gradient.
     """
 
     @staticmethod
@@ -290,7 +290,8 @@ class StudentT(LocationScale):
             return super().log_prob_rows(outputs, x)
         freedom, scale = self.freedom(), self.scale(outputs)
         rate = (scale * freedom.sqrt()).reciprocal()
-        tail: Tensor = HeavyTail.apply(outputs, x, rate, 0.5 * (freedom + 1))
+        power = 0.5 * (freedom + 1)
+        tail: Tensor = HeavyTail.apply(outputs, x, rate, power)  # type: ignore[no-untyped-call]
         return (self._log_normaliser(freedom) - scale.log()).sum() - tail
 
     @staticmethod
