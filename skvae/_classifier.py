@@ -60,6 +60,10 @@ CLASS_EVIDENCE_DRAWS = 64
 #: Rows that the distance between neighbours is measured on.
 NEIGHBOUR_ROWS = 2_000
 
+#: Distance within which q(y | x) should not change, as a share of that distance: the
+#: surroundings of two neighbours touch.
+RADIUS = 0.5
+
 #: A feature of M1 whose posterior mean varies less than this carries nothing, and
 #: M2 does not see it (Kingma et al. 2014, their code).
 FEATURE_DEVIATION = 0.1
@@ -92,16 +96,17 @@ class VAEClassifier(
         Number of latent variables. None takes one less than the number of columns,
         at most 32.
 
-    objective : {"m2", "shot", "m1", "m1+m2"}, default="m2"
+    objective : {"m1", "m2", "m1+m2", "shot"}, default="m1"
         What is maximised, and what depends on the label.
 
-        - "m2": p(x | z, y) and q(z | x, y), unknown labels summed out [1]_.
-        - "shot": p(x | z, y) and q(z | x). Between the mixture of two rows and the
-          mixture of their labels q(y | x) should be linear [3]_.
         - "m1": a VAE that knows no labels, with a classifier q(y | z) of its latents,
-          trained together.
+          trained together. Its cost does not grow with the number of classes.
+        - "m2": p(x | z, y) and q(z | x, y), unknown labels summed out [1]_. The one
+          for rows of a class: latents and class are apart.
         - "m1+m2": first a VAE that knows no labels, then "m2" on its latents, drawn
           anew at every step.
+        - "shot": p(x | z, y) and q(z | x). Between the mixture of two rows and the
+          mixture of their labels q(y | x) should be linear [3]_.
 
     pairing : {"nearest", "random"}, default="nearest"
         With whom "shot" mixes a row: the row of the batch whose posterior is nearest,
@@ -114,7 +119,7 @@ class VAEClassifier(
     smoothness : float, default=1.0
         Weight, within the classifier's terms, of what q(y | x) should be between rows.
         With "shot" it is the interpolation. Otherwise it has three parts:
-        KL(q(y | x) || q(y | x + r)) for the worst r as long as the median distance
+        KL(q(y | x) || q(y | x + r)) for the worst r as long as half the median distance
         between a row and its nearest neighbour [2]_, the entropy of q(y | x), and
         the divergence of the classes' shares among all rows from ``class_prior_`` [4]_.
 
@@ -170,7 +175,7 @@ class VAEClassifier(
 
     max_iter : int, default=None
         Number of epochs (passes over the training rows), of each stage of "m1+m2".
-        None takes 50, or as many as make 3,000 steps if that is more.
+        None takes 50, or as many as make 1,200 steps if that is more.
 
     batch_size : int or "auto", default="auto"
         Rows per step, beside which every step sees up to 256 labelled ones. "auto"
@@ -328,14 +333,14 @@ class VAEClassifier(
     }
     del _parameter_constraints["gradient"]
 
-    _default_budget: ClassVar[tuple[int, int]] = (3_000, 50)
+    _default_budget: ClassVar[tuple[int, int]] = (1_200, 50)
     _torch_parts: ClassVar[tuple[str, ...]] = ("_module", "_features")
 
     def __init__(
         self,
         n_components=None,
         *,
-        objective="m2",
+        objective="m1",
         pairing="nearest",
         classification_weight=None,
         smoothness=1.0,
@@ -536,7 +541,7 @@ class VAEClassifier(
             classification_weight=self.classification_weight
             or float(self._module.joint.n_columns),
             smoothness=self.smoothness,
-            radius=self._neighbour_distance(data),
+            radius=RADIUS * self._neighbour_distance(data),
             hidden=self.hidden_share,
             label_smoothing=self.label_smoothing,
             pairing=self.pairing,
