@@ -64,6 +64,13 @@ SHARES = (0.05, 0.10)
 PARTS = ("digits", "tables", "curve", "mnist")
 DIGIT_LABELS = (30, 100)
 MNIST_LABELS = (100, 1000)
+#: Pixels have one unit: rare ones should not weigh more than others. The rest was
+#: better than the defaults on 12,000 of the training rows.
+MNIST_PARAMETERS = {
+    "numeric_transform": "none",
+    "n_components": 50,
+    "hidden_share": 0.5,
+}
 CURVE_LABELS = (20, 50, 100, 200, 500)
 CURVE_ROWS = (100, 200, 400, 800, 1257)
 MAX_ROWS = 5_000
@@ -214,8 +221,8 @@ def evaluate(part, method, seed, X, y, X_test, y_test):
         model = PEERS[method](seed)
     else:
         model = VAEClassifier(random_state=seed)
-        if part == "mnist":  # pixels have one unit: rare ones should not weigh more
-            model.set_params(numeric_transform="none")
+        if part == "mnist":
+            model.set_params(**MNIST_PARAMETERS)
         if method in OBJECTIVES:
             model.set_params(objective=OBJECTIVES[method])
     if method.endswith("alone"):

@@ -81,14 +81,13 @@ class VAEClassifier(
 ):
     """Classify rows, few of which have a label; draw new rows of a class.
 
-    A variational autoencoder that knows classes: a row x comes from its label y, with
-    prior p(y), and latents z with prior N(0, I), through a decoder p(x | z, y). The
-    classifier q(y | x) is a network that is trained together with it. On rows with a
-    label it maximises log q(y | x) and the evidence lower bound on log p(x, y); on rows
-    without, the label is summed out under q(y | x), which makes a bound on log p(x)
-    [1]_. Two things let few labels go far: the classifier should decide, and not change
-    within the distance of neighbouring rows (``smoothness``), and it should manage
-    without some of the cells (``hidden_share``).
+    A variational autoencoder with a classifier q(y | x), a network that is trained
+    together with it: by default one of the latents z, which come from a prior N(0, I)
+    and make the row x through a decoder p(x | z). On all rows the evidence lower bound
+    on log p(x) is maximised, on rows with a label log q(y | x), too. With ``objective``
+    the decoder may know the label [1]_. Two things let few labels go far: the
+    classifier should decide, and not change within the distance of neighbouring rows
+    (``smoothness``), and it should manage without some of the cells (``hidden_share``).
 
     Parameters
     ----------
@@ -175,7 +174,8 @@ class VAEClassifier(
 
     max_iter : int, default=None
         Number of epochs (passes over the training rows), of each stage of "m1+m2".
-        None takes 50, or as many as make 1,200 steps if that is more.
+        None takes 50, or as many as make 1,200 steps ("m1") or 3,000 (the others) if
+        that is more.
 
     batch_size : int or "auto", default="auto"
         Rows per step, beside which every step sees up to 256 labelled ones. "auto"
@@ -333,7 +333,6 @@ class VAEClassifier(
     }
     del _parameter_constraints["gradient"]
 
-    _default_budget: ClassVar[tuple[int, int]] = (1_200, 50)
     _torch_parts: ClassVar[tuple[str, ...]] = ("_module", "_features")
 
     def __init__(
@@ -1005,6 +1004,11 @@ class VAEClassifier(
             yield self._seen_by_classifier(piece)
 
     # -- parts -------------------------------------------------------------------
+
+    @property
+    def _default_budget(self) -> tuple[int, int]:  # type: ignore[override]
+        # a decoder of every class takes longer to learn
+        return (1_200 if self.objective == "m1" else 3_000), 50
 
     @property
     def _starts_linear(self) -> bool:
