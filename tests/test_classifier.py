@@ -431,7 +431,7 @@ def test_going_on_from_another_objective(blobs):
     X, few, _ = blobs
     vae = VAEClassifier(warm_start=True, **SHORT).fit(X, few)
     with pytest.raises(ValueError, match="objective"):
-        vae.set_params(objective="m1").fit(X, few)
+        vae.set_params(objective="m2").fit(X, few)
 
 
 # -- tables, containers, persistence -------------------------------------------------
