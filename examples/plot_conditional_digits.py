@@ -22,7 +22,7 @@ order = rng.permutation(len(y))
 labelled = np.concatenate([order[y[order] == digit][:10] for digit in range(10)])
 few = np.full(len(y), -1)
 few[labelled] = y[labelled]
-model = VAEClassifier(8, objective="m2", max_iter=125, random_state=0).fit(X, few)
+model = VAEClassifier(8, max_iter=125, random_state=0).fit(X, few)
 print(f"{model.n_labelled_} labels, accuracy on all rows {model.score(X, y):.1%}")
 
 # %%

@@ -60,10 +60,6 @@ CLASS_EVIDENCE_DRAWS = 64
 #: Rows that the distance between neighbours is measured on.
 NEIGHBOUR_ROWS = 2_000
 
-#: Distance within which q(y | x) should not change, as a share of that distance: the
-#: surroundings of two neighbours touch.
-RADIUS = 0.5
-
 #: A feature of M1 whose posterior mean varies less than this carries nothing, and
 #: M2 does not see it (Kingma et al. 2014, their code).
 FEATURE_DEVIATION = 0.1
@@ -81,13 +77,14 @@ class VAEClassifier(
 ):
     """Classify rows, few of which have a label; draw new rows of a class.
 
-    A variational autoencoder with a classifier q(y | x), a network that is trained
-    together with it: by default one of the latents z, which come from a prior N(0, I)
-    and make the row x through a decoder p(x | z). On all rows the evidence lower bound
-    on log p(x) is maximised, on rows with a label log q(y | x), too. With ``objective``
-    the decoder may know the label [1]_. Two things let few labels go far: the
-    classifier should decide, and not change within the distance of neighbouring rows
-    (``smoothness``), and it should manage without some of the cells (``hidden_share``).
+    A variational autoencoder that knows classes: a row x comes from its label y, with
+    prior p(y), and latents z with prior N(0, I), through a decoder p(x | z, y). The
+    classifier q(y | x) is a network that is trained together with it. On rows with a
+    label it maximises log q(y | x) and the evidence lower bound on log p(x, y); on rows
+    without, the label is summed out under q(y | x), which makes a bound on log p(x)
+    [1]_. Two things let few labels go far: the classifier should decide, and not change
+    within the distance of neighbouring rows (``smoothness``), and it should manage
+    without some of the cells (``hidden_share``).
 
     Parameters
     ----------
@@ -95,13 +92,12 @@ class VAEClassifier(
         Number of latent variables. None takes one less than the number of columns,
         at most 32.
 
-    objective : {"m1", "m2", "m1+m2", "shot"}, default="m1"
+    objective : {"m2", "m1", "m1+m2", "shot"}, default="m2"
         What is maximised, and what depends on the label.
 
+        - "m2": p(x | z, y) and q(z | x, y), unknown labels summed out [1]_.
         - "m1": a VAE that knows no labels, with a classifier q(y | z) of its latents,
           trained together. Its cost does not grow with the number of classes.
-        - "m2": p(x | z, y) and q(z | x, y), unknown labels summed out [1]_. The one
-          for rows of a class: latents and class are apart.
         - "m1+m2": first a VAE that knows no labels, then "m2" on its latents, drawn
           anew at every step.
         - "shot": p(x | z, y) and q(z | x). Between the mixture of two rows and the
@@ -118,9 +114,15 @@ class VAEClassifier(
     smoothness : float, default=1.0
         Weight, within the classifier's terms, of what q(y | x) should be between rows.
         With "shot" it is the interpolation. Otherwise it has three parts:
-        KL(q(y | x) || q(y | x + r)) for the worst r as long as half the median distance
-        between a row and its nearest neighbour [2]_, the entropy of q(y | x), and
-        the divergence of the classes' shares among all rows from ``class_prior_`` [4]_.
+        KL(q(y | x) || q(y | x + r)) for the worst r as long as ``radius`` says [2]_,
+        the entropy of q(y | x), and the divergence of the classes' shares among all
+        rows from ``class_prior_`` [4]_.
+
+    radius : float, default=1.0
+        Distance within which q(y | x) should not change, in units of the median one
+        between a row and its nearest neighbour. In wide tables, such as images, where
+        neighbours differ in many columns at once, smaller ones leave room between the
+        classes. "shot" has no use for it.
 
     hidden_share : float, default=0.2
         Share of the cells that are hidden from the classifier in training, drawn anew
@@ -328,6 +330,7 @@ class VAEClassifier(
         "pairing": [StrOptions({"nearest", "random"})],
         "classification_weight": [Interval(Real, 0, None, closed="neither"), None],
         "smoothness": [Interval(Real, 0, None, closed="left")],
+        "radius": [Interval(Real, 0, None, closed="left")],
         "hidden_share": [Interval(Real, 0, 1, closed="left")],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
@@ -339,10 +342,11 @@ class VAEClassifier(
         self,
         n_components=None,
         *,
-        objective="m1",
+        objective="m2",
         pairing="nearest",
         classification_weight=None,
         smoothness=1.0,
+        radius=1.0,
         hidden_share=0.2,
         label_smoothing=0.0,
         hidden_layer_sizes=(128, 128),
@@ -402,6 +406,7 @@ class VAEClassifier(
         self.pairing = pairing
         self.classification_weight = classification_weight
         self.smoothness = smoothness
+        self.radius = radius
         self.hidden_share = hidden_share
         self.label_smoothing = label_smoothing
 
@@ -540,7 +545,7 @@ class VAEClassifier(
             classification_weight=self.classification_weight
             or float(self._module.joint.n_columns),
             smoothness=self.smoothness,
-            radius=RADIUS * self._neighbour_distance(data),
+            radius=self.radius * self._neighbour_distance(data),
             hidden=self.hidden_share,
             label_smoothing=self.label_smoothing,
             pairing=self.pairing,

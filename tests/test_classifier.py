@@ -360,7 +360,7 @@ def test_weights_stand_for_repeated_labels():
     assert vae.fit(X, y).predict_proba(X)[:, 1].mean() < 0.65
 
 
-def test_smooth_to_half_way_between_neighbours(monkeypatch):
+def test_radius_is_in_units_of_the_distance_of_neighbours(monkeypatch):
     """Neighbours are 2 sqrt(2) apart in the plane."""
     radii = []
 
@@ -371,7 +371,8 @@ def test_smooth_to_half_way_between_neighbours(monkeypatch):
     monkeypatch.setattr(_classifier, "Labelling", labelling)
     X = 2.0 * np.arange(40).reshape(-1, 1) * np.ones((1, 2))
     y = np.arange(40) // 20
-    VAEClassifier(1, numeric_transform="none", **SHORT | {"max_iter": 1}).fit(X, y)
+    vae = VAEClassifier(1, numeric_transform="none", radius=0.5)
+    vae.set_params(**SHORT | {"max_iter": 1}).fit(X, y)
     assert radii == [pytest.approx(np.sqrt(2))]
 
 
@@ -431,7 +432,7 @@ def test_going_on_from_another_objective(blobs):
     X, few, _ = blobs
     vae = VAEClassifier(warm_start=True, **SHORT).fit(X, few)
     with pytest.raises(ValueError, match="objective"):
-        vae.set_params(objective="m2").fit(X, few)
+        vae.set_params(objective="m1").fit(X, few)
 
 
 # -- tables, containers, persistence -------------------------------------------------
