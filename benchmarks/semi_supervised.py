@@ -307,8 +307,8 @@ def error_lines(table, names, methods):
             if errors is None:
                 row.append(None)
                 continue
-            spread = np.std(errors, ddof=1) if len(errors) > 1 else 0.0
-            row.append(f"{np.mean(errors):.1f} ± {spread:.1f} ({len(errors)})")
+            spread = f" ± {np.std(errors, ddof=1):.1f}" if len(errors) > 1 else ""
+            row.append(f"{np.mean(errors):.1f}{spread} ({len(errors)})")
         rows.append(row)
     return markdown_table(["error %, mean ± sd (seeds)", *names], rows)
 
@@ -362,6 +362,9 @@ def report(checkpoint, output):
             if any(method in row for row in table.values())
         ]
         lines += [f"## {title}", "", *error_lines(table, names, methods), ""]
+        if part == "mnist":
+            given = ", ".join(f"{k}={v!r}" for k, v in MNIST_PARAMETERS.items())
+            lines += [f"Parameters of VAEClassifier: {given}.", ""]
         if part == "tables":
             found, n = ranks(table, methods)
             if found is not None:
