@@ -4,8 +4,18 @@ Parts: "digits" (load_digits, 30 and 100 labels), "tables" (5% and 10% of the la
 "curve" (digits, error by the number of unlabelled rows and of labels) and "mnist"
 (100 and 1,000 labels). Every method sees the same rows and labels; methods that take no
 missing cells and no categories get medians and one-hot columns, scaled.
+
+Every finished cell is kept in results/.cache, so that a run goes on where it ended;
+delete a method's lines there after a change of it. Seeds are the outer loop: what is
+written after an interrupted run has whole seeds. For one figure of MNIST:
+
+    python benchmarks/semi_supervised.py --parts mnist --labels 100 --seeds 1 \\
+        --methods VAEClassifier*m1*
+
+Seconds are those of the clock and of the processor, both of one fit and predict.
 """
 
+import argparse
 import time
 import warnings
 from fnmatch import fnmatch
@@ -51,8 +61,17 @@ TABLES = (
     "sick",
 )
 SHARES = (0.05, 0.10)
+PARTS = ("digits", "tables", "curve", "mnist")
 DIGIT_LABELS = (30, 100)
 MNIST_LABELS = (100, 1000)
+#: Pixels have one unit: rare ones should not weigh more than others. The rest was
+#: better than the defaults on 12,000 of the training rows.
+MNIST_PARAMETERS = {
+    "numeric_transform": "none",
+    "n_components": 50,
+    "hidden_share": 0.5,
+    "radius": 0.5,
+}
 CURVE_LABELS = (20, 50, 100, 200, 500)
 CURVE_ROWS = (100, 200, 400, 800, 1257)
 MAX_ROWS = 5_000
@@ -74,16 +93,32 @@ PEERS = {
         MLPClassifier((128, 128), max_iter=500, random_state=seed)
     ),
 }
-OBJECTIVES = {f'VAEClassifier, objective="{o}"': o for o in ("shot", "m1", "m1+m2")}
+OBJECTIVES = {f'VAEClassifier, objective="{o}"': o for o in ("m1", "m1+m2", "shot")}
 
 
 def parse_arguments():
     parser = argument_parser("semi_supervised", __doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", default=["digits", "tables", "curve"])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--tables", nargs="+", default=list(TABLES))
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = __doc__
     parser.add_argument(
-        "--methods", nargs="+", help="names or patterns with * (default: all)"
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=["digits", "tables", "curve"],
+        help="what to run, in this order within every seed (mnist takes minutes a fit)",
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="splits and labels")
+    parser.add_argument("--first-seed", type=int, default=0, help="to leave some out")
+    parser.add_argument("--tables", nargs="+", default=list(TABLES), metavar="NAME")
+    parser.add_argument(
+        "--labels", nargs="+", help="of digits and mnist, such as 100 (default: all)"
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help="names or patterns with * (default: all); objectives are rows of their "
+        "own, as VAEClassifier*m1*",
     )
     parser.add_argument(
         "--report-only", action="store_true", help="write what is finished"
@@ -179,7 +214,7 @@ def as_numbers(X, X_test):
 # Methods
 
 
-def evaluate(method, seed, X, y, X_test, y_test):
+def evaluate(part, method, seed, X, y, X_test, y_test):
     """Return the error in percent, and the seconds of fit and predict."""
     known = np.flatnonzero(y >= 0)
     if not method.startswith("VAEClassifier"):
@@ -187,22 +222,28 @@ def evaluate(method, seed, X, y, X_test, y_test):
         model = PEERS[method](seed)
     else:
         model = VAEClassifier(random_state=seed)
+        if part == "mnist":
+            model.set_params(**MNIST_PARAMETERS)
         if method in OBJECTIVES:
             model.set_params(objective=OBJECTIVES[method])
     if method.endswith("alone"):
         X = X[known] if isinstance(X, np.ndarray) else X.iloc[known]
         y = y[known]
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = model.fit(X, y).predict(X_test)
     error = 100 * float(np.mean(found != y_test))
-    return {"error": error, "seconds": time.perf_counter() - start}
+    return {
+        "error": error,
+        "seconds": time.perf_counter() - start,
+        "processor_seconds": time.process_time() - start_cpu,
+    }
 
 
 def jobs(arguments):
     """Yield the key and the loader of every cell, all methods of a seed together."""
-    data, seeds = arguments.data, range(arguments.seeds)
+    data, seeds = arguments.data, range(arguments.first_seed, arguments.seeds)
     everyone = [OURS, ALONE, *PEERS]
     for seed in seeds:
         if "digits" in arguments.parts:
@@ -231,7 +272,7 @@ def jobs(arguments):
                 yield key, lambda n=n, s=seed: fewer_rows(n, s, data)
         if "mnist" in arguments.parts:
             for n in MNIST_LABELS:
-                for method in (OURS, ALONE, "SVC, labelled rows alone"):
+                for method in (OURS, ALONE, "SVC, labelled rows alone", *OBJECTIVES):
                     key = ("mnist", str(n), method, seed)
                     yield key, lambda n=n, s=seed: load_mnist_split(n, s, data)
 
@@ -266,8 +307,8 @@ def error_lines(table, names, methods):
             if errors is None:
                 row.append(None)
                 continue
-            spread = np.std(errors, ddof=1) if len(errors) > 1 else 0.0
-            row.append(f"{np.mean(errors):.1f} ± {spread:.1f} ({len(errors)})")
+            spread = f" ± {np.std(errors, ddof=1):.1f}" if len(errors) > 1 else ""
+            row.append(f"{np.mean(errors):.1f}{spread} ({len(errors)})")
         rows.append(row)
     return markdown_table(["error %, mean ± sd (seeds)", *names], rows)
 
@@ -282,6 +323,16 @@ def ranks(table, methods):
         if all(m in row for m in methods)
     ]
     return (np.mean(places, axis=0) if places else None), len(places)
+
+
+def median(checkpoint, part, method, what):
+    """Return the median over the finished cells of a method; None where unknown."""
+    values = [
+        value[what]
+        for (kind, _, name, _), value in checkpoint.records.items()
+        if kind == part and name == method and what in value
+    ]
+    return float(np.median(values)) if values else None
 
 
 def report(checkpoint, output):
@@ -311,6 +362,9 @@ def report(checkpoint, output):
             if any(method in row for row in table.values())
         ]
         lines += [f"## {title}", "", *error_lines(table, names, methods), ""]
+        if part == "mnist":
+            given = ", ".join(f"{k}={v!r}" for k, v in MNIST_PARAMETERS.items())
+            lines += [f"Parameters of VAEClassifier: {given}.", ""]
         if part == "tables":
             found, n = ranks(table, methods)
             if found is not None:
@@ -318,12 +372,10 @@ def report(checkpoint, output):
                 order = np.argsort(found)
                 rows = [[methods[i], float(found[i])] for i in order]
                 lines += [*markdown_table(["method", "rank"], rows, 2), ""]
-        seconds = {}
-        for (kind, _, method, _), value in checkpoint.records.items():
-            if kind == part:
-                seconds.setdefault(method, []).append(value["seconds"])
-        rows = [[m, float(np.median(seconds[m]))] for m in methods]
-        lines += [*markdown_table(["seconds, median", "fit and predict"], rows, 1), ""]
+        clocks = ("seconds", "processor_seconds")
+        rows = [[m, *(median(checkpoint, part, m, c) for c in clocks)] for m in methods]
+        head = ["seconds of fit and predict, median", "clock", "processor"]
+        lines += [*markdown_table(head, rows, 1), ""]
     write_report(output, lines, results)
 
 
@@ -334,9 +386,11 @@ def main():
         wanted = arguments.methods is None or any(
             fnmatch(key[2], pattern) for pattern in arguments.methods
         )
+        if arguments.labels and key[0] in ("digits", "mnist"):
+            wanted = wanted and key[1] in arguments.labels
         if not wanted or key in checkpoint:
             continue
-        checkpoint.put(key, evaluate(key[2], key[3], *load()))
+        checkpoint.put(key, evaluate(key[0], key[2], key[3], *load()))
         print(*key, checkpoint.get(key), flush=True)
     report(checkpoint, arguments.output)
 

@@ -92,16 +92,16 @@ class VAEClassifier(
         Number of latent variables. None takes one less than the number of columns,
         at most 32.
 
-    objective : {"m2", "shot", "m1", "m1+m2"}, default="m2"
+    objective : {"m2", "m1", "m1+m2", "shot"}, default="m2"
         What is maximised, and what depends on the label.
 
         - "m2": p(x | z, y) and q(z | x, y), unknown labels summed out [1]_.
-        - "shot": p(x | z, y) and q(z | x). Between the mixture of two rows and the
-          mixture of their labels q(y | x) should be linear [3]_.
         - "m1": a VAE that knows no labels, with a classifier q(y | z) of its latents,
-          trained together.
+          trained together. Its cost does not grow with the number of classes.
         - "m1+m2": first a VAE that knows no labels, then "m2" on its latents, drawn
           anew at every step.
+        - "shot": p(x | z, y) and q(z | x). Between the mixture of two rows and the
+          mixture of their labels q(y | x) should be linear [3]_.
 
     pairing : {"nearest", "random"}, default="nearest"
         With whom "shot" mixes a row: the row of the batch whose posterior is nearest,
@@ -114,9 +114,15 @@ class VAEClassifier(
     smoothness : float, default=1.0
         Weight, within the classifier's terms, of what q(y | x) should be between rows.
         With "shot" it is the interpolation. Otherwise it has three parts:
-        KL(q(y | x) || q(y | x + r)) for the worst r as long as the median distance
-        between a row and its nearest neighbour [2]_, the entropy of q(y | x), and
-        the divergence of the classes' shares among all rows from ``class_prior_`` [4]_.
+        KL(q(y | x) || q(y | x + r)) for the worst r as long as ``radius`` says [2]_,
+        the entropy of q(y | x), and the divergence of the classes' shares among all
+        rows from ``class_prior_`` [4]_.
+
+    radius : float, default=1.0
+        Distance within which q(y | x) should not change, in units of the median one
+        between a row and its nearest neighbour. In wide tables, such as images, where
+        neighbours differ in many columns at once, smaller ones leave room between the
+        classes. "shot" has no use for it.
 
     hidden_share : float, default=0.2
         Share of the cells that are hidden from the classifier in training, drawn anew
@@ -170,7 +176,8 @@ class VAEClassifier(
 
     max_iter : int, default=None
         Number of epochs (passes over the training rows), of each stage of "m1+m2".
-        None takes 50, or as many as make 3,000 steps if that is more.
+        None takes 50, or as many as make 1,200 steps ("m1") or 3,000 (the others) if
+        that is more.
 
     batch_size : int or "auto", default="auto"
         Rows per step, beside which every step sees up to 256 labelled ones. "auto"
@@ -323,12 +330,12 @@ class VAEClassifier(
         "pairing": [StrOptions({"nearest", "random"})],
         "classification_weight": [Interval(Real, 0, None, closed="neither"), None],
         "smoothness": [Interval(Real, 0, None, closed="left")],
+        "radius": [Interval(Real, 0, None, closed="left")],
         "hidden_share": [Interval(Real, 0, 1, closed="left")],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
     del _parameter_constraints["gradient"]
 
-    _default_budget: ClassVar[tuple[int, int]] = (3_000, 50)
     _torch_parts: ClassVar[tuple[str, ...]] = ("_module", "_features")
 
     def __init__(
@@ -339,6 +346,7 @@ class VAEClassifier(
         pairing="nearest",
         classification_weight=None,
         smoothness=1.0,
+        radius=1.0,
         hidden_share=0.2,
         label_smoothing=0.0,
         hidden_layer_sizes=(128, 128),
@@ -398,6 +406,7 @@ class VAEClassifier(
         self.pairing = pairing
         self.classification_weight = classification_weight
         self.smoothness = smoothness
+        self.radius = radius
         self.hidden_share = hidden_share
         self.label_smoothing = label_smoothing
 
@@ -536,7 +545,7 @@ class VAEClassifier(
             classification_weight=self.classification_weight
             or float(self._module.joint.n_columns),
             smoothness=self.smoothness,
-            radius=self._neighbour_distance(data),
+            radius=self.radius * self._neighbour_distance(data),
             hidden=self.hidden_share,
             label_smoothing=self.label_smoothing,
             pairing=self.pairing,
@@ -1000,6 +1009,11 @@ class VAEClassifier(
             yield self._seen_by_classifier(piece)
 
     # -- parts -------------------------------------------------------------------
+
+    @property
+    def _default_budget(self) -> tuple[int, int]:  # type: ignore[override]
+        # a decoder of every class takes longer to learn
+        return (1_200 if self.objective == "m1" else 3_000), 50
 
     @property
     def _starts_linear(self) -> bool:

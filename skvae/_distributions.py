@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +83,10 @@ class Head(nn.Module):
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Return log-densities: (..., n_outputs), (..., n_columns) -> same as x."""
         raise NotImplementedError
+
+    def log_prob_rows(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Return the log-densities summed over the columns, (...,)."""
+        return self.log_prob(outputs, x).sum(-1)
 
     def point(self, outputs: Tensor) -> Tensor:
         """Return the mean of number columns and the mode of the others."""
@@ -208,6 +212,38 @@ class Normal(LocationScale):
         return loc + self.scale(outputs) * noise
 
 
+class HeavyTail(torch.autograd.Function):
+    """sum over columns of power * log(1 + (rate * (loc - x))^2), (...,).
+
+    ``loc`` is (..., n_columns) and may have more leading dimensions than ``x``;
+    ``rate`` and ``power`` are (n_columns,). With wide rows, the passes over memory take
+    the time: this makes half as many as the same formula under autograd. ``x`` is data
+    and gets no gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, loc: Tensor, x: Tensor, rate: Tensor, power: Tensor
+    ) -> Tensor:
+        scaled = (loc - x).mul_(rate)
+        tail = scaled.square().log1p_()
+        ctx.save_for_backward(scaled, tail, rate, power)
+        return tail @ power
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        scaled, tail, rate, power = ctx.saved_tensors
+        (gradient,) = gradients
+        by_row = gradient.reshape(-1)
+        share = torch.exp(-tail)  # 1 / (1 + scaled^2)
+        of_power = by_row @ tail.flatten(0, -2)
+        # d/d rate of a cell: 2 power (1 - share) / rate
+        inside = by_row.sum() - by_row @ share.flatten(0, -2)
+        of_rate = 2 * power * inside / rate
+        of_loc = share.mul_(scaled).mul_(gradient.unsqueeze(-1)).mul_(2 * power * rate)
+        return of_loc, None, of_rate, of_power
+
+
 class StudentT(LocationScale):
     """Student-t columns with learned degrees of freedom (> 2) per column."""
 
@@ -245,14 +281,26 @@ class StudentT(LocationScale):
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         freedom, scale = self.freedom(), self.scale(outputs)
-        log_normaliser = (
+        squared = ((self.loc(outputs) - x) * scale.reciprocal()).square()
+        tail = 0.5 * (freedom + 1) * torch.log1p(squared / freedom)
+        return self._log_normaliser(freedom) - scale.log() - tail
+
+    def log_prob_rows(self, outputs: Tensor, x: Tensor) -> Tensor:
+        if self.per_cell:
+            return super().log_prob_rows(outputs, x)
+        freedom, scale = self.freedom(), self.scale(outputs)
+        rate = (scale * freedom.sqrt()).reciprocal()
+        power = 0.5 * (freedom + 1)
+        tail: Tensor = HeavyTail.apply(outputs, x, rate, power)  # type: ignore[no-untyped-call]
+        return (self._log_normaliser(freedom) - scale.log()).sum() - tail
+
+    @staticmethod
+    def _log_normaliser(freedom: Tensor) -> Tensor:
+        return (
             torch.lgamma((freedom + 1) / 2)
             - torch.lgamma(freedom / 2)
             - 0.5 * torch.log(math.pi * freedom)
         )
-        squared = ((self.loc(outputs) - x) * scale.reciprocal()).square()
-        tail = 0.5 * (freedom + 1) * torch.log1p(squared / freedom)
-        return log_normaliser - scale.log() - tail
 
     def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         loc = self.loc(outputs)
@@ -456,6 +504,10 @@ class Joint(nn.Module):
 
     def log_prob(self, outputs: Tensor, x: Tensor, observed: Tensor | None) -> Tensor:
         """Return the log-density of the observed cells of each row, (...,)."""
+        if observed is None:
+            groups = zip(self.split(outputs), x.split(self.columns, -1), strict=True)
+            first, *others = [h.log_prob_rows(out, part) for (h, out), part in groups]
+            return sum(others, start=first)
         cells = self.log_prob_cells(outputs, x)
         if observed is not None:
             cells = cells * observed.to(cells.dtype)

@@ -12,10 +12,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skvae import VAEClassifier
+from skvae import VAEClassifier, _base, _classifier
 from skvae._classifier import declared_classes, encode_labels
 from skvae._distributions import Joint, make_head
 from skvae._modules import VAE
+from skvae._semi_supervised import Labelling
 from skvae.plotting import ConditionalGridDisplay
 
 OBJECTIVES = ["m1", "m2", "m1+m2", "shot"]
@@ -348,7 +349,7 @@ def test_weights_stand_for_repeated_labels():
     y = np.arange(80) % 2
     weights = np.where(y == 1, 4.0, 1.0)
     vae = VAEClassifier(
-        1, smoothness=0.0, early_stopping=False, max_iter=100, random_state=0
+        1, smoothness=0.0, early_stopping=False, max_iter=300, random_state=0
     )
     vae.set_params(batch_size=80, hidden_layer_sizes=(16,), likelihood="normal")
     weighted = vae.fit(X, y, sample_weight=weights).predict_proba(X)[:, 1]
@@ -357,6 +358,37 @@ def test_weights_stand_for_repeated_labels():
     assert weighted.mean() == pytest.approx(0.8, abs=0.06)
     assert weighted.mean() == pytest.approx(copies.mean(), abs=0.06)
     assert vae.fit(X, y).predict_proba(X)[:, 1].mean() < 0.65
+
+
+def test_radius_is_in_units_of_the_distance_of_neighbours(monkeypatch):
+    """Neighbours are 2 sqrt(2) apart in the plane."""
+    radii = []
+
+    def labelling(*, radius, **options):
+        radii.append(radius)
+        return Labelling(radius=radius, **options)
+
+    monkeypatch.setattr(_classifier, "Labelling", labelling)
+    X = 2.0 * np.arange(40).reshape(-1, 1) * np.ones((1, 2))
+    y = np.arange(40) // 20
+    vae = VAEClassifier(1, numeric_transform="none", radius=0.5)
+    vae.set_params(**SHORT | {"max_iter": 1}).fit(X, y)
+    assert radii == [pytest.approx(np.sqrt(2))]
+
+
+def test_only_decoders_of_every_class_take_3000_steps(blobs, monkeypatch):
+    X, few, _ = blobs
+    plans = []
+
+    def train(module, data, rows, valid, plan, *args, **options):
+        plans.append(plan)
+        raise RuntimeError
+
+    monkeypatch.setattr(_base, "train", train)
+    for objective, steps in (("m1", 1_200), ("m2", 3_000)):
+        with pytest.raises(RuntimeError):
+            VAEClassifier(objective=objective, batch_size=60).fit(X, few)
+        assert plans[-1].max_iter == steps // 2  # two batches an epoch
 
 
 def test_enough_labels_stop_early(blobs):

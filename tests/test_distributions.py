@@ -16,6 +16,7 @@ from skvae._distributions import (
     LOG_SCALE_RANGE,
     SCALE_FLOOR,
     START_FREEDOM,
+    HeavyTail,
     Joint,
     make_head,
 )
@@ -747,3 +748,27 @@ def test_student_t_starts_from_suitable_tails():
     head.start_at(x, torch.ones_like(x))
     freedom = head.freedom().tolist()
     assert freedom == pytest.approx([START_FREEDOM[0], START_FREEDOM[-1]], rel=1e-3)
+
+
+def test_heavy_tail_has_the_gradient_of_its_formula():
+    loc, x = random(2, 3, 5), random(3, 5, seed=1)
+    rate, power = random(5, seed=2).exp(), random(5, seed=3).exp()
+    inputs = [tensor.requires_grad_() for tensor in (loc, rate, power)]
+
+    def tail(loc, rate, power):
+        return HeavyTail.apply(loc, x, rate, power)
+
+    expected = (power * torch.log1p((rate * (loc - x)).square())).sum(-1)
+    torch.testing.assert_close(tail(*inputs), expected)
+    assert torch.autograd.gradcheck(tail, inputs)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_rows_without_a_mask_have_the_density_of_fully_observed_rows(name):
+    joint = Joint([random_head(name), random_head("normal", seed=1)])
+    x = torch.cat([random_cells(name, 4), random(4, N_COLUMNS)], -1)
+    outputs = random(2, 4, joint.n_outputs)
+    everything = torch.ones_like(x, dtype=torch.bool)
+    torch.testing.assert_close(
+        joint.log_prob(outputs, x, None), joint.log_prob(outputs, x, everything)
+    )
