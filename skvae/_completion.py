@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ._distributions import Bernoulli, Categorical, Joint
 from ._gaussian import Gaussian
 from ._modules import ACTIVATIONS
-from ._training import Adam, flatten_parameters
+from ._training import LEAST_GRADIENT, Adam, flatten_parameters
 
 #: Probabilities of the normal, which may be negative, are cut off here.
 PROBABILITY_FLOOR = 0.02
@@ -575,7 +575,7 @@ def train_conditional_mean(
         kept = (owner[index] != members).to(batch.x.dtype)
         loss = model.loss(batch, visible, kept)
         assert flat.grad is not None
-        flat.grad.zero_()
+        flat.grad.fill_(LEAST_GRADIENT)
         loss.backward()
         norm = torch.linalg.vector_norm(flat.grad)
         flat.grad.mul_((math.sqrt(model.n_members) / (norm + 1e-12)).clamp(max=1.0))

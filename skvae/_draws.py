@@ -25,6 +25,9 @@ from ._units import Units, clamp
 #: Draws that each table chooses from where columns mask themselves.
 CANDIDATES = 50
 
+#: New rows are drawn in at most this many stages, see ``new_rows``.
+STAGES = 8
+
 
 @dataclass
 class CellModel:
@@ -134,7 +137,33 @@ class CellModel:
                         for candidates in np.split(x, n_draws)
                     ]
                 )
+            empty = ~seen(piece).any(1).cpu().numpy()
+            if empty.any() and not self.slopes:
+                new = self.new_rows(n_draws * int(empty.sum()), generator)
+                x[:, empty] = new.reshape(n_draws, -1, x.shape[2])
             yield x
+
+    def new_rows(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
+        """Return draws of rows without any observed cell, (rows, columns).
+
+        Expected values of an empty row are those of the table, whatever the row, and
+        draws around them depend on each other through the latents alone. Drawn a few at
+        a time, in an order that every row has of its own, cells are given the ones
+        before, and depend on them as the expected values do.
+        """
+        device = self.mean.start.device
+        shape = (n_rows, len(self.units.columns))
+        place = torch.rand(shape, generator=generator, device=device).argsort(1)
+        stages = min(STAGES, shape[1])
+        x = torch.zeros(shape, device=device)
+        observed = torch.zeros(shape, dtype=torch.bool, device=device)
+        for stage in range(stages):
+            data = Batch(x, observed, y=self.units.rows_of_y(x, observed))
+            pieces_of_x = [piece[0] for _, piece in self.draw(data, 1, generator)]
+            drawn = torch.from_numpy(np.concatenate(pieces_of_x)).to(x)
+            now = place * stages // shape[1] == stage
+            x, observed = torch.where(now, drawn, x), observed | now
+        return x.cpu().numpy()
 
     def draw(
         self,

@@ -700,7 +700,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
             ``n_draws`` tables like that of :meth:`transform`; the missing cells of a
             row are drawn jointly, given its observed cells, and the parameters of
             the multivariate normal once for every table. Rows without any cell are
-            new rows from the model.
+            new rows from the model, drawn a few columns at a time.
 
         Raises
         ------

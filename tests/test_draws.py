@@ -267,3 +267,17 @@ def test_ends_of_columns_that_repeat_values_are_values():
     known = np.unique(X[~np.isnan(X[:, 1]), 1])
     for bound in model.predict_interval(X, coverage=0.5):
         assert np.isin(bound[:, 1].astype(np.float32), known.astype(np.float32)).all()
+
+
+def test_new_rows_depend_as_the_rows_of_the_table_do():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=400)
+    X = np.column_stack([a, np.sin(2 * a) + 0.1 * rng.normal(size=400), a**2])
+    X[rng.random(X.shape) < 0.1] = np.nan
+    model = VAEImputer(max_iter=40, random_state=0).fit(X)
+    drawn = model.sample(np.full((500, 3), np.nan), n_draws=2, random_state=0)
+    for table in drawn:
+        residual = table[:, 1] - np.sin(2 * table[:, 0])
+        assert np.median(np.abs(residual)) < 0.35  # 0.7 of independent columns
+        assert np.corrcoef(table[:, 0] ** 2, table[:, 2])[0, 1] > 0.5
+    assert not np.array_equal(*drawn)
