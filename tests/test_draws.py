@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from skvae import VAEImputer, _gaussian
 from skvae._gaussian import Gaussian, draw_moments
@@ -279,5 +280,6 @@ def test_new_rows_depend_as_the_rows_of_the_table_do():
     for table in drawn:
         residual = table[:, 1] - np.sin(2 * table[:, 0])
         assert np.median(np.abs(residual)) < 0.35  # 0.7 of independent columns
-        assert np.corrcoef(table[:, 0] ** 2, table[:, 2])[0, 1] > 0.5
+        # ranks: a few large squares would decide a correlation of values
+        assert spearmanr(table[:, 0] ** 2, table[:, 2])[0] > 0.5  # else within 0.2
     assert not np.array_equal(*drawn)
