@@ -80,9 +80,8 @@ pd.DataFrame(
 
 # %%
 # A point estimate is a mean of what the cell may hold. ``blend_`` tells what it is made
-# of: shares of the mean or most frequent value, of the multivariate normal, and
-# of the networks that correct it, chosen for every column on rows that the networks had
-# left out.
+# of: shares of the marginal mean, of the multivariate normal and of the networks that
+# correct it, chosen on rows that the networks had left out.
 
 pd.DataFrame(imputer.blend_).T.round(2)
 

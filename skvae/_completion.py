@@ -14,6 +14,7 @@ of the conditional VAE, which models what is left. Letters as in ``_modules``; b
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -414,26 +415,30 @@ class ConditionalMean(nn.Module):
             parts.append(self._log_deviation(y, v, fold) - self.usual_deviation)
         return torch.cat(parts, -1)
 
-    def redrawn(self, c: Tensor, y: Tensor, v: Tensor, draw: int) -> Tensor:
-        """Return the context with the normal's estimates by other parameters.
+    def redrawn(
+        self, c: Tensor, y: Tensor, v: Tensor, draws: Sequence[int | None]
+    ) -> Iterator[Tensor]:
+        """Yield the context by each of the drawn parameters of the normal.
 
-        What it leaves open changes as well; the corrections by the networks stay.
+        Its estimates change, and what it leaves open; the corrections by the networks
+        stay. None stands for the fitted parameters.
         """
-        if not len(self.slots):
-            return c
-        inputs, visible = self.gaussian_inputs(y, v)
-        new, old = (
-            self._as_outputs(self.gaussian.condition(inputs, visible, draw=k))
-            for k in (draw, None)
-        )
-        reach = self.by_output(self.reach)[self.slot_outputs]
-        c = c.index_add(-1, self.slot_outputs, reach * (new - old))
-        n_deviations = len(self.number_slots)
-        if n_deviations:
-            drawn = self.gaussian.deviation(visible, self.number_slots, draw=draw)
-            fitted = self.gaussian.deviation(visible, self.number_slots)
-            c[:, -n_deviations:] += (drawn / fitted).log()
-        return c
+        if len(self.slots) and any(draw is not None for draw in draws):
+            inputs, visible = self.gaussian_inputs(y, v)
+            fitted = self._as_outputs(self.gaussian.condition(inputs, visible))
+            reach = self.by_output(self.reach)[self.slot_outputs]
+        for draw in draws:
+            if not len(self.slots) or draw is None:
+                yield c
+                continue
+            drawn = self.gaussian.condition(inputs, visible, draw=draw)
+            shift = reach * (self._as_outputs(drawn) - fitted)
+            context = c.index_add(-1, self.slot_outputs, shift)
+            n_deviations = len(self.number_slots)
+            if n_deviations:
+                left = self.gaussian.deviation(visible, self.number_slots, draw=draw)
+                context[:, -n_deviations:] = left.log() - self.usual_deviation
+            yield context
 
     def _log_deviation(self, y: Tensor, v: Tensor, fold: Tensor | None) -> Tensor:
         _, visible = self.gaussian_inputs(y, v)
@@ -628,9 +633,9 @@ def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor) -> None:
     The share is that of the networks in a mixture with the normal. The loss of a column
     counts beside that of BLEND_CELLS cells of all columns of its kind, as a column with
     few cells says little; networks that gain less than LEAST_GAIN get no share, so that
-    linear relations stay exactly as the normal has them. The reach tells how far the
-    mixture departs from the marginal, which nothing beats where a column does not
-    depend on the others.
+    linear relations stay exactly as the normal has them. The reach tells how far
+    estimates of a column of numbers depart from its mean, see :func:`choose_reach`;
+    categories keep theirs.
 
     A left-out row is judged by one network. The average over networks, which is used
     later, errs less by the part of their variance that averaging removes.
@@ -649,16 +654,14 @@ def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor) -> None:
     is_number[model.columns] = True
     truth = rows.y[:, model.columns]
 
-    def losses(mixed: Tensor, share: Tensor) -> Tensor:
-        """Return the loss of every column: squared errors, nats of categories."""
+    steps = torch.linspace(0, 1, N_SHARES).to(n_cells)
+    tried = n_cells.new_empty(N_SHARES, len(n_cells))
+    for k, share in enumerate(steps):
+        mixed = start + share * (own - start)
         cells = -model.joint.log_prob_cells(mixed, rows.y)
         squares = (truth - mixed[:, model.outputs]).square()
-        cells[:, model.columns] = squares - share[model.columns] ** 2 * removed
-        return (weight * cells).sum(0)
-
-    steps = torch.linspace(0, 1, N_SHARES).to(n_cells)
-    none = torch.zeros_like(n_cells)
-    tried = torch.stack([losses(start + k * (own - start), none + k) for k in steps])
+        cells[:, model.columns] = squares - share**2 * removed
+        tried[k] = (weight * cells).sum(0)
     # squared errors in units of the normal's: nats, whatever the scales are
     variance = (tried[0] / n_cells.clamp(min=1)).clamp(min=1e-12)
     tried = torch.where(is_number, tried / (2 * variance), tried)
@@ -672,9 +675,12 @@ def choose_blend(model: ConditionalMean, rows: Rows, v: Tensor) -> None:
     model.share.copy_(steps[best])
 
     mixed = start + model.by_output(model.share) * (own - start)
-    numbers_only = (truth, mixed[:, model.outputs], weight[:, model.columns])
-    share = model.share[model.columns]
-    model.reach[model.columns] = choose_reach(*numbers_only, share**2 * removed)
+    model.reach[model.columns] = choose_reach(
+        truth,
+        mixed[:, model.outputs],
+        weight[:, model.columns],
+        model.share[model.columns] ** 2 * removed,
+    )
 
 
 def choose_reach(

@@ -6,7 +6,7 @@ heads, as NumPy arrays; tables are the business of the estimator.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -188,10 +188,16 @@ class CellModel:
             if visible is not None:
                 v = visible[start : start + len(piece)]
             with torch.inference_mode():
-                c = None
+                numbers = [k for k, _ in groups]
+                contexts: Iterable[Tensor | None] = [None] * len(groups)
                 if self.mean.ensemble is not None:
-                    c = self.mean.context(piece.x, in_y(piece), v)
-                x = [self._draw(piece, v, c, n, generator, k) for k, n in groups]
+                    y = in_y(piece)
+                    c = self.mean.context(piece.x, y, v)
+                    contexts = self.mean.redrawn(c, y, v, numbers)
+                x = [
+                    self._draw(piece, v, c, n, generator, k)
+                    for c, (k, n) in zip(contexts, groups, strict=True)
+                ]
             yield piece, np.concatenate(x)
 
     def generator(self) -> torch.Generator:
@@ -226,8 +232,6 @@ class CellModel:
                 mean.gaussian.sample(y, visible, part, parameters) for part in noise
             ]
             return self.units.rows_of_x(torch.stack(draws))
-        if parameters is not None:
-            c = mean.redrawn(c, y, v, parameters)
         rows, read = len(piece), vae.joint.point
         if generator is None:
             rows, generator = 1, self.generator()

@@ -239,8 +239,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Map of every numeric column.
 
     blend_ : dict of str to dict of str to float
-        Shares of "marginal" (mean or frequencies), "normal" and "networks" in the
-        point estimates of every column; they sum to 1.
+        Shares of "marginal" (the mean; 0 for categories), "normal" and "networks" in
+        the point estimates of every column; they sum to 1.
 
     missingness_slopes_ : dict of str to float
         By how much the log-odds of a missing cell rise with one standard deviation

@@ -194,7 +194,8 @@ def test_contexts_follow_the_normal():
     mean.reach[mean.columns] = reach  # estimates that stay nearer to the marginal
     with torch.no_grad():
         c = mean.context(data.x, data.y, data.observed)
-        moved = mean.redrawn(c, data.y, data.observed, 3)
+        same, moved = mean.redrawn(c, data.y, data.observed, [None, 3])
+        assert same is c
         inputs, visible = mean.gaussian_inputs(data.y, data.observed)
         old = mean.gaussian.condition(inputs, visible)
         new = mean.gaussian.condition(inputs, visible, draw=3)
