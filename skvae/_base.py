@@ -309,8 +309,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
     def _free_scale(self) -> torch.Tensor:
         """Return the mask of the columns whose kind of scale is chosen by the data."""
-        columns = self._encoder.columns_
-        flags = [columns[index].is_automatic for index in self._order]
+        flags = [column.is_automatic for column in self._columns_in_order()]
         return torch.tensor(flags, device=self.device_)
 
     def _start(self, values, observed, sample_weight):
@@ -599,6 +598,10 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     def _decode_table(self, encoded: torch.Tensor | np.ndarray, *, drawn: bool = False):
         """Turn rows in the order of the heads into a table like the training one."""
         return self._encoder.decode(self._all_columns(encoded), drawn=drawn)
+
+    def _columns_in_order(self) -> list[Column]:
+        """Return the columns of the heads, in their order."""
+        return [self._encoder.columns_[index] for index in self._order]
 
     def _all_columns(self, encoded: torch.Tensor | np.ndarray) -> np.ndarray:
         """Return the columns of the heads in the order of the table, constants as 0."""

@@ -43,6 +43,7 @@ from ._base import (
 from ._distributions import Joint, make_head
 from ._encoding import unchanged_on_error
 from ._modules import VAE, Batch
+from ._predictive import LIMIT_DRAWS, cut_into_values, limits_of_values
 from ._semi_supervised import (
     LABELLED_ROWS,
     OBJECTIVES,
@@ -190,8 +191,10 @@ class VAEClassifier(
         Schedule, as in :class:`VAETransformer`.
 
     early_stopping : bool, default=True
-        Whether to set labelled rows aside, score log q(y | x) on them after each epoch,
-        keep the weights that score best and stop when the score no longer improves.
+        Whether to set labelled rows aside, score log q(y | x) on them after each epoch
+        and keep the weights of q(y | x) that score best. "m1" stops when the score no
+        longer improves; the others train to the end, as their generator goes on
+        learning, unless ``n_iter_no_change`` is given.
         It takes enough of them, see ``validation_fraction``; with few labels all are
         for training, the last weights are kept, and ``early_stopping_`` is False.
 
@@ -201,8 +204,8 @@ class VAEClassifier(
 
     n_iter_no_change : int or numpy.inf, default=None
         Epochs without improvement after which the learning rate falls (see
-        ``learning_rate``) or training stops. None takes 10, or as many as make 1,000
-        steps if that is more, and no limit where no rows are set aside.
+        ``learning_rate``) or training stops. None takes, for "m1" with rows set aside,
+        10, or as many as make 1,000 steps if that is more, and no limit otherwise.
 
     tol : float, default=1e-4
         Improvement in nats per row that counts.
@@ -462,6 +465,10 @@ class VAEClassifier(
             else:
                 self.classes_ = classes
             self._fit_labels(X, codes, sample_weight)
+            random_state = np.random.RandomState(self._evidence_seed)
+            codes = self._codes_to_sample(LIMIT_DRAWS, None, random_state)
+            draws = self._draw(codes, self._generator(random_state))
+            self._limits = limits_of_values(draws, self._columns_in_order())
             return self
 
     def _check_same_model(self):
@@ -688,15 +695,20 @@ class VAEClassifier(
             labelling.step += 1
             return bound(vae, batch, noise, labelling, kl_weight=kl_weight)
 
+        # labels judge the classifier alone where it is a network of its own
+        judged = None if self._module.kind == "m1" else "classifier"
         patience = plan.n_iter_no_change
-        if not self.early_stopping_ and self.n_iter_no_change is None:
-            patience = math.inf  # the training objective says when to stop too late
+        if self.n_iter_no_change is None and (judged or not self.early_stopping_):
+            # the objective says when to stop too late, the labels too early for the
+            # generator
+            patience = math.inf
         return dataclasses.replace(
             plan,
             objective=objective,
             score=label_score,
             early_stopping=self.early_stopping_,
             n_iter_no_change=patience,
+            judged=judged,
         )
 
     # -- use ---------------------------------------------------------------------
@@ -869,7 +881,8 @@ class VAEClassifier(
         Returns
         -------
         X : ndarray or data frame of shape (n_samples, n_features_in_)
-            A table like the training table, without missing cells.
+            A table like the training table, without missing cells. Columns of numbers
+            that repeat their values hold values of the training table.
         y : ndarray of shape (n_samples,)
             The class of every row, whether it was given or drawn.
 
@@ -881,7 +894,12 @@ class VAEClassifier(
         check_is_fitted(self)
         random_state = make_random_state(random_state)
         codes = self._codes_to_sample(n_samples, y, random_state)
-        generator = self._generator(random_state)
+        rows = self._draw(codes, self._generator(random_state))
+        cut_into_values(rows, self._columns_in_order(), self._limits)
+        return self._decode_table(rows, drawn=True), self.classes_[codes]
+
+    def _draw(self, codes: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        """Draw encoded rows of classes."""
         labels = torch.from_numpy(codes).to(self.device_)
         rows_at_once = max(1, INFERENCE_FLOATS // (4 * max(self._widths())))
         tables = []
@@ -898,8 +916,7 @@ class VAEClassifier(
                     features = self._features
                     rows = features.joint.sample(features.decode(z), generator)
                 tables.append(rows.cpu())
-        table = self._decode_table(torch.cat(tables).numpy(), drawn=True)
-        return table, self.classes_[codes]
+        return torch.cat(tables).numpy()
 
     def decode(self, Z, y):
         """Decode latent variables under given classes.

@@ -500,8 +500,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         seed = self._new_seed()
         self._evidence_seed = self._new_seed()
         self._mean = build_mean(self._architecture, self._mean_options, seed)
-        columns = [self._encoder.columns_[i] for i in self._order]
-        self._units = Units.fit(columns, values, observed, self._order)
+        self._units = Units.fit(self._columns_in_order(), values, observed, self._order)
         self._signs()  # refuses what cannot be, before the training
         self._architecture["n_context"] = 0
         if self._mean.ensemble is not None:

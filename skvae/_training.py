@@ -77,6 +77,9 @@ class Plan:
     weight_decay: float = 0.0  # decoupled, of the weights of layers
     #: What validation rows are scored by, where that is not the objective.
     score: Callable[..., Terms] | None = None
+    #: Which submodule's weights validation rows choose (and the rest ends as it is);
+    #: None: all.
+    judged: str | None = None
 
     @property
     def bound(self) -> Callable[..., Terms]:
@@ -168,6 +171,17 @@ def flatten_parameters(module: nn.Module) -> nn.Parameter:
         p.grad = flat.grad[part].view(p.shape)
         start += p.numel()
     return flat
+
+
+def part_of_flat(module: nn.Module, name: str | None) -> slice:
+    """Return where the parameters of a submodule lie in the flat tensor."""
+    if name is None:
+        return slice(None)
+    sizes = [p.numel() for p in module.parameters()]
+    own = {id(p) for p in module.get_submodule(name).parameters()}
+    places = [i for i, p in enumerate(module.parameters()) if id(p) in own]
+    start = sum(sizes[: places[0]])
+    return slice(start, start + sum(sizes[i] for i in places))
 
 
 def decay_of_weights(module: VAE, rate: float) -> Tensor:
@@ -408,7 +422,9 @@ class Monitor(Callback):  # type: ignore[misc]
 
     def on_train_begin(self, net: Net, X: Any = None, y: Any = None, **_: Any) -> None:
         self.best_score = -math.inf
-        self.best_weights = net.flat_.detach().clone()
+        part = part_of_flat(net.module_, self.plan.judged)
+        self.judged = net.flat_.data[part]
+        self.best_weights = self.judged.clone()
         self.stalled = 0
         self.drops = 0
         if self.valid is not None:
@@ -470,7 +486,7 @@ class Monitor(Callback):  # type: ignore[misc]
             self.stalled = 0 if score > self.best_score + plan.tol else self.stalled + 1
             self.best_score = record.best_score = score
             if rows is not None:
-                self.best_weights.copy_(net.flat_.detach())
+                self.best_weights.copy_(self.judged)
                 self.best_rows = rows
         else:
             self.stalled += 1
@@ -491,7 +507,7 @@ class Monitor(Callback):  # type: ignore[misc]
             self.drops, self.stalled = drops + 1, 0
             net.rate_factor_ /= RATE_FACTOR
             if self.valid is not None:
-                net.flat_.data.copy_(self.best_weights)
+                self.judged.copy_(self.best_weights)
             if plan.verbose:
                 print(f"{message} Dividing the learning rate by {RATE_FACTOR:g}.")
             return
@@ -509,13 +525,13 @@ class Monitor(Callback):  # type: ignore[misc]
         """
         if self.valid is None:
             return
-        net.flat_.data.copy_(self.best_weights)
+        self.judged.copy_(self.best_weights)
         if not self.plan.prefer_start:
             return
         gain = self.best_rows - self.start_rows
         error = float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else 0.0
         if self.mean(gain) < 2 * error:
-            net.flat_.data.copy_(self.start_weights)
+            self.judged.copy_(self.start_weights)
             net.record.best_score = self.mean(self.start_rows)
 
 

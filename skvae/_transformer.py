@@ -20,9 +20,7 @@ from ._base import (
 )
 from ._encoding import unchanged_on_error
 from ._latents import check_support
-
-#: Rows drawn after training to tell which draws stand for which repeated value.
-LIMIT_DRAWS = 4_096
+from ._predictive import LIMIT_DRAWS, cut_into_values, limits_of_values
 
 
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE):
@@ -305,7 +303,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         """
         with unchanged_on_error(self), callback_management_context(self):
             self._fit(X, sample_weight)
-            self._limits = self._limits_of_values()
+            generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
+            draws = self._draw(LIMIT_DRAWS, generator)
+            self._limits = limits_of_values(draws, self._columns_in_order())
             return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -400,10 +400,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         check_is_fitted(self)
         n_samples = check_count(n_samples, "n_samples")
         rows = self._draw(n_samples, self._generator(random_state))
-        for position, limits in self._limits.items():
-            column = self._encoder.columns_[self._order[position]]
-            values = column.support[np.searchsorted(limits, rows[:, position])]
-            rows[:, position] = column.map.forward(values)
+        cut_into_values(rows, self._columns_in_order(), self._limits)
         return self._decode_table(rows, drawn=True)
 
     def _draw(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
@@ -416,24 +413,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             z = vae.prior().rsample(noise)
         joint = vae.joint
         return self._decoded(z, lambda px: joint.sample(px, generator))
-
-    def _limits_of_values(self) -> dict[int, np.ndarray]:
-        """Return what draws of a column that repeats its values are cut at.
-
-        Between the limits lies the share of the model's draws that is the value's share
-        of the training table: 40 hours a week are a spike that a density only
-        approaches. Order, and with it dependence, stays as drawn.
-        """
-        columns = [self._encoder.columns_[index] for index in self._order]
-        repeated = {i: c for i, c in enumerate(columns) if c.support is not None}
-        if not repeated:
-            return {}
-        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-        rows = self._draw(LIMIT_DRAWS, generator)
-        return {
-            position: np.quantile(rows[:, position], column.shares.cumsum()[:-1])
-            for position, column in repeated.items()
-        }
 
     def sample_posterior(self, X, n_draws=1, random_state=None):
         """Draw latent variables from q(z | x).

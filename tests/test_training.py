@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from joblib import hash as state_hash
+from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from skorch.callbacks import Callback, EarlyStopping
 
 import skvae._training as training
-from skvae import VAETransformer
+from skvae import VAEClassifier, VAETransformer
 from skvae._modules import VAE, Batch
 
 HISTORY = ["objective", "reconstruction", "kl", "active_units", "learning_rate"]
@@ -144,14 +145,41 @@ def test_the_start_is_kept_where_no_epoch_improves_on_it(numbers):
     assert score == pytest.approx(vae.best_validation_score_, abs=1e-5)
 
 
+@pytest.mark.parametrize("objective", ["m2", "m1"])
+def test_labels_choose_the_weights_of_the_classifier_alone(objective):
+    # with "m1" they choose all: the classifier reads the latents of the encoder
+    X, y = make_blobs(300, centers=3, cluster_std=4.0, n_features=3, random_state=0)
+    vae = VAEClassifier(
+        1,
+        objective=objective,
+        hidden_layer_sizes=(16,),
+        max_iter=8,
+        learning_rate="constant",
+        learning_rate_init=0.05,
+        n_iter_no_change=np.inf,
+        validation_fraction=0.5,
+        callbacks=[Recorder()],
+        random_state=1,
+    ).fit(X, y)
+    recorder = vae.callbacks[0]
+    best = int(np.argmax(vae.validation_scores_))
+    assert best < vae.n_iter_ - 1  # else this test shows nothing
+    places = {True: recorder.weights[best], False: recorder.weights[-1]}
+    start = 0
+    for name, p in vae._module.named_parameters():
+        chosen = objective == "m1" or name.startswith("classifier.")
+        expected = places[chosen][start : start + p.numel()]
+        assert torch.equal(p.detach().reshape(-1), expected), name
+        start += p.numel()
+
+
 @pytest.mark.parametrize(("gain", "kept"), [(0.05, "start"), (0.5, "best")])
 def test_the_start_stays_unless_it_is_clearly_beaten(gain, kept):
     weights = torch.zeros(1)
-    net = SimpleNamespace(
-        flat_=SimpleNamespace(data=weights), record=SimpleNamespace(best_score=9.0)
-    )
+    net = SimpleNamespace(record=SimpleNamespace(best_score=9.0))
     plan = SimpleNamespace(prefer_start=True)
     monitor = training.Monitor(plan, Batch(torch.zeros(100, 1)), None)
+    monitor.judged = weights
     monitor.start_weights, monitor.best_weights = torch.tensor([1.0]), torch.ones(1) + 1
     # gains of standard deviation 1: two standard errors of their mean are 0.2
     noise = torch.linspace(-1.72, 1.72, 100)
