@@ -119,11 +119,11 @@ class VAEClassifier(
         the entropy of q(y | x), and the divergence of the classes' shares among all
         rows from ``class_prior_`` [4]_.
 
-    radius : float, default=1.0
+    radius : float, default=0.5
         Distance within which q(y | x) should not change, in units of the median one
-        between a row and its nearest neighbour. In wide tables, such as images, where
-        neighbours differ in many columns at once, smaller ones leave room between the
-        classes. "shot" has no use for it.
+        between a row and its nearest neighbour. In tables of hundreds of columns, such
+        as images, where neighbours differ in many columns at once, 0.2 leaves more room
+        between the classes. "shot" has no use for it.
 
     hidden_share : float, default=0.2
         Share of the cells that are hidden from the classifier in training, drawn anew
@@ -349,7 +349,7 @@ class VAEClassifier(
         pairing="nearest",
         classification_weight=None,
         smoothness=1.0,
-        radius=1.0,
+        radius=0.5,
         hidden_share=0.2,
         label_smoothing=0.0,
         hidden_layer_sizes=(128, 128),

@@ -29,10 +29,6 @@ from ._latents import Latent, Mixture
 from ._modules import MLP, VAE, Batch
 from ._objectives import Terms
 
-#: First step, in units of the radius, towards the direction that changes q(y | x)
-#: most (the published finite difference is as small against the radius).
-PROBE = 0.1
-
 #: Labelled rows that a step sees; up to so many labels, it sees all of them.
 LABELLED_ROWS = 256
 
@@ -293,8 +289,9 @@ def roughness(
 ) -> Tensor:
     """Return how much q(y | x) changes within ``radius``, in nats, (rows,).
 
-    KL(q(y | x) || q(y | x + r)), where r points, to first order, where that grows
-    fastest. ``noise`` of the shape of ``inputs`` gives the first direction.
+    KL(q(y | x) || q(y | x + r)), where r points where that grows fastest at a random
+    place so far from x; closer to x little changes, and the direction is worse.
+    ``noise`` of the shape of ``inputs`` gives the place.
 
     References
     ----------
@@ -309,7 +306,7 @@ def roughness(
     if not torch.is_grad_enabled():  # a direction needs a gradient
         return log_q.new_zeros(len(log_q))
     direction = F.normalize(noise, dim=-1).requires_grad_(True)
-    probe = divergence(PROBE * radius * direction).sum()
+    probe = divergence(radius * direction).sum()
     (gradient,) = torch.autograd.grad(probe, direction)
     length = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
     direction = gradient / length.clamp(min=1e-20)
