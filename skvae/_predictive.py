@@ -164,9 +164,9 @@ def limits_of_values(
     """Return what draws of a column that repeats its values are cut at.
 
     ``draws`` (rows, n_columns) are encoded rows of the model, whose columns are
-    ``columns``. Between the limits lies the share of the draws that is the value's share
-    of the training table: 40 hours a week are a spike that a density only approaches.
-    Order, and with it dependence, stays as drawn.
+    ``columns``. Between the limits lies the share of the draws that is the value's
+    share of the training table: 40 hours a week are a spike that a density only
+    approaches. Order, and with it dependence, stays as drawn.
     """
     return {
         position: np.quantile(draws[:, position], column.shares.cumsum()[:-1])

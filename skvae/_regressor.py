@@ -891,7 +891,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         -------
         log_likelihood : ndarray of shape (n_samples,), float32
             Importance-weighted estimate of log p(y | x) in nats and in the units of y,
-            from 256 draws of q(z | y, x): a lower bound on the average.
+            from 256 draws of q(z | y, x) and as many of p(z | x): a lower bound on the
+            average.
 
         Raises
         ------
@@ -913,28 +914,25 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             encoded, seen = self._encoder.encode(outputs)
         data = self._batch(encoded, seen, None)
         data = Batch(data.x, data.observed, None, self._contexts(values, observed))
-        if seen is None:
-            scores = self._evidence(data, EVIDENCE_DRAWS)
-        else:
-            scores = self._defensive_evidence(data)
-        scores = scores + self._log_jacobian(data)
+        scores = self._defensive_evidence(data) + self._log_jacobian(data)
         if seen is not None:
             scores[~seen.any(1)] = 0  # nothing has probability 1
         return scores.astype(np.float32)
 
     def _defensive_evidence(self, data: Batch) -> np.ndarray:
-        """Return log p(encoded outputs | x) where some are missing, (n_rows,).
+        """Return log p(encoded outputs | x), (n_rows,).
 
-        The encoder may not have seen such rows in training: half of the draws come
-        from the prior, and all weigh against the mixture of both (Hesterberg 1995).
+        The encoder may know neither rows unlike those of training nor missing outputs:
+        half of the draws come from the prior, and all weigh against the mixture of both
+        (Hesterberg 1995).
         """
-        vae, half = self._module, EVIDENCE_DRAWS // 2
+        vae = self._module
         generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-        shapes = [(half, 1, vae.n_noise), (half, 1, vae.n_prior_noise)]
+        shapes = [(EVIDENCE_DRAWS, 1, n) for n in (vae.n_noise, vae.n_prior_noise)]
         noise = [data.x.new_empty(s).normal_(generator=generator) for s in shapes]
         scores = []
         with torch.inference_mode():
-            for piece in pieces(data, self._rows_at_once(EVIDENCE_DRAWS)):
+            for piece in pieces(data, self._rows_at_once(2 * EVIDENCE_DRAWS)):
                 qz = vae.encode(piece.x, piece.observed, piece.c)
                 pz = vae.prior(piece.c)
                 shared = noise[1].expand(-1, len(piece), -1)
@@ -944,7 +942,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 px = vae.decode(z, piece.c)
                 cells = vae.joint.log_prob(px, piece.x, piece.observed)
                 scores.append(torch.logsumexp(cells + log_p - mixture, 0))
-        return torch.cat(scores).cpu().numpy() - math.log(2 * half)
+        return torch.cat(scores).cpu().numpy() - math.log(2 * EVIDENCE_DRAWS)
 
     def score(self, X, y, sample_weight=None):
         """Return the coefficient of determination R² of the predicted means.

