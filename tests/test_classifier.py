@@ -247,6 +247,19 @@ def test_a_failed_fit_changes_nothing(blobs):
 # -- drawing -------------------------------------------------------------------------
 
 
+def test_draws_of_repeated_values_are_as_frequent_as_in_training():
+    random = np.random.default_rng(0)
+    y = random.integers(2, size=600)
+    hours = np.where(random.random(600) < 0.5, 40, random.choice([20, 30, 50, 60], 600))
+    X = np.column_stack([hours + 10.0 * y, random.normal(size=600) + y])
+    vae = VAEClassifier(2, max_iter=3, random_state=0).fit(X, y)
+    drawn, _ = vae.sample(2000, random_state=0)
+    values, counts = np.unique(X[:, 0], return_counts=True)
+    assert set(drawn[:, 0]) <= set(values)
+    shares = [(drawn[:, 0] == value).mean() for value in values]
+    np.testing.assert_allclose(shares, counts / len(X), atol=0.04)
+
+
 def test_sample_always_returns_rows_and_labels(fitted):
     rows, labels = fitted.sample(random_state=0)
     assert rows.shape == (1, 3) and labels.shape == (1,)
