@@ -43,7 +43,7 @@ from ._base import (
 from ._distributions import Joint, make_head
 from ._encoding import unchanged_on_error
 from ._modules import VAE, Batch
-from ._predictive import LIMIT_DRAWS, cut_into_values, limits_of_values
+from ._predictive import cut_into_values, limits_of_values
 from ._semi_supervised import (
     LABELLED_ROWS,
     OBJECTIVES,
@@ -466,9 +466,12 @@ class VAEClassifier(
                 self.classes_ = classes
             self._fit_labels(X, codes, sample_weight)
             random_state = np.random.RandomState(self._evidence_seed)
-            codes = self._codes_to_sample(LIMIT_DRAWS, None, random_state)
-            draws = self._draw(codes, self._generator(random_state))
-            self._limits = limits_of_values(draws, self._columns_in_order())
+
+            def draw(n_rows: int) -> np.ndarray:
+                codes = self._codes_to_sample(n_rows, None, random_state)
+                return self._draw(codes, self._generator(random_state))
+
+            self._limits = limits_of_values(self._columns_in_order(), draw)
             return self
 
     def _check_same_model(self):

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -159,19 +159,23 @@ def _lower_end(ordered: np.ndarray, share: float) -> np.ndarray:
 
 
 def limits_of_values(
-    draws: np.ndarray, columns: Sequence[Column]
+    columns: Sequence[Column], draw: Callable[[int], np.ndarray]
 ) -> dict[int, np.ndarray]:
     """Return what draws of a column that repeats its values are cut at.
 
-    ``draws`` (rows, n_columns) are encoded rows of the model, whose columns are
-    ``columns``. Between the limits lies the share of the draws that is the value's
-    share of the training table: 40 hours a week are a spike that a density only
-    approaches. Order, and with it dependence, stays as drawn.
+    ``draw`` gives as many encoded rows of the model, (rows, n_columns), whose columns
+    are ``columns``; it is called if one of them repeats values. Between the limits lies
+    the share of the draws that is the value's share of the training table: 40 hours a
+    week are a spike that a density only approaches. Order, and with it dependence,
+    stays as drawn.
     """
+    shares = {i: c.shares for i, c in enumerate(columns) if c.shares is not None}
+    if not shares:
+        return {}
+    draws = draw(LIMIT_DRAWS)
     return {
-        position: np.quantile(draws[:, position], column.shares.cumsum()[:-1])
-        for position, column in enumerate(columns)
-        if column.support is not None and column.shares is not None
+        position: np.quantile(draws[:, position], share.cumsum()[:-1])
+        for position, share in shares.items()
     }
 
 

@@ -177,11 +177,9 @@ def part_of_flat(module: nn.Module, name: str | None) -> slice:
     """Return where the parameters of a submodule lie in the flat tensor."""
     if name is None:
         return slice(None)
-    sizes = [p.numel() for p in module.parameters()]
-    own = {id(p) for p in module.get_submodule(name).parameters()}
-    places = [i for i, p in enumerate(module.parameters()) if id(p) in own]
-    start = sum(sizes[: places[0]])
-    return slice(start, start + sum(sizes[i] for i in places))
+    own = list(module.get_submodule(name).parameters())
+    start = int(own[0].storage_offset())  # they are views of it, one after another
+    return slice(start, start + sum(p.numel() for p in own))
 
 
 def decay_of_weights(module: VAE, rate: float) -> Tensor:

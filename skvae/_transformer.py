@@ -20,7 +20,7 @@ from ._base import (
 )
 from ._encoding import unchanged_on_error
 from ._latents import check_support
-from ._predictive import LIMIT_DRAWS, cut_into_values, limits_of_values
+from ._predictive import cut_into_values, limits_of_values
 
 
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE):
@@ -304,8 +304,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         with unchanged_on_error(self), callback_management_context(self):
             self._fit(X, sample_weight)
             generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-            draws = self._draw(LIMIT_DRAWS, generator)
-            self._limits = limits_of_values(draws, self._columns_in_order())
+            self._limits = limits_of_values(
+                self._columns_in_order(), lambda n_rows: self._draw(n_rows, generator)
+            )
             return self
 
     @_fit_context(prefer_skip_nested_validation=True)
