@@ -941,29 +941,27 @@ def conditional_means(X, mean, covariance):
     return filled
 
 
-def learned_normal(model):
-    """Mean and covariance of the fitted normal, in the units of the table."""
+def in_units(model, mean, covariance):
+    """Parameters of the normal in the units of the table."""
     columns = model._encoder.columns_
     shift = np.array([c.map.mean for c in columns])
     scale = np.array([c.map.scale for c in columns])
-    gaussian = model._mean.gaussian
-    mean = gaussian.mean.numpy().astype(np.float64)
-    covariance = gaussian.covariance.numpy().astype(np.float64)
+    mean = mean.numpy().astype(np.float64)
+    covariance = covariance.numpy().astype(np.float64)
     return shift + scale * mean, covariance * np.outer(scale, scale)
+
+
+def learned_normal(model):
+    """Mean and covariance of the fitted normal."""
+    gaussian = model._mean.gaussian
+    return in_units(model, gaussian.mean, gaussian.covariance)
 
 
 def drawn_normals(model):
     """The same for every draw of the parameters."""
-    columns = model._encoder.columns_
-    shift = np.array([c.map.mean for c in columns])
-    scale = np.array([c.map.scale for c in columns])
     gaussian = model._mean.gaussian
-    means = gaussian.drawn_means.numpy().astype(np.float64)
-    covariances = gaussian.drawn_covariances.numpy().astype(np.float64)
-    return [
-        (shift + scale * mean, covariance * np.outer(scale, scale))
-        for mean, covariance in zip(means, covariances, strict=True)
-    ]
+    draws = zip(gaussian.drawn_means, gaussian.drawn_covariances, strict=True)
+    return [in_units(model, *draw) for draw in draws]
 
 
 @pytest.fixture(scope="module")
