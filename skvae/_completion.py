@@ -27,7 +27,7 @@ from ._modules import ACTIVATIONS
 from ._training import LEAST_GRADIENT, Adam, flatten_parameters
 
 #: Probabilities of the normal, which may be negative, are cut off here.
-PROBABILITY_FLOOR = 0.02
+PROBABILITY_FLOOR = 0.002
 
 #: Frequencies of the periodic features of a number (Gorishniy et al. 2022, On
 #: Embeddings for Numerical Features in Tabular Deep Learning).
@@ -72,6 +72,8 @@ class Recipe(NamedTuple):
     weight_decay: float
     batch_size: int
     n_steps: int
+    #: Learning rate, in units of the estimator's.
+    pace: float
     #: Wider inputs are left out of the normal: its cost at every step grows with their
     #: cube, and large tables need it less.
     widest_normal: int
@@ -90,9 +92,9 @@ LARGE = 5_000
 def choose_recipe(n_rows: int, n_columns: int) -> Recipe:
     """Return the recipe for a table of so many rows and columns."""
     if n_rows < LARGE:
-        return Recipe((128, 128), 4, 0.9, 0.5, 256, 500 + n_rows // 5, 128, True)
+        return Recipe((128, 128), 4, 0.9, 0.3, 256, 1_500, 2.0, 128, True)
     n_steps = min(max(250 * n_columns, 1_500), 4_000)
-    return Recipe((256, 256, 256), 2, 0.5, 0.02, 512, n_steps, 48, False)
+    return Recipe((256, 256, 256), 2, 0.5, 0.02, 512, n_steps, 1.0, 48, False)
 
 
 def has_matrix_units() -> bool:
@@ -552,7 +554,8 @@ def train_conditional_mean(
     decays = torch.cat(
         [p.new_full((p.numel(),), float(any(p is w for w in matrices))) for p in holder]
     )
-    optimizer = Adam(flat, learning_rate)
+    highest_rate = recipe.pace * learning_rate
+    optimizer = Adam(flat, highest_rate)
     averaged = flat.detach().clone()
     best, best_loss, losses = averaged.clone(), math.inf, []
     warmup = max(1, n_steps // 10)
@@ -586,7 +589,7 @@ def train_conditional_mean(
         flat.grad.mul_((math.sqrt(model.n_members) / (norm + 1e-12)).clamp(max=1.0))
         phase = max(0, step - warmup) / max(1, n_steps - warmup)
         rate = min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * phase))
-        optimizer.learning_rate = learning_rate * rate
+        optimizer.learning_rate = highest_rate * rate
         with torch.no_grad():
             flat.mul_(1 - optimizer.learning_rate * recipe.weight_decay * decays)
             optimizer.step()

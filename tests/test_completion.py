@@ -55,7 +55,7 @@ def make_rows(heads=HEADS, n_rows=200, rate=0.2, seed=0):
 
 
 def recipe(n_steps=60, most_hidden=0.9):
-    return Recipe((8,), 3, most_hidden, 0.1, 64, n_steps, 128, cross_fit=True)
+    return Recipe((8,), 3, most_hidden, 0.1, 64, n_steps, 1.0, 128, cross_fit=True)
 
 
 @pytest.fixture
