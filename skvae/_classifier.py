@@ -42,6 +42,7 @@ from ._base import (
 )
 from ._distributions import Joint, make_head
 from ._encoding import unchanged_on_error
+from ._label_search import MAX_LABELLED, MAX_ROWS, Setting, choose_setting
 from ._modules import VAE, Batch
 from ._predictive import cut_into_values, limits_of_values
 from ._semi_supervised import (
@@ -68,6 +69,9 @@ FEATURE_DEVIATION = 0.1
 #: Candidates per row among which "m1" finds rows of a class, and limits of them all.
 CANDIDATES_PER_ROW = 64
 MIN_CANDIDATES, MAX_CANDIDATES = 4_096, 2**17
+
+#: What "auto" chooses from, the usual one first.
+SETTINGS = (Setting(0.2, 1.0), Setting(0.0, 1.0), Setting(0.0, 0.0))
 
 #: Share of the labelled rows that validation takes, if that makes enough rows.
 DEFAULT_VALIDATION_FRACTION = 0.1
@@ -112,12 +116,14 @@ class VAEClassifier(
         Weight of the classifier's terms against the bound, in nats per row. None takes
         the number of columns.
 
-    smoothness : float, default=1.0
+    smoothness : "auto" or float, default="auto"
         Weight, within the classifier's terms, of what q(y | x) should be between rows.
         With "shot" it is the interpolation. Otherwise it has three parts:
         KL(q(y | x) || q(y | x + r)) for the worst r as long as ``radius`` says [2]_,
         the entropy of q(y | x), and the divergence of the classes' shares among all
-        rows from ``class_prior_`` [4]_.
+        rows from ``class_prior_`` [4]_. "auto" takes 1, or 0 if left-out labels are
+        found better without (where classes are rules and no clusters); "shot"
+        always 1. With 0, rows without a label train the generator alone.
 
     radius : float, default=0.5
         Distance within which q(y | x) should not change, in units of the median one
@@ -125,9 +131,11 @@ class VAEClassifier(
         as images, where neighbours differ in many columns at once, 0.2 leaves more room
         between the classes. "shot" has no use for it.
 
-    hidden_share : float, default=0.2
+    hidden_share : "auto" or float, default="auto"
         Share of the cells that are hidden from the classifier in training, drawn anew
-        at every step. Cells of categories are hidden as a whole.
+        at every step. Cells of categories are hidden as a whole. "auto" takes 0.2, or
+        0 if left-out labels are found better with all cells. To find out, small
+        networks are cross-validated on the labelled rows, if these are 24 or more.
 
     label_smoothing : float, default=0.0
         Share of a known label that is spread over all classes.
@@ -239,6 +247,12 @@ class VAEClassifier(
     n_labelled_ : int
         Number of labelled rows.
 
+    smoothness_ : float
+        The weight that was taken.
+
+    hidden_share_ : float
+        The share that was taken.
+
     early_stopping_ : bool
         Whether labelled rows were set aside, and chose the weights.
 
@@ -332,9 +346,9 @@ class VAEClassifier(
         "objective": [StrOptions({"m1", "m2", "m1+m2", "shot"})],
         "pairing": [StrOptions({"nearest", "random"})],
         "classification_weight": [Interval(Real, 0, None, closed="neither"), None],
-        "smoothness": [Interval(Real, 0, None, closed="left")],
+        "smoothness": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "radius": [Interval(Real, 0, None, closed="left")],
-        "hidden_share": [Interval(Real, 0, 1, closed="left")],
+        "hidden_share": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
     del _parameter_constraints["gradient"]
@@ -348,9 +362,9 @@ class VAEClassifier(
         objective="m2",
         pairing="nearest",
         classification_weight=None,
-        smoothness=1.0,
+        smoothness="auto",
         radius=0.5,
-        hidden_share=0.2,
+        hidden_share="auto",
         label_smoothing=0.0,
         hidden_layer_sizes=(128, 128),
         activation="relu",
@@ -551,12 +565,15 @@ class VAEClassifier(
         if not going_on:
             prior = torch.from_numpy(self.class_prior_).to(self._module.log_prior)
             self._module.log_prior.copy_(prior.log())
+        radius = self.radius * self._neighbour_distance(data)
+        if not going_on:
+            self._choose_setting(data, pool, radius)
         self._labelling = Labelling(
             classification_weight=self.classification_weight
             or float(self._module.joint.n_columns),
-            smoothness=self.smoothness,
-            radius=self.radius * self._neighbour_distance(data),
-            hidden=self.hidden_share,
+            smoothness=self.smoothness_,
+            radius=radius,
+            hidden=self.hidden_share_,
             label_smoothing=self.label_smoothing,
             pairing=self.pairing,
         )
@@ -592,6 +609,30 @@ class VAEClassifier(
             )
         finally:
             del self._rows, self._labelling
+
+    def _choose_setting(self, data, labelled, radius):
+        """Set what is left to the data: hidden share and smoothness."""
+        # a generator of its own: the search leaves the training as it is
+        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
+        smoothness = self.smoothness
+        if self.objective == "shot" and smoothness == "auto":
+            smoothness = SETTINGS[0].smoothness
+        settings = [
+            Setting(
+                setting.hidden if self.hidden_share == "auto" else self.hidden_share,
+                setting.smoothness if smoothness == "auto" else smoothness,
+            )
+            for setting in SETTINGS
+        ]
+        chosen = choose_setting(
+            self._module,
+            self._seen_by_classifier(labelled.rows(0, MAX_LABELLED)),
+            self._seen_by_classifier(data.rows(0, MAX_ROWS)),
+            list(dict.fromkeys(settings)),
+            radius,
+            generator,
+        )
+        self.hidden_share_, self.smoothness_ = map(float, chosen)
 
     def _train_features(self, data, generator, *, going_on):
         """Train M1, and build M2 on the latents that vary."""

@@ -285,13 +285,18 @@ def average_over_labels(
 
 
 def roughness(
-    vae: LabelledVAE, inputs: Tensor, log_q: Tensor, noise: Tensor, radius: float
+    logits: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    log_q: Tensor,
+    noise: Tensor,
+    radius: float,
 ) -> Tensor:
-    """Return how much q(y | x) changes within ``radius``, in nats, (rows,).
+    """Return how much q(y | x) changes within ``radius``, in nats, (..., rows).
 
     KL(q(y | x) || q(y | x + r)), where r points where that grows fastest at a random
     place so far from x; closer to x little changes, and the direction is worse.
-    ``noise`` of the shape of ``inputs`` gives the place.
+    ``noise`` (..., rows, n_inputs) gives the place, ``logits`` maps inputs to
+    log q(y | x) up to a constant per row.
 
     References
     ----------
@@ -300,11 +305,11 @@ def roughness(
     target = log_q.detach()
 
     def divergence(shift: Tensor) -> Tensor:
-        moved = F.log_softmax(vae.logits(inputs + shift), -1)
+        moved = F.log_softmax(logits(inputs + shift), -1)
         return (target.exp() * (target - moved)).sum(-1)
 
     if not torch.is_grad_enabled():  # a direction needs a gradient
-        return log_q.new_zeros(len(log_q))
+        return log_q.new_zeros(log_q.shape[:-1])
     direction = F.normalize(noise, dim=-1).requires_grad_(True)
     probe = divergence(radius * direction).sum()
     (gradient,) = torch.autograd.grad(probe, direction)
@@ -314,7 +319,7 @@ def roughness(
 
 
 def indecision(log_q: Tensor, log_prior: Tensor, weight: Tensor | None) -> Tensor:
-    """Return how little q(y | x) decides, in nats, (rows,).
+    """Return how little q(y | x) decides, in nats, (..., rows).
 
     Its entropy, and the divergence of the classes' shares m among the rows from p(y):
     without it one class could take all. The mean over rows is H(y | x) + KL(m || p(y)),
@@ -327,7 +332,7 @@ def indecision(log_q: Tensor, log_prior: Tensor, weight: Tensor | None) -> Tenso
     """
     q = log_q.exp()
     share = q if weight is None else q * (weight / weight.mean()).unsqueeze(1)
-    log_share = share.detach().mean(0).clamp(min=1e-9).log()
+    log_share = share.detach().mean(-2, keepdim=True).clamp(min=1e-9).log()
     return (q * (log_share - log_prior - log_q)).sum(-1)
 
 
@@ -412,6 +417,9 @@ def m2(
 ) -> Terms:
     """Bounds on log p(x, y) and log p(x), unknown labels summed out, and classifier.
 
+    Without smoothness the bounds train the generator under q(y | x), and not q(y | x):
+    where classes are no clusters of rows they would pull it away from the labels.
+
     References
     ----------
     Kingma, Rezende, Mohamed, Welling (2014), eq. 8 and 9.
@@ -420,7 +428,8 @@ def m2(
     inputs = vae.inputs(batch.x, batch.observed)
     log_q = log_label(vae, batch, labelling.hidden)
     bounds = label_bounds(vae, inputs, batch, noise)
-    terms = average_over_labels(vae, bounds, batch.y, log_q, kl_weight)
+    given = log_q if labelling.smoothness else log_q.detach()
+    terms = average_over_labels(vae, bounds, batch.y, given, kl_weight)
     extra = _classifier_terms(vae, batch, inputs, log_q, labelling)
     return terms._replace(objective=terms.objective + extra)
 
@@ -474,7 +483,7 @@ def _classifier_terms(
         value = value + weight * classification(vae, batch, labelling)
     if labelling.smoothness and batch.noise is not None:
         noise, _, _ = split_noise(vae, batch.noise)
-        rough = roughness(vae, inputs, log_q, noise, labelling.radius)
+        rough = roughness(vae.logits, inputs, log_q, noise, labelling.radius)
         rough = rough + indecision(log_q, vae.log_prior, batch.weight)
         value = value - weight * labelling.smoothness * rough
     return value

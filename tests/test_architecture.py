@@ -22,6 +22,7 @@ TORCH = [
     "_latents",
     "_distributions",
     "_modules",
+    "_ensemble",
     "_gradients",
     "_objectives",
     "_training",
@@ -43,6 +44,7 @@ ESTIMATORS = [
     "_convolution",
     "_regressor",
     "_semi_supervised",
+    "_label_search",
     "_classifier",
 ]
 LEAVES = ["plotting", "datasets", "inference", "_pool"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from skvae import _completion
+from skvae import _completion, _ensemble
 from skvae._completion import (
     ConditionalMean,
     Recipe,
@@ -273,10 +273,10 @@ def test_training_rows_meet_normals_that_have_not_seen_them(trained):
 def test_half_precision_is_close(monkeypatch):
     features = torch.randn(64, 200, generator=generator())
     ensemble = make_mean().ensemble
-    monkeypatch.setattr(_completion, "LEAST_WORK", 0)
+    monkeypatch.setattr(_ensemble, "LEAST_WORK", 0)
     results = {}
     for units in (False, True):
-        monkeypatch.setattr(_completion, "HAS_MATRIX_UNITS", units)
+        monkeypatch.setattr(_ensemble, "HAS_MATRIX_UNITS", units)
         results[units] = ensemble(features[:, : ensemble.weights[0].shape[1]])
     assert results[True].dtype == torch.float32
     torch.testing.assert_close(results[True], results[False], atol=3e-3, rtol=2e-2)

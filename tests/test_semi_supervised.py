@@ -314,7 +314,7 @@ def test_roughness_looks_in_the_worst_direction():
         moved = Categorical(logits=vae.logits(inputs + shift))
         return kl_divergence(Categorical(logits=log_q), moved)
 
-    found = semi.roughness(vae, inputs, log_q, randn(6, N_COLUMNS, seed=2), radius)
+    found = semi.roughness(vae.logits, inputs, log_q, randn(6, N_COLUMNS, seed=2), radius)
     # to first order both ends of the axis are alike
     both = torch.stack([change(weight), change(-weight)])
     nearest = (found - both).abs().min(0).values
@@ -326,7 +326,7 @@ def test_roughness_looks_in_the_worst_direction():
 def test_roughness_of_no_distance_is_nothing():
     vae, inputs = build("m2"), randn(6, N_COLUMNS)
     log_q = F.log_softmax(vae.logits(inputs), -1)
-    found = semi.roughness(vae, inputs, log_q, randn(6, N_COLUMNS, seed=1), 0.0)
+    found = semi.roughness(vae.logits, inputs, log_q, randn(6, N_COLUMNS, seed=1), 0.0)
     torch.testing.assert_close(found, torch.zeros(6))
 
 
@@ -334,7 +334,7 @@ def test_roughness_teaches_the_neighbour_not_the_row():
     """The target of the divergence is held fixed."""
     vae, inputs = build("m2", ()), randn(6, N_COLUMNS)
     log_q = F.log_softmax(vae.logits(inputs), -1).detach().requires_grad_(True)
-    found = semi.roughness(vae, inputs, log_q, randn(6, N_COLUMNS, seed=1), 1.0)
+    found = semi.roughness(vae.logits, inputs, log_q, randn(6, N_COLUMNS, seed=1), 1.0)
     assert found.requires_grad  # by the classifier's weights
     assert torch.autograd.grad(found.sum(), log_q, allow_unused=True) == (None,)
 
