@@ -71,6 +71,7 @@ MNIST_PARAMETERS = {
     "n_components": 50,
     "hidden_layer_sizes": (256, 256),
     "hidden_share": 0.0,
+    "smoothness": 1.0,
     "radius": 0.2,
     "max_iter": 20,
 }

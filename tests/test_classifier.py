@@ -1,5 +1,6 @@
 """VAEClassifier: labels, unlabelled rows, draws of a class, densities."""
 
+import itertools
 import pickle
 
 import numpy as np
@@ -600,3 +601,64 @@ def test_stacked_models_take_normal_latents(blobs):
     X, few, _ = blobs
     with pytest.raises(ValueError, match="needs latent='normal'"):
         VAEClassifier(objective="m1+m2", latent="gamma", **SHORT).fit(X, few)
+
+
+# -- hidden share and smoothness -----------------------------------------------------
+
+
+def balance(n_labelled=120, seed=0):
+    """Which arm of a scale is heavier: a rule, without clusters."""
+    grid = np.array(list(itertools.product(range(1, 6), repeat=4)), dtype=float)
+    y = np.sign(grid[:, 0] * grid[:, 1] - grid[:, 2] * grid[:, 3]).astype(int) + 1
+    few = np.full(len(y), -1)
+    kept = np.random.default_rng(seed).permutation(len(y))[:n_labelled]
+    few[kept] = y[kept]
+    return grid, few, y
+
+
+def test_a_rule_is_learned_from_whole_rows():
+    X, few, y = balance()
+    options = SHORT | {"max_iter": 30, "hidden_layer_sizes": (32, 32)}
+    vae = VAEClassifier(**options).fit(X, few)
+    assert (vae.hidden_share_, vae.smoothness_) == (0.0, 0.0)
+    usual = VAEClassifier(hidden_share=0.2, smoothness=1.0, **options).fit(X, few)
+    assert (usual.hidden_share_, usual.smoothness_) == (0.2, 1.0)
+    assert vae.score(X, y) > usual.score(X, y) + 0.02
+
+
+def test_few_labels_leave_the_usual_setting(blobs):
+    X, few, _ = blobs
+    vae = VAEClassifier(**SHORT).fit(X, few)
+    assert (vae.hidden_share_, vae.smoothness_) == (0.2, 1.0)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_what_is_given_is_taken(objective, monkeypatch):
+    """The search runs over what is left open; "shot" mixes rows in any case."""
+    X, few, _ = balance()
+    offered = []
+
+    def choose(vae, labelled, rows, settings, radius, generator):
+        offered.append(settings)
+        assert len(labelled) == 120 and len(rows) == len(X)
+        return settings[-1]
+
+    monkeypatch.setattr(_classifier, "choose_setting", choose)
+    vae = VAEClassifier(objective=objective, **SHORT | {"max_iter": 1}).fit(X, few)
+    weight = 1.0 if objective == "shot" else 0.0
+    assert (vae.hidden_share_, vae.smoothness_) == (0.0, weight)
+    vae.set_params(hidden_share=0.3).fit(X, few)
+    assert vae.hidden_share_ == 0.3
+    vae.set_params(hidden_share="auto", smoothness=2.0).fit(X, few)
+    assert (vae.hidden_share_, vae.smoothness_) == (0.0, 2.0)
+    vae.set_params(hidden_share=0.1).fit(X, few)
+    assert offered[-1] == [(0.1, 2.0)]
+
+
+def test_going_on_keeps_the_setting(monkeypatch):
+    X, few, _ = balance()
+    vae = VAEClassifier(warm_start=True, **SHORT | {"max_iter": 1}).fit(X, few)
+    chosen = vae.hidden_share_, vae.smoothness_
+    monkeypatch.setattr(_classifier, "choose_setting", None)
+    vae.fit(X, few)
+    assert (vae.hidden_share_, vae.smoothness_) == chosen
