@@ -78,8 +78,9 @@ def left_out_errors(
     generator: torch.Generator,
 ) -> Tensor:
     """Return by setting and labelled row whether its class was mistaken, 0 or 1."""
-    assert labelled.y is not None
-    codes, device = labelled.y.argmax(-1), labelled.x.device
+    y, device = labelled.y, labelled.x.device
+    assert y is not None
+    codes = y.argmax(-1)
     n_settings, n_labelled = len(settings), len(labelled)
     folds = stratified_folds(codes, generator)
     own = torch.arange(N_FOLDS, device=device).repeat(n_settings)
@@ -118,7 +119,7 @@ def left_out_errors(
         if n_labelled > LABELLED_ROWS:
             some, index = pick(labelled, LABELLED_ROWS)
         log_q = F.log_softmax(ensemble(some_hidden(some)), -1)
-        log_likelihood = (some.y * log_q).sum(-1)
+        log_likelihood = (y[index] * log_q).sum(-1)
         share = seen[:, index] / seen[:, index].sum(1, keepdim=True)
         loss = -(share * log_likelihood).sum()
         if smoothness.any():

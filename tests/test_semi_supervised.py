@@ -314,7 +314,9 @@ def test_roughness_looks_in_the_worst_direction():
         moved = Categorical(logits=vae.logits(inputs + shift))
         return kl_divergence(Categorical(logits=log_q), moved)
 
-    found = semi.roughness(vae.logits, inputs, log_q, randn(6, N_COLUMNS, seed=2), radius)
+    found = semi.roughness(
+        vae.logits, inputs, log_q, randn(6, N_COLUMNS, seed=2), radius
+    )
     # to first order both ends of the axis are alike
     both = torch.stack([change(weight), change(-weight)])
     nearest = (found - both).abs().min(0).values
