@@ -32,7 +32,7 @@ MIN_LABELLED = 24
 MAX_LABELLED, MAX_ROWS = 2_000, 20_000
 
 #: The networks, and how they are trained.
-WIDTHS, N_STEPS, BATCH_SIZE, LEARNING_RATE = (64, 64), 400, 128, 3e-3
+WIDTHS, N_STEPS, BATCH_SIZE, LEARNING_RATE = (64, 64), 400, 256, 1e-2
 
 
 class Setting(NamedTuple):
@@ -52,21 +52,28 @@ def choose_setting(
     radius: float,
     generator: torch.Generator,
 ) -> Setting:
-    """Return the setting with the fewest errors on labels that were left out.
+    """Return the setting that labels speak for which were left out.
 
-    The first one stands unless another gains more than the standard error of the
-    difference. ``rows`` are those that smoothness is measured on, labelled or not.
+    The first one stands, or the first that beats it by more than the standard error of
+    the difference, or a later one that beats both: the order is that of preference.
+    ``rows`` are those that smoothness is measured on, labelled or not.
     """
     if len(settings) == 1 or len(labelled) < MIN_LABELLED:
         return settings[0]
     wrong = left_out_errors(vae, labelled, rows, settings, radius, generator)
     weight = torch.ones(wrong.shape[1]) if labelled.weight is None else labelled.weight
     weight = (weight / weight.sum()).to(wrong)
-    gain = wrong[0] - wrong
-    mean = (gain * weight).sum(1)
-    deviation = ((gain - mean.unsqueeze(1)).square() * weight.square()).sum(1).sqrt()
-    best = int(mean.argmax())
-    return settings[best if mean[best] > deviation[best] else 0]
+
+    def beats(better: int, other: int) -> bool:
+        gain = wrong[other] - wrong[better]
+        mean = (gain * weight).sum()
+        return bool(mean > ((gain - mean) * weight).square().sum().sqrt())
+
+    chosen = 0
+    for k in range(1, len(settings)):
+        if beats(k, 0) and (chosen == 0 or beats(k, chosen)):
+            chosen = k
+    return settings[chosen]
 
 
 def left_out_errors(
