@@ -70,8 +70,8 @@ FEATURE_DEVIATION = 0.1
 CANDIDATES_PER_ROW = 64
 MIN_CANDIDATES, MAX_CANDIDATES = 4_096, 2**17
 
-#: What "auto" chooses from, the usual one first.
-SETTINGS = (Setting(0.2, 1.0), Setting(0.0, 1.0), Setting(0.0, 0.0))
+#: What "auto" chooses from, the usual one first: classes are clusters, or rules.
+SETTINGS = (Setting(0.2, 1.0), Setting(0.0, 0.0))
 
 #: Share of the labelled rows that validation takes, if that makes enough rows.
 DEFAULT_VALIDATION_FRACTION = 0.1
@@ -121,9 +121,9 @@ class VAEClassifier(
         With "shot" it is the interpolation. Otherwise it has three parts:
         KL(q(y | x) || q(y | x + r)) for the worst r as long as ``radius`` says [2]_,
         the entropy of q(y | x), and the divergence of the classes' shares among all
-        rows from ``class_prior_`` [4]_. "auto" takes 1, or 0 if left-out labels are
-        found better without (where classes are rules and no clusters); "shot"
-        always 1. With 0, rows without a label train the generator alone.
+        rows from ``class_prior_`` [4]_. "auto" takes 1, or 0 where classes are rules and
+        no clusters (see ``hidden_share``); "shot" always 1. With 0, rows without a
+        label train the generator alone.
 
     radius : float, default=0.5
         Distance within which q(y | x) should not change, in units of the median one
@@ -134,8 +134,9 @@ class VAEClassifier(
     hidden_share : "auto" or float, default="auto"
         Share of the cells that are hidden from the classifier in training, drawn anew
         at every step. Cells of categories are hidden as a whole. "auto" takes 0.2, or
-        0 if left-out labels are found better with all cells. To find out, small
-        networks are cross-validated on the labelled rows, if these are 24 or more.
+        0 where classes are rules and no clusters. What is "auto" of ``smoothness`` and
+        this is chosen together: small networks are cross-validated on the labelled
+        rows, if these are 24 or more.
 
     label_smoothing : float, default=0.0
         Share of a known label that is spread over all classes.
