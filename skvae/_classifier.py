@@ -121,8 +121,8 @@ class VAEClassifier(
         With "shot" it is the interpolation. Otherwise it has three parts:
         KL(q(y | x) || q(y | x + r)) for the worst r as long as ``radius`` says [2]_,
         the entropy of q(y | x), and the divergence of the classes' shares among all
-        rows from ``class_prior_`` [4]_. "auto" takes 1, or 0 where classes are rules and
-        no clusters (see ``hidden_share``); "shot" always 1. With 0, rows without a
+        rows from ``class_prior_`` [4]_. "auto" takes 1, or 0 where classes are rules
+        and no clusters (see ``hidden_share``); "shot" always 1. With 0, rows without a
         label train the generator alone.
 
     radius : float, default=0.5
