@@ -625,10 +625,14 @@ class VAEClassifier(
             )
             for setting in SETTINGS
         ]
+        some = data
+        if len(data) > MAX_ROWS:  # at random: a table may be sorted
+            order = torch.randperm(len(data), generator=generator, device=self.device_)
+            some = data.take(order[:MAX_ROWS])
         chosen = choose_setting(
             self._module,
             self._seen_by_classifier(labelled.rows(0, MAX_LABELLED)),
-            self._seen_by_classifier(data.rows(0, MAX_ROWS)),
+            self._seen_by_classifier(some),
             list(dict.fromkeys(settings)),
             radius,
             generator,

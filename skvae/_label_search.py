@@ -1,8 +1,8 @@
 """Which settings the labelled rows prefer, by cross-validation of q(y | x) alone.
 
 How many cells to hide from the classifier, and whether neighbouring rows are of one
-class, is a matter of the table: rules and digits want every cell, noisy columns do
-not; where classes are no clusters, smoothness misleads. Labels tell, if a few small
+class, is a matter of the table: rules want every cell, noisy columns do not; where
+classes are no clusters, smoothness misleads. Labels tell, if a few small
 networks are trained without some of them. They form one :class:`Ensemble`. Letters as
 in :mod:`skvae._semi_supervised`; a leading dimension counts settings or networks.
 """
@@ -54,8 +54,8 @@ def choose_setting(
 ) -> Setting:
     """Return the setting that labels speak for which were left out.
 
-    The first one stands, or the first that beats it by more than the standard error of
-    the difference, or a later one that beats both: the order is that of preference.
+    The first of two settings, the usual one, stands unless the other gains more than
+    the standard error of the difference. Of one there is nothing to choose.
     ``rows`` are those that smoothness is measured on, labelled or not.
     """
     if len(settings) == 1 or len(labelled) < MIN_LABELLED:
@@ -63,17 +63,10 @@ def choose_setting(
     wrong = left_out_errors(vae, labelled, rows, settings, radius, generator)
     weight = torch.ones(wrong.shape[1]) if labelled.weight is None else labelled.weight
     weight = (weight / weight.sum()).to(wrong)
-
-    def beats(better: int, other: int) -> bool:
-        gain = wrong[other] - wrong[better]
-        mean = (gain * weight).sum()
-        return bool(mean > ((gain - mean) * weight).square().sum().sqrt())
-
-    chosen = 0
-    for k in range(1, len(settings)):
-        if beats(k, 0) and (chosen == 0 or beats(k, chosen)):
-            chosen = k
-    return settings[chosen]
+    gain = wrong[0] - wrong[1]
+    mean = (gain * weight).sum()
+    error = ((gain - mean) * weight).square().sum().sqrt()
+    return settings[1] if mean > error else settings[0]
 
 
 def left_out_errors(
@@ -95,6 +88,7 @@ def left_out_errors(
     if labelled.weight is not None:
         seen = seen * labelled.weight
     hidden = torch.tensor([s.hidden for s in settings], device=device).view(-1, 1, 1)
+    is_smooth = any(s.smoothness for s in settings)
     smoothness = torch.tensor([s.smoothness for s in settings], device=device)
     smoothness = smoothness.repeat_interleave(N_FOLDS)
 
@@ -129,7 +123,7 @@ def left_out_errors(
         log_likelihood = (y[index] * log_q).sum(-1)
         share = seen[:, index] / seen[:, index].sum(1, keepdim=True)
         loss = -(share * log_likelihood).sum()
-        if smoothness.any():
+        if is_smooth:
             batch, _ = pick(rows, BATCH_SIZE)
             log_q = F.log_softmax(ensemble(some_hidden(batch)), -1)
             inputs = vae.inputs(batch.x, batch.observed)

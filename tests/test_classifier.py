@@ -662,3 +662,18 @@ def test_going_on_keeps_the_setting(monkeypatch):
     monkeypatch.setattr(_classifier, "choose_setting", None)
     vae.fit(X, few)
     assert (vae.hidden_share_, vae.smoothness_) == chosen
+
+
+def test_a_sorted_table_is_searched_at_random(monkeypatch):
+    X, few, _ = balance()
+    seen = []
+
+    def choose(vae, labelled, rows, settings, radius, generator):
+        seen.append(rows.x[:, 0].unique())
+        assert len(rows) == 100
+        return settings[0]
+
+    monkeypatch.setattr(_classifier, "MAX_ROWS", 100)
+    monkeypatch.setattr(_classifier, "choose_setting", choose)
+    VAEClassifier(**SHORT | {"max_iter": 1}).fit(X, few)
+    assert len(seen[0]) == 5  # of the first column, which the first 100 rows share

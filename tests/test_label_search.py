@@ -76,7 +76,7 @@ def errors_of(monkeypatch, wrong):
         build(4),
         batch(x, codes).replace(weight=weight),
         Batch(x),
-        [HIDING, ALL, RULE][: len(wrong)],
+        [HIDING, ALL],
         0.5,
         generator(),
     )
@@ -91,16 +91,6 @@ def test_a_gain_must_exceed_its_standard_error(monkeypatch):
     assert errors_of(monkeypatch, [usual, other])() == HIDING
     other[6:9] = 0  # four rows better, standard error 0.024
     assert errors_of(monkeypatch, [usual, other])() == ALL
-
-
-def test_settings_stand_in_the_order_of_preference(monkeypatch):
-    usual, good, better = np.ones(40), np.ones(40), np.ones(40)
-    good[:10], better[:20] = 0, 0
-    assert errors_of(monkeypatch, [usual, good, better])() == RULE
-    better[10:20] = 1  # as good as the second: of equals the first stands
-    assert errors_of(monkeypatch, [usual, good, better])() == ALL
-    good[:10], good[:1] = 1, 0  # too little to beat the first, the third is enough
-    assert errors_of(monkeypatch, [usual, good, better])() == RULE
 
 
 def test_rows_count_by_their_weight(monkeypatch):

@@ -300,6 +300,18 @@ def test_hidden_cells_are_seen_as_missing_by_the_classifier():
 # -- smoothness ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("smoothness", [0.0, 1.0])
+def test_bounds_train_the_classifier_with_smoothness_alone(smoothness):
+    vae = build("m2")
+    batch = Batch(randn(6, N_COLUMNS), y=one_hot([-1] * 6))
+    noise = randn(1, 6, N_LATENT, seed=1)
+    terms = semi.m2(vae, batch, noise, Labelling(1.0, smoothness, 0.5))
+    terms.objective.sum().backward()
+    gradient = vae.classifier.output.weight.grad
+    assert (gradient is not None) == (smoothness > 0)
+    assert vae.decoder.output.weight.grad.abs().max() > 0
+
+
 def test_roughness_looks_in_the_worst_direction():
     vae = build("m2", ())
     with torch.no_grad():  # two classes in effect: the worst direction is known
