@@ -40,6 +40,7 @@ from ._base import (
     make_random_state,
     pieces,
 )
+from ._columns import relative_spreads
 from ._distributions import Joint, make_head
 from ._encoding import unchanged_on_error
 from ._label_search import MAX_LABELLED, MAX_ROWS, Setting, choose_setting
@@ -155,7 +156,11 @@ class VAEClassifier(
     numeric_transform : {"auto", "standard", "quantile", "none"} or dict, \
             default="auto"
         Map of the numeric columns ahead of the networks, as in
-        :class:`VAETransformer`.
+        :class:`VAETransformer`. With "auto", encoder and classifier see columns that
+        share a unit, such as pixels, in that unit: a rare pixel weighs no more than
+        others. They do where at least 8 columns of numbers, and half of those that
+        repeat their values, have the same lowest and highest value; "m1+m2" sees them
+        as the others.
 
     categorical_features : "from_dtype", array-like of str, int or bool, or None, \
             default="from_dtype"
@@ -265,6 +270,11 @@ class VAEClassifier(
 
     numeric_transform_ : dict of str to str
         Map of every numeric column.
+
+    input_scale_ : ndarray of shape (n_features_in_,)
+        Standard deviation of the columns as encoder and classifier see them: 1, but
+        relative to the other columns of the unit where columns share one, see
+        ``numeric_transform``.
 
     n_features_in_ : int
         Number of columns.
@@ -537,6 +547,14 @@ class VAEClassifier(
 
     def _free_scale(self):
         return None
+
+    def _start(self, values, observed, sample_weight):
+        super()._start(values, observed, sample_weight)
+        self.input_scale_ = np.ones(len(self._encoder.columns_))
+        if self.numeric_transform == "auto" and not self._is_stacked:
+            spreads = relative_spreads(self._columns_in_order())
+            self.input_scale_[self._order] = spreads
+            self._module.scale_inputs(torch.from_numpy(spreads))
 
     def _describe(self, *, masked: bool):
         super()._describe(masked=masked)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -43,6 +45,10 @@ AUTO_HEADS = {
 #: A column of numbers repeats its values if it has at most so many different ones, and
 #: at most this many per observed cell.
 MOST_DISTINCT, MOST_REPEATED = 1_000, 0.5
+
+#: Columns of numbers share a unit where so many of them, and so large a share of those
+#: that repeat their values, have the same lowest and highest value.
+LEAST_SHARING, SHARE_SHARING = 8, 0.5
 
 
 @dataclass
@@ -368,6 +374,34 @@ def raise_infinite(name: str) -> NoReturn:
         "Input X contains infinity or a value too large for dtype('float32') in "
         f"column {name!r}. Missing cells are given as NaN, infinity is no value."
     )
+
+
+def relative_spreads(columns: Sequence[Column]) -> np.ndarray:
+    """Return the spread of every column, relative to those that share its unit.
+
+    Pixels, or answers on one scale, have the same lowest and highest value. Their
+    standard deviations, divided by the root of their mean square, tell how much a
+    column varies in that unit. All other columns have the spread 1.
+    """
+    spreads = np.ones(len(columns))
+    repeating, scales = {}, np.ones(len(columns))
+    for index, column in enumerate(columns):
+        if column.transform == "standard" and column.support is not None:
+            assert isinstance(column.map, Affine)
+            repeating[index], scales[index] = column.support, column.map.scale
+    ranges = Counter((values[0], values[-1]) for values in repeating.values())
+    if not ranges:
+        return spreads
+    common, count = ranges.most_common(1)[0]
+    if count < max(LEAST_SHARING, SHARE_SHARING * len(repeating)):
+        return spreads
+    unit = np.unique(
+        np.concatenate([v for v in repeating.values() if (v[0], v[-1]) == common])
+    )
+    # pixels at the border may be grey at most: some of the values are enough
+    sharing = [i for i, values in repeating.items() if np.isin(values, unit).all()]
+    spreads[sharing] = scales[sharing] / np.sqrt(np.mean(scales[sharing] ** 2))
+    return spreads
 
 
 def decode_column(

@@ -45,6 +45,9 @@ from ._units import Units
 #: rows, so that generating a whole row is learned too.
 HIDE_RANGE = (0.05, 1.1)
 
+#: Layers of the conditional VAE: to say how cells vary takes less than what they are.
+VAE_LAYERS = (128, 128)
+
 #: The normal is fitted on so many rows that rows x columns^3 stays below this.
 GAUSSIAN_WORK, MAX_GAUSSIAN_ROWS, MIN_GAUSSIAN_ROWS = 1e9, 5_000, 500
 
@@ -129,9 +132,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
         missing at random.
 
     hidden_layer_sizes : tuple of int, default=None
-        Widths of the hidden layers of all networks; None chooses them by the number
-        of rows. With ``()`` the multivariate normal stands alone, for tables of
-        numbers: conditional means, draws and densities are then exact.
+        Widths of the hidden layers of all networks; None takes (128, 128), and
+        (256, 256, 256) for the expected values of tables from 5,000 rows up. With
+        ``()`` the multivariate normal stands alone, for tables of numbers: conditional
+        means, draws and densities are then exact.
 
     activation : {"relu", "silu", "gelu", "tanh"}, default="silu"
         Activation function of the hidden layers.
@@ -494,7 +498,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
                 "hidden_layer_sizes at least one layer."
             )
         recipe = choose_recipe(*self._shape)
+        sizes = self._hidden_layer_sizes()
+        if self.hidden_layer_sizes is None:
+            sizes = recipe.hidden_layer_sizes
         self._mean_options = {
+            "hidden_layer_sizes": sizes,
             "n_members": recipe.n_members,
             "widest_normal": recipe.widest_normal,
         }
@@ -517,7 +525,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     def _hidden_layer_sizes(self) -> tuple[int, ...]:
         if self.hidden_layer_sizes is None:
-            return choose_recipe(*self._shape).hidden_layer_sizes
+            return VAE_LAYERS
         return super()._hidden_layer_sizes()
 
     def _set_floors(self):
@@ -867,6 +875,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    def _widths(self) -> list[int]:
+        return [*super()._widths(), *self._mean_options["hidden_layer_sizes"]]
+
     def _build(self, part: str, seed: int = 0) -> torch.nn.Module:
         if part == "_mean":
             return build_mean(self._architecture, self._mean_options, seed)
@@ -886,7 +897,7 @@ def as_configured(table: Any, owner: Any) -> Any:
 
 
 def build_mean(
-    architecture: dict[str, Any], options: dict[str, int], seed: int
+    architecture: dict[str, Any], options: dict[str, Any], seed: int
 ) -> ConditionalMean:
     """Build the conditional mean that goes with ``architecture``, on the CPU."""
     joint = Joint(
@@ -897,7 +908,6 @@ def build_mean(
     )
     return ConditionalMean(
         joint,
-        architecture["hidden_layer_sizes"],
         activation=architecture["activation"],
         generator=torch.Generator().manual_seed(seed),
         **options,

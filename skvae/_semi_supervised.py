@@ -94,6 +94,8 @@ class LabelledVAE(VAE):
         self.log_prior: Tensor
         uniform = torch.full((n_classes,), -math.log(n_classes))
         self.register_buffer("log_prior", uniform)
+        self.input_scale: Tensor
+        self.register_buffer("input_scale", torch.ones(self.n_row_inputs))
         self.one_hot: Tensor
         self.register_buffer("one_hot", torch.eye(n_classes), persistent=False)
 
@@ -105,6 +107,24 @@ class LabelledVAE(VAE):
     def inputs(self, x: Tensor, observed: Tensor | None) -> Tensor:
         """Return what encoder and classifier see of the rows."""
         return self._encoder_inputs(x, observed, None)
+
+    def _encoder_inputs(
+        self, x: Tensor, observed: Tensor | None, c: Tensor | None
+    ) -> Tensor:
+        inputs = super()._encoder_inputs(x, observed, None) * self.input_scale
+        return inputs if c is None else torch.cat([inputs, c], -1)
+
+    @torch.no_grad()
+    def scale_inputs(self, spreads: Tensor) -> None:
+        """Let columns of numbers, (columns,), have these spreads among the inputs.
+
+        The linear path of the encoder, where training may start, keeps its function.
+        """
+        columns, inputs, _ = self.joint.number_slots()
+        self.input_scale[inputs] = spreads[columns].to(self.input_scale)
+        direct = self.encoder.output.weight[:, self.encoder.linear_inputs]
+        if direct.numel():
+            direct[:, : self.n_row_inputs].div_(self.input_scale)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return log q(y | x) up to a constant per row, (rows, n_classes)."""

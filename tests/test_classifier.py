@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import config_context
-from sklearn.datasets import make_blobs
+from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -246,6 +246,24 @@ def test_a_failed_fit_changes_nothing(blobs):
 
 
 # -- drawing -------------------------------------------------------------------------
+
+
+def test_pixels_are_seen_in_their_unit():
+    X, y = load_digits(return_X_y=True)
+    few = np.where(np.arange(300) < 40, y[:300], -1)
+    vae = VAEClassifier(**SHORT).fit(X[:300], few)
+    spread = X[:300].std(0)
+    seen = (vae.input_scale_ != 1) & (spread > 0)
+    ratio = vae.input_scale_[seen] / spread[seen]
+    np.testing.assert_allclose(ratio, ratio[0])
+    assert seen.sum() >= 50
+    inputs = vae._module.inputs(vae._batch(*vae._encoder.encode(X[:300]), None).x, None)
+    # embedding draws far outliers, as of rare pixels, nearer
+    varied = np.sort(inputs.std(0, correction=0).numpy())
+    assert (varied <= np.sort(vae.input_scale_[spread > 0]) + 1e-4).all()
+    assert varied[0] < 0.05
+    vae.set_params(numeric_transform="standard").fit(X[:300], few)
+    assert (vae.input_scale_ == 1).all()
 
 
 def test_draws_of_repeated_values_are_as_frequent_as_in_training():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.stats import norm
 
+from skvae._columns import relative_spreads
 from skvae._encoding import TableEncoder
 from skvae._numeric import Affine, PiecewiseLinear, fit_affine, fit_quantile
 
@@ -1016,3 +1017,52 @@ def test_encode_allocates_little_more_than_its_output():
     assert peak_of_encode < 1.3 * values.nbytes
     # A few float64 columns, not a copy of the table.
     assert peak_of_fit < array.nbytes
+
+
+# -- units -----------------------------------------------------------------------------
+
+
+def pixels(n_rows=60, n_columns=10, highest=16):
+    """Whole numbers from 0 to ``highest``, reached by every column."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, highest + 1, (n_rows, n_columns)).astype(float)
+    X[0], X[1] = 0, highest
+    return X
+
+
+def spreads_of(X, **options):
+    return relative_spreads(TableEncoder(**options).fit(X).columns_)
+
+
+def test_columns_of_one_unit_keep_their_relative_spread():
+    X = pixels()
+    X[:, 0] = X[:, 0] > 12  # grey at most, and rarely
+    X[:, 1] = np.random.default_rng(1).normal(size=len(X))
+    spreads = spreads_of(X)
+    sharing = np.delete(np.arange(10), 1)
+    expected = X[:, sharing].std(0)
+    expected /= np.sqrt(np.mean(expected**2))
+    np.testing.assert_allclose(spreads[sharing], expected)
+    assert spreads[0] < 0.2
+    assert spreads[1] == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda X: X[:, :7], id="few columns"),
+        pytest.param(lambda X: X * np.arange(1, 11), id="ranges of their own"),
+        pytest.param(
+            lambda X: np.hstack([X[:, :8], X[:, :9] * np.arange(2, 11)]),
+            id="few of them",
+        ),
+        pytest.param(lambda X: X + np.linspace(0, 1, 600).reshape(X.shape), id="rare"),
+    ],
+)
+def test_other_columns_have_units_of_their_own(change):
+    X = change(pixels())
+    assert np.array_equal(spreads_of(X), np.ones(X.shape[1]))
+
+
+def test_maps_that_are_asked_for_leave_no_common_unit():
+    assert np.array_equal(spreads_of(pixels(), numeric_transform="none"), np.ones(10))

@@ -106,6 +106,20 @@ def exact():
     return vae, log_given_label
 
 
+@pytest.mark.parametrize("hidden_layer_sizes", [(), (8,)])
+def test_scaled_inputs_leave_the_linear_start_as_it_is(hidden_layer_sizes):
+    vae = build("m1", hidden_layer_sizes, masked=True, linear_path=True).double()
+    loadings = randn(N_COLUMNS, N_LATENT).double()
+    vae.start_at_factor_analysis(loadings, torch.full((N_COLUMNS,), 0.5).double())
+    x = randn(6, N_COLUMNS, seed=1).double()
+    before = vae.encode(x)
+    spreads = torch.tensor([0.1, 1.0, 2.0, 0.5])
+    vae.scale_inputs(spreads)
+    after = vae.encode(x)
+    torch.testing.assert_close(after.loc, before.loc)
+    torch.testing.assert_close(vae.inputs(x, None)[:, :N_COLUMNS], x * spreads)
+
+
 # -- exact references ----------------------------------------------------------------
 
 
