@@ -158,7 +158,7 @@ class VAEClassifier(
         Map of the numeric columns ahead of the networks, as in
         :class:`VAETransformer`. With "auto", encoder and classifier see columns that
         share a unit, such as pixels, in that unit: a rare pixel weighs no more than
-        others. They do where at least 8 columns of numbers, and half of those that
+        others. They do where at least 32 columns of numbers, and half of those that
         repeat their values, have the same lowest and highest value; "m1+m2" sees them
         as the others.
 

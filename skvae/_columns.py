@@ -47,8 +47,9 @@ AUTO_HEADS = {
 MOST_DISTINCT, MOST_REPEATED = 1_000, 0.5
 
 #: Columns of numbers share a unit where so many of them, and so large a share of those
-#: that repeat their values, have the same lowest and highest value.
-LEAST_SHARING, SHARE_SHARING = 8, 0.5
+#: that repeat their values, have the same lowest and highest value. A few columns of
+#: one range are no image, and each may matter as much as the others.
+LEAST_SHARING, SHARE_SHARING = 32, 0.5
 
 
 @dataclass
@@ -379,9 +380,10 @@ def raise_infinite(name: str) -> NoReturn:
 def relative_spreads(columns: Sequence[Column]) -> np.ndarray:
     """Return the spread of every column, relative to those that share its unit.
 
-    Pixels, or answers on one scale, have the same lowest and highest value. Their
-    standard deviations, divided by the root of their mean square, tell how much a
-    column varies in that unit. All other columns have the spread 1.
+    Most pixels have the same lowest and highest value, and so do measurements that
+    were brought to one range. Their standard deviations, divided by the root of their
+    mean square, tell how much a column varies in that unit. All other columns have the
+    spread 1.
     """
     spreads = np.ones(len(columns))
     repeating, scales = {}, np.ones(len(columns))

@@ -1022,7 +1022,7 @@ def test_encode_allocates_little_more_than_its_output():
 # -- units -----------------------------------------------------------------------------
 
 
-def pixels(n_rows=60, n_columns=10, highest=16):
+def pixels(n_rows=60, n_columns=40, highest=16):
     """Whole numbers from 0 to ``highest``, reached by every column."""
     rng = np.random.default_rng(0)
     X = rng.integers(0, highest + 1, (n_rows, n_columns)).astype(float)
@@ -1039,7 +1039,7 @@ def test_columns_of_one_unit_keep_their_relative_spread():
     X[:, 0] = X[:, 0] > 12  # grey at most, and rarely
     X[:, 1] = np.random.default_rng(1).normal(size=len(X))
     spreads = spreads_of(X)
-    sharing = np.delete(np.arange(10), 1)
+    sharing = np.delete(np.arange(40), 1)
     expected = X[:, sharing].std(0)
     expected /= np.sqrt(np.mean(expected**2))
     np.testing.assert_allclose(spreads[sharing], expected)
@@ -1050,13 +1050,13 @@ def test_columns_of_one_unit_keep_their_relative_spread():
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda X: X[:, :7], id="few columns"),
-        pytest.param(lambda X: X * np.arange(1, 11), id="ranges of their own"),
+        pytest.param(lambda X: X[:, :31], id="few columns"),
+        pytest.param(lambda X: X * np.arange(1, 41), id="ranges of their own"),
         pytest.param(
-            lambda X: np.hstack([X[:, :8], X[:, :9] * np.arange(2, 11)]),
+            lambda X: np.hstack([X[:, :36], X[:, :37] * np.arange(2, 39)]),
             id="few of them",
         ),
-        pytest.param(lambda X: X + np.linspace(0, 1, 600).reshape(X.shape), id="rare"),
+        pytest.param(lambda X: X + np.linspace(0, 1, 2400).reshape(X.shape), id="rare"),
     ],
 )
 def test_other_columns_have_units_of_their_own(change):
@@ -1065,4 +1065,4 @@ def test_other_columns_have_units_of_their_own(change):
 
 
 def test_maps_that_are_asked_for_leave_no_common_unit():
-    assert np.array_equal(spreads_of(pixels(), numeric_transform="none"), np.ones(10))
+    assert np.array_equal(spreads_of(pixels(), numeric_transform="none"), np.ones(40))
