@@ -631,8 +631,7 @@ class VAEClassifier(
 
     def _choose_setting(self, data, labelled, radius):
         """Set what is left to the data: hidden share and smoothness."""
-        # a generator of its own: the search leaves the training as it is
-        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
+        generator = self._generator_beside()
         smoothness = self.smoothness
         if self.objective == "shot" and smoothness == "auto":
             smoothness = SETTINGS[0].smoothness
@@ -643,19 +642,19 @@ class VAEClassifier(
             )
             for setting in SETTINGS
         ]
-        some = data
-        if len(data) > MAX_ROWS:  # at random: a table may be sorted
-            order = torch.randperm(len(data), generator=generator, device=self.device_)
-            some = data.take(order[:MAX_ROWS])
         chosen = choose_setting(
             self._module,
             self._seen_by_classifier(labelled.rows(0, MAX_LABELLED)),
-            self._seen_by_classifier(some),
+            self._seen_by_classifier(at_random(data, MAX_ROWS, generator)),
             list(dict.fromkeys(settings)),
             radius,
             generator,
         )
         self.hidden_share_, self.smoothness_ = map(float, chosen)
+
+    def _generator_beside(self) -> torch.Generator:
+        """Return a generator of its own: what it serves leaves training as it is."""
+        return torch.Generator(self.device_).manual_seed(self._evidence_seed)
 
     def _train_features(self, data, generator, *, going_on):
         """Train M1, and build M2 on the latents that vary."""
@@ -717,7 +716,8 @@ class VAEClassifier(
 
     def _neighbour_distance(self, data: Batch) -> float:
         """Return the median distance of a row to its nearest neighbour."""
-        some = self._seen_by_classifier(data.rows(0, NEIGHBOUR_ROWS))
+        some = at_random(data, NEIGHBOUR_ROWS, self._generator_beside())
+        some = self._seen_by_classifier(some)
         with torch.inference_mode():
             inputs = self._module.inputs(some.x, some.observed).cpu().numpy()
         if len(inputs) < 2:
@@ -1139,6 +1139,15 @@ class VAEClassifier(
 
 
 # -- labels --------------------------------------------------------------------------
+
+
+def at_random(rows: Batch, limit: int, generator: torch.Generator) -> Batch:
+    """Return at most ``limit`` rows, at random: a table may be sorted."""
+    if len(rows) <= limit:
+        return rows
+    device = rows.x.device
+    order = torch.randperm(len(rows), generator=generator, device=device)
+    return rows.take(order[:limit])
 
 
 def labels_of(y: Any, estimator: Any) -> np.ndarray:

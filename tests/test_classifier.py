@@ -695,3 +695,16 @@ def test_a_sorted_table_is_searched_at_random(monkeypatch):
     monkeypatch.setattr(_classifier, "choose_setting", choose)
     VAEClassifier(**SHORT | {"max_iter": 1}).fit(X, few)
     assert len(seen[0]) == 5  # of the first column, which the first 100 rows share
+
+
+def test_the_distance_of_neighbours_is_that_of_all_rows(monkeypatch):
+    """A sorted table: the first rows are much closer to each other than most."""
+    monkeypatch.setattr(_classifier, "NEIGHBOUR_ROWS", 40)
+    rng = np.random.default_rng(0)
+    X = np.vstack([1e-3 * rng.normal(size=(200, 3)), 10 + rng.normal(size=(800, 3))])
+    few = np.full(1000, -1)
+    few[:3], few[-3:] = 0, 1
+    vae = VAEClassifier(**SHORT | {"max_iter": 1}, numeric_transform="standard")
+    vae.fit(X, few)
+    data = vae._batch(*vae._encoder.encode(X), None)
+    assert vae._neighbour_distance(data) > 0.05
