@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skvae import VAEImputer, VAETransformer, pool
+from skvae import VAEImputer, VAETransformer, _completion, pool
 from skvae._distributions import SCALE_FLOOR
 from skvae._imputer import FLOOR_PER_GAP
 from skvae._units import RANGE_REACH, widened
@@ -721,6 +721,26 @@ def test_what_is_learned(mixed_table):
     assert model.n_iter_ == len(model.loss_curve_) == 4
     assert len(model.validation_scores_) == 4
     assert model.device_ == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("large", "given", "mean_widths", "vae_widths"),
+    [
+        (1_000, None, [128, 128], [128, 128]),
+        (20, None, [256, 256, 256], [128, 128]),
+        (20, (8,), [8], [8]),
+    ],
+)
+def test_rows_widen_the_conditional_mean(
+    holes, monkeypatch, large, given, mean_widths, vae_widths
+):
+    monkeypatch.setattr(_completion, "LARGE", large)
+    model = VAEImputer(hidden_layer_sizes=given, max_iter=1, random_state=0)
+    model = pickle.loads(pickle.dumps(model.fit(holes)))
+    widths = [weight.shape[-1] for weight in model._mean.ensemble.weights]
+    assert widths[:-1] == mean_widths
+    layers = [m for m in model._module.decoder.hidden if hasattr(m, "out_features")]
+    assert [layer.out_features for layer in layers] == vae_widths[::-1]
 
 
 def test_networks_leave_out_rows_and_keep_the_best_weights(holes):
