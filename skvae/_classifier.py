@@ -159,8 +159,8 @@ class VAEClassifier(
         :class:`VAETransformer`. With "auto", encoder and classifier see columns that
         share a unit, such as pixels, in that unit: a rare pixel weighs no more than
         others. They do where at least 32 columns of numbers, and half of those that
-        repeat their values, have the same lowest and highest value; "m1+m2" sees them
-        as the others.
+        repeat their values, have the same lowest and highest value. The classifier of
+        "m1" and "m1+m2" sees latent variables instead.
 
     categorical_features : "from_dtype", array-like of str, int or bool, or None, \
             default="from_dtype"
@@ -551,7 +551,8 @@ class VAEClassifier(
     def _start(self, values, observed, sample_weight):
         super()._start(values, observed, sample_weight)
         self.input_scale_ = np.ones(len(self._encoder.columns_))
-        if self.numeric_transform == "auto" and not self._is_stacked:
+        # the classifier of "m1" and "m1+m2" sees latents, which know no such unit
+        if self.numeric_transform == "auto" and self.objective in ("m2", "shot"):
             spreads = relative_spreads(self._columns_in_order())
             self.input_scale_[self._order] = spreads
             self._module.scale_inputs(torch.from_numpy(spreads))

@@ -116,15 +116,9 @@ class LabelledVAE(VAE):
 
     @torch.no_grad()
     def scale_inputs(self, spreads: Tensor) -> None:
-        """Let columns of numbers, (columns,), have these spreads among the inputs.
-
-        The linear path of the encoder, where training may start, keeps its function.
-        """
+        """Let columns of numbers, (columns,), have these spreads among the inputs."""
         columns, inputs, _ = self.joint.number_slots()
         self.input_scale[inputs] = spreads[columns].to(self.input_scale)
-        direct = self.encoder.output.weight[:, self.encoder.linear_inputs]
-        if direct.numel():
-            direct[:, : self.n_row_inputs].div_(self.input_scale)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return log q(y | x) up to a constant per row, (rows, n_classes)."""

@@ -106,18 +106,16 @@ def exact():
     return vae, log_given_label
 
 
-@pytest.mark.parametrize("hidden_layer_sizes", [(), (8,)])
-def test_scaled_inputs_leave_the_linear_start_as_it_is(hidden_layer_sizes):
-    vae = build("m1", hidden_layer_sizes, masked=True, linear_path=True).double()
-    loadings = randn(N_COLUMNS, N_LATENT).double()
-    vae.start_at_factor_analysis(loadings, torch.full((N_COLUMNS,), 0.5).double())
-    x = randn(6, N_COLUMNS, seed=1).double()
-    before = vae.encode(x)
-    spreads = torch.tensor([0.1, 1.0, 2.0, 0.5])
+def test_encoder_and_classifier_see_scaled_numbers():
+    vae = build("m2", masked=True)
+    x, spreads = randn(6, N_COLUMNS, seed=1), torch.tensor([0.1, 1.0, 2.0, 0.5])
+    expected = vae.encode(x * spreads)
     vae.scale_inputs(spreads)
-    after = vae.encode(x)
-    torch.testing.assert_close(after.loc, before.loc)
-    torch.testing.assert_close(vae.inputs(x, None)[:, :N_COLUMNS], x * spreads)
+    torch.testing.assert_close(vae.encode(x).loc, expected.loc)
+    observed = torch.ones_like(x, dtype=torch.bool)
+    inputs = vae.inputs(x, observed)
+    torch.testing.assert_close(inputs[:, :N_COLUMNS], x * spreads)
+    assert not inputs[:, N_COLUMNS:].any()  # the mask is no number
 
 
 # -- exact references ----------------------------------------------------------------
