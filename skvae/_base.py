@@ -266,7 +266,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     def _train(self, X, data, generator, *, going_on, one_pass, prepare=None):
         """Train the module on the rows, and record how that went.
 
-        ``prepare`` makes what the module sees of the rows of a batch.
+        ``prepare`` makes what the module sees of the rows of a batch. Returns the
+        numbers of the rows that were set aside, None without.
         """
         device = self.device_
         train_rows, valid_rows = self._split(len(data), one_pass)
@@ -276,6 +277,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             context = self._init_callback_context(max_subtasks=plan.max_iter)
             context.call_on_fit_task_begin(estimator=self, X=X)
         train_rows = torch.as_tensor(train_rows, device=device)
+        if valid_rows is not None:
+            valid_rows = torch.as_tensor(valid_rows, device=device)
         if self._architecture["prior"] == "vamp" and not going_on:
             count = torch.arange(self.n_prior_components, device=device)
             some = data.take(train_rows[count % len(train_rows)])
@@ -284,7 +287,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             self._module,
             data,
             train_rows,
-            None if valid_rows is None else torch.as_tensor(valid_rows, device=device),
+            valid_rows,
             plan,
             generator,
             callbacks=list(self.callbacks or ()),
@@ -300,6 +303,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self._record(history, plan, going_on=going_on)
         if context is not None:
             context.call_on_fit_task_end(estimator=self, X=X)
+        return valid_rows
 
     def _settle_heads(self, *, scored: bool):
         """Leave scales per cell to the validation rows: without them, one a column."""

@@ -67,6 +67,9 @@ MEAN_DRAWS = 64
 #: Points that stand for the noise of an output with a quantile map.
 NOISE_POINTS = 50
 
+#: Held-out rows that ``spread_`` needs, and the coverage that it restores.
+SPREAD_ROWS, SPREAD_COVERAGE = 20, 0.9
+
 
 class Outputs(NamedTuple):
     """Which containers ``y`` came in: predictions come in the like."""
@@ -263,6 +266,13 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         "objective", "reconstruction" and "kl" in nats per row, "active_units" and
         "learning_rate", by epoch.
 
+    spread_ : ndarray of shape (n_outputs_,)
+        Factor, at least 1, by which the distribution of an output is stretched around
+        its mean, so that intervals of 90% cover as many outputs of the validation rows
+        (conformal prediction [3]_). 1 for categories and counts, for outputs with a
+        quantile map, with ``image_shape``, without early stopping and where fewer
+        than 20 validation rows have the output.
+
     device_ : str
         The device that the model was trained on, or loaded to.
 
@@ -283,6 +293,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
     .. [1] K. Sohn, H. Lee, X. Yan (2015). Learning Structured Output Representation
        using Deep Conditional Generative Models. Equation 4.
     .. [2] I. Loshchilov, F. Hutter (2019). Decoupled Weight Decay Regularization.
+    .. [3] Y. Romano, E. Patterson, E. Candès (2019). Conformalized Quantile Regression.
+       Algorithm 1, with a factor in place of a term.
 
     Examples
     --------
@@ -448,8 +460,59 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         self._context.to(device)
         data = self._batch(values, observed, sample_weight)
         data = Batch(data.x, data.observed, data.weight, self._contexts(*features))
-        self._train(X, data, generator, going_on=going_on, one_pass=False)
+        held_out = self._train(X, data, generator, going_on=going_on, one_pass=False)
+        self.spread_ = np.ones(self.n_outputs_)
+        if held_out is not None and self.image_shape is None:
+            self._widen(data.take(held_out))
         return self
+
+    def _widen(self, held_out: Batch):
+        """Set ``spread_`` by rows that were not trained on.
+
+        Conformal prediction with quantiles [3]_, but intervals widen by a factor: that
+        which covers SPREAD_COVERAGE of the held-out outputs, one more counted as lost.
+        These rows chose the weights too, so that a factor below 1 is not believed.
+        """
+        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
+        levels = [(1 - SPREAD_COVERAGE) / 2, (1 + SPREAD_COVERAGE) / 2]
+        bounds = [
+            sorted_quantiles(x.cpu().numpy(), levels)
+            for x in self._draws(held_out.c, INTERVAL_DRAWS, generator)
+        ]
+        lower, upper = np.concatenate(bounds, axis=1)
+        mean = self._encoded_means(self._module, held_out.c).cpu().numpy()
+        error = held_out.x.cpu().numpy() - mean
+        reach = np.where(error > 0, upper - mean, mean - lower).clip(min=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            needed = np.where(error == 0, 0.0, np.abs(error) / reach)
+        weight = np.ones(len(error))
+        if held_out.weight is not None:
+            weight = held_out.weight.cpu().numpy().astype(np.float64)
+        for position in self._stretched_positions():
+            rows = np.arange(len(error))
+            if held_out.observed is not None:
+                rows = np.flatnonzero(held_out.observed[:, position].cpu().numpy())
+            if len(rows) < SPREAD_ROWS:
+                continue
+            rows = rows[needed[rows, position].argsort()]
+            covered = weight[rows].cumsum() / (weight[rows].sum() + weight[rows].mean())
+            last = min(covered.searchsorted(SPREAD_COVERAGE), len(rows) - 1)
+            factor = needed[rows[last], position]
+            if np.isfinite(factor):  # not where intervals have no width
+                self.spread_[self._order[position]] = max(1.0, factor)
+
+    def _stretched_positions(self) -> list[int]:
+        """Return the places, in the order of the heads, of outputs that may stretch.
+
+        Numbers with a location and a scale whose map is linear: the mean stays.
+        """
+        positions, _, _ = self._module.joint.number_slots()
+        columns = self._encoder.columns_
+        return [
+            position
+            for position in positions.tolist()
+            if isinstance(columns[self._order[position]].map, Affine)
+        ]
 
     def _fit_encoders(self, X, outputs, sample_weight):
         is_table = self.image_shape is None
@@ -654,9 +717,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             for position, index in enumerate(self._order)
             if isinstance(columns[index].map, PiecewiseLinear)
         }
-        noise = self._mean_noise(c)
         start = 0
-        for px in self._decoded_pieces(module, c, noise):
+        for px in self._decoded_pieces(module, c):
             means, variances = (m.cpu().numpy() for m in cell_moments(module.joint, px))
             rows = slice(start, start + len(means))
             for position, index in enumerate(self._order):
@@ -665,6 +727,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                     continue
                 mean[rows, index] = map_.inverse(means[:, position])
                 deviation[rows, index] = np.sqrt(variances[:, position]) * map_.scale
+                deviation[rows, index] *= self.spread_[index]
             for position, values in self._mapped_points(module.joint, px, bent):
                 index = self._order[position]
                 mean[rows, index] = values.mean((0, 1))
@@ -697,14 +760,20 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             half = torch.linalg.qr(half).Q * math.sqrt(n_pairs)
         return torch.cat([half, -half]).unsqueeze(1).to(c)
 
-    def _decoded_pieces(self, module, c, noise, temperature=1.0) -> Iterator[Tensor]:
-        """Yield decoder outputs of prior draws, (draws, rows, n_outputs)."""
-        n_draws = len(noise)
-        for rows in c.split(self._rows_at_once(n_draws)):
+    def _decoded_pieces(self, module, c) -> Iterator[Tensor]:
+        """Yield decoder outputs of prior draws, (MEAN_DRAWS, rows, n_outputs)."""
+        noise = self._mean_noise(c)
+        for rows in c.split(self._rows_at_once(MEAN_DRAWS)):
             with torch.inference_mode():
-                shared = noise.expand(-1, len(rows), -1)
-                z = tempered_latents(module.prior(rows), shared, temperature)
+                z = module.prior(rows).rsample(noise.expand(-1, len(rows), -1))
                 yield module.decode(z, rows)
+
+    def _encoded_means(self, module, c) -> Tensor:
+        """Return the means of the encoded outputs, (rows, columns)."""
+        means = [
+            cell_moments(module.joint, px)[0] for px in self._decoded_pieces(module, c)
+        ]
+        return torch.cat(means)
 
     def _widths(self) -> list[int]:
         widths = super()._widths()
@@ -794,7 +863,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
 
     def _draws(self, c, n_draws, generator, temperature=1.0, add_noise=True):
         """Yield draws of encoded outputs, (n_draws, rows, columns)."""
-        vae = self._module
+        vae, spread = self._module, self._encoded_spread(c)
         for rows in c.split(self._rows_at_once(n_draws)):
             with torch.inference_mode():
                 noise = rows.new_empty(n_draws, len(rows), vae.n_prior_noise)
@@ -802,9 +871,19 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 z = tempered_latents(vae.prior(rows), noise, temperature)
                 px = vae.decode(z, rows)
                 if add_noise:
-                    yield tempered_draws(vae.joint, px, generator, temperature)
+                    x = tempered_draws(vae.joint, px, generator, temperature)
                 else:
-                    yield vae.joint.point(px)
+                    x = vae.joint.point(px)
+                if spread is not None:
+                    mean = self._encoded_means(vae, rows)
+                    x = torch.where(spread > 1, mean + spread * (x - mean), x)
+                yield x
+
+    def _encoded_spread(self, c: Tensor) -> Tensor | None:
+        """Return ``spread_`` in the order of the heads; None if nothing widens."""
+        if (self.spread_ == 1).all():
+            return None
+        return torch.from_numpy(self.spread_[self._order]).to(c)
 
     def predict_interval(self, X, coverage=0.9):
         """Return intervals that the outputs lie in.
@@ -914,7 +993,17 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             encoded, seen = self._encoder.encode(outputs)
         data = self._batch(encoded, seen, None)
         data = Batch(data.x, data.observed, None, self._contexts(values, observed))
-        scores = self._defensive_evidence(data) + self._log_jacobian(data)
+        scores = self._log_jacobian(data)
+        spread = self._encoded_spread(data.c)
+        if spread is not None:  # the density of mean + spread * (draw - mean)
+            mean = self._encoded_means(self._module, data.c)
+            drawn = torch.where(spread > 1, mean + (data.x - mean) / spread, data.x)
+            data = Batch(drawn, data.observed, None, data.c)
+            shrink = -spread.log().expand_as(drawn)
+            if data.observed is not None:
+                shrink = shrink * data.observed
+            scores += shrink.sum(1).cpu().numpy()
+        scores += self._defensive_evidence(data)
         if seen is not None:
             scores[~seen.any(1)] = 0  # nothing has probability 1
         return scores.astype(np.float32)

@@ -1,5 +1,6 @@
 """VAERegressor: exact linear answers first, then tables of every kind, then images."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 from skvae import VAERegressor
+from skvae._modules import Batch
 from skvae._objectives import elbo
 
 N_ROWS, N_FEATURES, N_OUTPUTS, N_FACTORS = 3000, 4, 5, 2
@@ -176,6 +178,85 @@ def test_the_start_is_the_regression_with_missing_outputs(table):
         rows = seen[:, column]
         ols = LinearRegression().fit(X[rows], y[rows, column])
         np.testing.assert_allclose(predicted[:, column], ols.predict(X), atol=0.15)
+
+
+# -- outputs of rows that were held out widen the distribution -----------------------
+
+
+def with_spread(model, spread):
+    """The model with other factors."""
+    model = copy.copy(model)
+    model.spread_ = np.asarray(spread, dtype=float)
+    return model
+
+
+def test_a_spread_stretches_everything_around_the_mean(table, linear):
+    X = table[0][:3]
+    wide = with_spread(linear, [2.0, 1, 1, 1, 3])
+    mean, deviation = linear.predict(X, return_std=True)
+    wide_mean, wide_deviation = wide.predict(X, return_std=True)
+    np.testing.assert_array_equal(wide_mean, mean)
+    np.testing.assert_allclose(wide_deviation, deviation * wide.spread_)
+    draws, wide_draws = (m.sample(X, 20, random_state=0) for m in (linear, wide))
+    expected = mean + (draws - mean) * wide.spread_
+    np.testing.assert_allclose(wide_draws, expected, atol=1e-4)
+    np.testing.assert_array_equal(wide_draws[..., 1:4], draws[..., 1:4])
+    for bound, wide_bound in zip(
+        linear.predict_interval(X), wide.predict_interval(X), strict=True
+    ):
+        expected = mean + (bound - mean) * wide.spread_
+        np.testing.assert_allclose(wide_bound, expected, atol=1e-4)
+
+
+def test_the_density_of_a_stretched_output_integrates_to_one(linear):
+    wide = with_spread(linear, [2.0, 1, 1, 1, 1])
+    grid = np.linspace(-60, 60, 2001)
+    outputs = np.full((len(grid), N_OUTPUTS), np.nan)
+    outputs[:, 0] = grid  # the others are integrated out, stretched or not
+    X = np.zeros((len(grid), N_FEATURES))
+    density = np.exp(wide.score_samples(X, outputs).astype(float))
+    assert np.trapezoid(density, grid) == pytest.approx(1, abs=0.01)
+    centre = wide.predict(X[:1])[0, 0]
+    deviation = wide.predict(X[:1], return_std=True)[1][0, 0]
+    variance = np.trapezoid(density * (grid - centre) ** 2, grid)
+    # log p comes from draws, which are few in the tails
+    assert variance == pytest.approx(deviation**2, rel=0.05)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_spread_covers_what_was_held_out(linear, weighted):
+    """Errors of three deviations in place of one: three times the reach."""
+    X, _, mean, covariance = linear_rows(500, seed=7)
+    rng = np.random.default_rng(8)
+    noise = rng.multivariate_normal(np.zeros(N_OUTPUTS), covariance, size=500)
+    y = mean + noise * [3, 1, 0.2, 3, 3]
+    weight = rng.uniform(0.1, 2, 500) if weighted else None
+    model = with_spread(linear, np.ones(N_OUTPUTS))
+    observed = np.ones(y.shape, dtype=bool)
+    observed[19:, 3] = observed[20:, 4] = False  # 19 rows decide nothing
+    data = model._batch(y.astype(np.float32), observed, weight)
+    c = model._contexts(*model._context_encoder.encode(X, estimator=model))
+    model._widen(Batch(data.x, data.observed, data.weight, c))
+    np.testing.assert_allclose(model.spread_[:3], [3, 1, 1], rtol=0.15)
+    assert model.spread_[3] == 1 < model.spread_[4]
+    lower, upper = model.predict_interval(X)
+    covered = np.average((lower <= y) & (y <= upper), axis=0, weights=weight)
+    assert 0.88 < covered[0] < 0.92
+
+
+def test_where_nothing_widens():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 30))
+    y = X[:, 0] + rng.standard_t(2, size=60)
+    options = {"max_iter": 30, "random_state": 0}
+    for other in (
+        {"early_stopping": False},
+        {"numeric_transform": "quantile"},
+        {"validation_fraction": 19 / 60},
+        {"likelihood": "poisson"},
+    ):
+        model = VAERegressor(**options | other).fit(X, np.abs(y.round()))
+        np.testing.assert_array_equal(model.spread_, [1])
 
 
 # -- what the networks add -----------------------------------------------------------
