@@ -13,7 +13,7 @@ import copy
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -230,7 +230,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     def _fit(self, X, sample_weight, *, one_pass: bool = False):
         """Train on a table; with ``one_pass`` for one epoch, going on from before."""
         self._check_options()
-        device = resolve_device(self.device)
+        device = self._resolve_device(self.device)
         going_on = (one_pass or self.warm_start) and hasattr(self, "_module")
         if sample_weight is not None:
             X, sample_weight = weighted_rows(X, check_weights(sample_weight, X))
@@ -385,10 +385,14 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             n_rows, n_chosen, replace=chances is not None, p=chances
         )
 
+    def _resolve_device(self, device: str | None) -> str:
+        return resolve_device(device)
+
     def _resolve_n_components(self) -> int:
         fewest = 2 if self.latent == "dirichlet" else 1
         if self.n_components is None:
-            return min(max(fewest, self.n_features_in_ - 1), MAX_DEFAULT_COMPONENTS)
+            most = self._n_explained - 1
+            return min(max(fewest, most), MAX_DEFAULT_COMPONENTS)
         if self.n_components < fewest:
             raise ValueError(
                 "n_components must be at least 2 with latent='dirichlet', whose "
@@ -563,24 +567,33 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             for piece in pieces(data, max(1, INFERENCE_FLOATS // (4 * width))):
                 yield piece, self._module.encode(piece.x, piece.observed)
 
-    def _evidence(self, data: Batch, n_draws: int) -> np.ndarray:
-        """Return importance-weighted log p(encoded row) in nats, (n_rows,)."""
+    def _evidence(
+        self, data: Batch, n_draws: int, *, defensive: bool = False
+    ) -> np.ndarray:
+        """Return importance-weighted log p(encoded row) in nats, (n_rows,).
+
+        ``defensive`` adds as many draws of the prior, see ``log_weights``.
+        """
         vae, width = self._module, max(self._widths())
         draws_at_once = min(n_draws, 1024)
-        rows_at_once = max(1, INFERENCE_FLOATS // (width * draws_at_once))
+        rows_at_once = INFERENCE_FLOATS // (width * draws_at_once * (1 + defensive))
         # The same noise for every row: a row's score depends on no other row.
         generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-        noise = data.x.new_empty(n_draws, 1, vae.n_noise)
-        noise = noise.normal_(generator=generator).split(draws_at_once)
+        noise, of_prior = (
+            data.x.new_empty(n_draws, 1, n).normal_(generator=generator).split(1024)
+            for n in (vae.n_noise, vae.n_prior_noise)
+        )
         scores = []
         with torch.inference_mode():
-            for piece in pieces(data, rows_at_once):
+            for piece in pieces(data, max(1, rows_at_once)):
                 qz = vae.encode(piece.x, piece.observed, piece.c)
                 parts = [
-                    torch.logsumexp(log_weights(vae, piece, qz, part), 0)
-                    for part in noise
+                    log_weights(vae, piece, qz, own, prior if defensive else None)
+                    for own, prior in zip(noise, of_prior, strict=True)
                 ]
+                parts = [torch.logsumexp(part, 0) for part in parts]
                 scores.append(torch.logsumexp(torch.stack(parts), 0))
+        n_draws *= 1 + defensive
         return torch.cat(scores).cpu().numpy() - math.log(n_draws)
 
     def _generator(self, random_state) -> torch.Generator:
@@ -613,6 +626,11 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         values = np.zeros(shape, dtype=np.float32)
         values[:, self._order] = np.asarray(encoded)
         return values
+
+    @property
+    def _n_explained(self) -> int:
+        """Number of columns that the latent variables explain."""
+        return self.n_features_in_
 
     @property
     def _starts_linear(self) -> bool:
@@ -670,9 +688,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
                 stacklevel=2,
             )
         try:
-            resolve_device(self.device_)
+            self._resolve_device(self.device_)
         except ValueError:  # trained on a device that this machine does not have
-            self.device_ = resolve_device("auto")
+            self.device_ = self._resolve_device("auto")
         for part, arrays in weights.items():
             module = self._build(part)
             tensors = {n: torch.from_numpy(np.array(a)) for n, a in arrays.items()}
@@ -724,6 +742,27 @@ def weighted_rows(X: Any, weights: np.ndarray) -> tuple[Any, np.ndarray | None]:
         rows = np.flatnonzero(weights)
         X, weights = _safe_indexing(X, rows), weights[rows]
     return X, None if (weights == weights[0]).all() else weights
+
+
+def score_with_gaps(data: Batch, score: Callable[[Batch, bool], np.ndarray]):
+    """Return the scores of rows, those with missing cells on their own, (n_rows,).
+
+    ``score`` is told whether cells are missing. A row without any cell has score 0:
+    nothing has probability 1.
+    """
+    if data.observed is None:
+        return score(data, False)
+    n_seen = data.observed.sum(1)
+    n_columns = data.observed.shape[1]
+    scores = np.zeros(len(data), dtype=np.float32)
+    for with_gaps, rows in (
+        (False, n_seen == n_columns),
+        (True, (n_seen < n_columns) & (n_seen > 0)),
+    ):
+        index = torch.nonzero(rows)[:, 0]
+        if len(index):
+            scores[index.cpu().numpy()] = score(data.take(index), with_gaps)
+    return scores
 
 
 def pieces(data: Batch, n_rows: int) -> Iterator[Batch]:

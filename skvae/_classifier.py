@@ -39,6 +39,7 @@ from ._base import (
     check_weights,
     make_random_state,
     pieces,
+    score_with_gaps,
 )
 from ._columns import relative_spreads
 from ._distributions import Joint, make_head
@@ -294,7 +295,7 @@ class VAEClassifier(
     loss_curve_ : ndarray of shape (n_iter_,)
         ``loss_`` by epoch.
 
-    validation_scores_ : ndarray of shape (n_iter_,) or None
+    validation_scores_ : ndarray of shape (n_epochs,) or None
         Mean of log q(y | x) on the validation rows by epoch of the last call of
         ``fit``; None without validation rows.
 
@@ -586,8 +587,7 @@ class VAEClassifier(
             prior = torch.from_numpy(self.class_prior_).to(self._module.log_prior)
             self._module.log_prior.copy_(prior.log())
         radius = self.radius * self._neighbour_distance(data)
-        if not going_on:
-            self._choose_setting(data, pool, radius)
+        self._choose_setting(data, pool, radius, going_on=going_on)
         self._labelling = Labelling(
             classification_weight=self.classification_weight
             or float(self._module.joint.n_columns),
@@ -630,27 +630,32 @@ class VAEClassifier(
         finally:
             del self._rows, self._labelling
 
-    def _choose_setting(self, data, labelled, radius):
+    def _choose_setting(self, data, labelled, radius, *, going_on):
         """Set what is left to the data: hidden share and smoothness."""
         generator = self._generator_beside()
-        smoothness = self.smoothness
-        if self.objective == "shot" and smoothness == "auto":
+        candidates, smoothness = SETTINGS, self.smoothness
+        if going_on:  # what was chosen stays
+            candidates = (Setting(self.hidden_share_, self.smoothness_),)
+        elif self.objective == "shot" and smoothness == "auto":
             smoothness = SETTINGS[0].smoothness
         settings = [
             Setting(
                 setting.hidden if self.hidden_share == "auto" else self.hidden_share,
                 setting.smoothness if smoothness == "auto" else smoothness,
             )
-            for setting in SETTINGS
+            for setting in candidates
         ]
-        chosen = choose_setting(
-            self._module,
-            self._seen_by_classifier(labelled.rows(0, MAX_LABELLED)),
-            self._seen_by_classifier(at_random(data, MAX_ROWS, generator)),
-            list(dict.fromkeys(settings)),
-            radius,
-            generator,
-        )
+        settings = list(dict.fromkeys(settings))
+        chosen = settings[0]
+        if len(settings) > 1:
+            chosen = choose_setting(
+                self._module,
+                self._seen_by_classifier(labelled.rows(0, MAX_LABELLED)),
+                self._seen_by_classifier(data.at_random(MAX_ROWS, generator)),
+                settings,
+                radius,
+                generator,
+            )
         self.hidden_share_, self.smoothness_ = map(float, chosen)
 
     def _generator_beside(self) -> torch.Generator:
@@ -717,7 +722,7 @@ class VAEClassifier(
 
     def _neighbour_distance(self, data: Batch) -> float:
         """Return the median distance of a row to its nearest neighbour."""
-        some = at_random(data, NEIGHBOUR_ROWS, self._generator_beside())
+        some = data.at_random(NEIGHBOUR_ROWS, self._generator_beside())
         some = self._seen_by_classifier(some)
         with torch.inference_mode():
             inputs = self._module.inputs(some.x, some.observed).cpu().numpy()
@@ -740,11 +745,13 @@ class VAEClassifier(
         fraction, least = self.validation_fraction, 1
         if fraction is None:
             fraction, least = DEFAULT_VALIDATION_FRACTION, MIN_VALIDATION_ROWS
+        n_labelled = max(1, int((self._codes >= 0).sum()))
+        fraction = min(fraction, MAX_VALIDATION_ROWS / n_labelled)
         valid = []
         for code in range(len(self.classes_)):
             rows = order[self._codes[order] == code]
             valid.append(rows[: min(round(fraction * len(rows)), len(rows) - 1)])
-        valid = np.concatenate(valid)[:MAX_VALIDATION_ROWS]
+        valid = np.concatenate(valid)
         if len(valid) < least:
             return order, None
         return order[~np.isin(order, valid)], valid
@@ -777,6 +784,7 @@ class VAEClassifier(
             early_stopping=self.early_stopping_,
             n_iter_no_change=patience,
             judged=judged,
+            prefer_start=False,  # it has no opinion on labels
         )
 
     # -- use ---------------------------------------------------------------------
@@ -888,27 +896,40 @@ class VAEClassifier(
         -------
         log_likelihood : ndarray of shape (n_samples,), float32
             Importance-weighted estimate of log p(x) in nats and in the units of X,
-            from 64 draws for every class: a lower bound on the average.
+            from 64 draws for every class: a lower bound on the average. Rows with
+            missing cells have as many draws of the prior too, but for "m1+m2", whose
+            bound is loose for them if no cell was missing in training; a row without
+            any cell scores 0.
         """
         data = self._encode(X)
+        evidence = score_with_gaps(data, self._label_free_evidence)
+        return (evidence + self._log_jacobian(data)).astype(np.float32)
+
+    def _label_free_evidence(self, data: Batch, with_gaps: bool) -> np.ndarray:
+        """Return log p(encoded row), the label summed out, (n_rows,)."""
         module, n_draws = self._module, CLASS_EVIDENCE_DRAWS
         # The same noise for every row: a row's score depends on no other row.
         generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-        noise = data.x.new_empty(n_draws, 1, module.n_noise)
-        noise = noise.normal_(generator=generator)
-        outer = data.x.new_empty(n_draws, 1, self.n_components_)
-        outer = outer.normal_(generator=generator)
-        at_once = n_draws * len(self.classes_) * max(self._widths())
+        noise, outer, of_prior = (
+            data.x.new_empty(n_draws, 1, n).normal_(generator=generator)
+            for n in (module.n_noise, self.n_components_, module.n_prior_noise)
+        )
+        at_once = 2 * n_draws * len(self.classes_) * max(self._widths())
         scores = []
         with torch.inference_mode():
             for piece in pieces(data, max(1, INFERENCE_FLOATS // at_once)):
                 if self._features is None:
-                    log_p = log_evidence(module, piece.x, piece.observed, noise)
+                    log_p = log_evidence(
+                        module,
+                        piece.x,
+                        piece.observed,
+                        noise,
+                        of_prior if with_gaps else None,
+                    )
                 else:
                     log_p = self._stacked_evidence(piece, outer, noise)
-                scores.append(torch.logsumexp(log_p, 0) - math.log(n_draws))
-        evidence = torch.cat(scores).cpu().numpy() + self._log_jacobian(data)
-        return evidence.astype(np.float32)
+                scores.append(torch.logsumexp(log_p, 0) - math.log(len(log_p)))
+        return torch.cat(scores).cpu().numpy()
 
     def _stacked_evidence(self, piece: Batch, outer: Tensor, noise: Tensor) -> Tensor:
         """Return log p̂(x) of "m1+m2" for every draw of M1's latents, (K, rows).
@@ -1142,15 +1163,6 @@ class VAEClassifier(
 # -- labels --------------------------------------------------------------------------
 
 
-def at_random(rows: Batch, limit: int, generator: torch.Generator) -> Batch:
-    """Return at most ``limit`` rows, at random: a table may be sorted."""
-    if len(rows) <= limit:
-        return rows
-    device = rows.x.device
-    order = torch.randperm(len(rows), generator=generator, device=device)
-    return rows.take(order[:limit])
-
-
 def labels_of(y: Any, estimator: Any) -> np.ndarray:
     """Return the labels as one array; None is refused."""
     if y is None:
@@ -1158,7 +1170,14 @@ def labels_of(y: Any, estimator: Any) -> np.ndarray:
             f"{type(estimator).__name__} requires y to be passed, but the target y is "
             "None."
         )
-    return column_or_1d(y if hasattr(y, "dtype") else np.asarray(y), warn=True)
+    if hasattr(y, "to_pylist"):  # of pyarrow: NumPy would read nulls as categories
+        y = np.array(y.to_pylist(), dtype=object)
+    elif not hasattr(y, "dtype"):
+        labels = np.asarray(y)
+        if labels.dtype.kind == "U" and not all(isinstance(name, str) for name in y):
+            labels = np.asarray(y, dtype=object)  # NaN and -1 are no strings
+        y = labels
+    return column_or_1d(y, warn=True)
 
 
 def declared_classes(y: Any) -> list[Any]:
@@ -1189,8 +1208,8 @@ def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not isinstance(labels[0] if labels else "", str):
             known = np.array(labels)  # numbers and booleans get their own dtype
     else:
-        missing = np.zeros(len(y), dtype=bool)
-        known = y
+        missing = np.isnat(y) if y.dtype.kind in "mM" else np.zeros(len(y), dtype=bool)
+        known = y[~missing]
     if known.dtype.kind in "if":
         unmarked = known != -1
         if known.dtype.kind == "f":

@@ -452,6 +452,8 @@ def train_conditional_mean(
     recipe: Recipe,
     learning_rate: float,
     generator: torch.Generator,
+    *,
+    verbose: bool = False,
 ) -> tuple[list[float], Tensor | None]:
     """Train the networks; return the losses of left-out rows, in nats per cell.
 
@@ -531,6 +533,11 @@ def train_conditional_mean(
             averaged.lerp_(flat.detach(), 1 - min(AVERAGING, (step + 1) / (step + 10)))
             if step in scored:
                 score(averaged)
+                if verbose:
+                    print(
+                        f"Conditional mean, step {step + 1} of {n_steps}, "
+                        f"loss = {losses[-1]:.8f}"
+                    )
     if not all(math.isfinite(loss) for loss in losses):
         raise ValueError(
             "The loss of the conditional mean became non-finite. Lower "

@@ -80,11 +80,13 @@ class CellModel:
             start = rows.stop
         return encoded
 
-    def intervals(self, data: Batch, columns: list[int], coverage: float) -> np.ndarray:
+    def intervals(
+        self, data: Batch, columns: list[int], coverage: float, n_draws: int
+    ) -> np.ndarray:
         """Return ends of intervals of some columns, (2, rows, len(columns))."""
         levels = [(1 - coverage) / 2, (1 + coverage) / 2]
         parts = []
-        for x in self._many(data, self.generator()):
+        for x in self._many(data, self.generator(), n_draws):
             ends = sorted_quantiles(x[..., columns], levels)
             for k, position in enumerate(columns):
                 values = self.units.nearest_values(x[..., position], position)
@@ -94,7 +96,10 @@ class CellModel:
         return np.concatenate(parts, axis=1)
 
     def _many(
-        self, data: Batch, generator: torch.Generator | None
+        self,
+        data: Batch,
+        generator: torch.Generator | None,
+        n_draws: int = INTERVAL_DRAWS,
     ) -> Iterator[np.ndarray]:
         """Yield draws for quantiles, piece by piece.
 
@@ -106,11 +111,11 @@ class CellModel:
             # draws of the VAE are calibrated on rows that it has not seen: they vary
             # by what the training rows leave open already
             drawn = len(self.mean.gaussian.drawn_means)
-            parameters = sorted(k % drawn for k in range(INTERVAL_DRAWS))
-        draws = self.draw(data, INTERVAL_DRAWS, generator, parameters=parameters)
+            parameters = sorted(k % drawn for k in range(n_draws))
+        draws = self.draw(data, n_draws, generator, parameters=parameters)
         for piece, x in draws:
             if self.slopes:
-                x = self._choose(piece, x, INTERVAL_DRAWS, generator)
+                x = self._choose(piece, x, n_draws, generator)
             yield x
 
     def tables(
@@ -137,13 +142,19 @@ class CellModel:
                         for candidates in np.split(x, n_draws)
                     ]
                 )
-            empty = ~seen(piece).any(1).cpu().numpy()
-            if empty.any() and not self.slopes:
-                new = self.new_rows(n_draws * int(empty.sum()), generator)
-                x[:, empty] = new.reshape(n_draws, -1, x.shape[2])
+            # draws of the normal alone depend on each other as they should, and those
+            # that mask themselves are weighed
+            if self.mean.ensemble is not None and not self.slopes:
+                empty = ~seen(piece).any(1).cpu().numpy()
+                for draw in range(n_draws) if empty.any() else ():
+                    x[draw, empty] = self.new_rows(
+                        int(empty.sum()), generator, chosen[draw]
+                    )
             yield x
 
-    def new_rows(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
+    def new_rows(
+        self, n_rows: int, generator: torch.Generator, parameters: int
+    ) -> np.ndarray:
         """Return draws of rows without any observed cell, (rows, columns).
 
         Expected values of an empty row are those of the table, whatever the row, and
@@ -159,7 +170,8 @@ class CellModel:
         observed = torch.zeros(shape, dtype=torch.bool, device=device)
         for stage in range(stages):
             data = Batch(x, observed, y=self.units.rows_of_y(x, observed))
-            pieces_of_x = [piece[0] for _, piece in self.draw(data, 1, generator)]
+            draws = self.draw(data, 1, generator, parameters=[parameters])
+            pieces_of_x = [piece[0] for _, piece in draws]
             drawn = torch.from_numpy(np.concatenate(pieces_of_x)).to(x)
             now = place * stages // shape[1] == stage
             x, observed = torch.where(now, drawn, x), observed | now

@@ -339,6 +339,8 @@ def _pandas_with_nan(X: Any, marker: Any) -> Any:
     replaced = X.copy(deep=False)
     for index in range(X.shape[1]):
         column = X.iloc[:, index]
+        if pd.api.types.is_bool_dtype(column.dtype) and not isinstance(marker, bool):
+            continue  # 0 and 1 are numbers
         marked = (column == marker).fillna(False).to_numpy(dtype=bool)
         if not marked.any():
             continue

@@ -129,11 +129,16 @@ class Gaussian(nn.Module):
         """
         self.drawn_means.copy_(self.mean)
         self.drawn_covariances.copy_(self.covariance)
+        at_once = max(1, SOLVE_FLOATS // max(1, x.shape[1]) ** 2)
         for k in range(len(self.drawn_means)):
             for _ in range(ROUNDS):
                 noise = torch.empty_like(x).normal_(generator=generator)
-                completed = self.sample(x, v, noise, k)
-                mean, covariance = draw_moments(completed, weight, generator)
+                parts = [part.split(at_once) for part in (x, v, noise)]
+                completed = [
+                    self.sample(own_x, own_v, own_noise, k)
+                    for own_x, own_v, own_noise in zip(*parts, strict=True)
+                ]
+                mean, covariance = draw_moments(torch.cat(completed), weight, generator)
                 self.drawn_means[k] = mean
                 self.drawn_covariances[k] = covariance
 
@@ -173,7 +178,7 @@ class Gaussian(nn.Module):
             precision = torch.cholesky_inverse(factor)
             completed, missing = torch.empty_like(x), torch.zeros_like(covariance)
             log_determinant = 2 * factor.diagonal().log().sum()
-            total = 0.0
+            total = x.new_zeros(())
             for start in range(0, len(x), at_once):
                 part = slice(start, start + at_once)
                 visible, rows = v[part], share[part]
@@ -185,8 +190,8 @@ class Gaussian(nn.Module):
                 cells = index.unsqueeze(2) * len(mean) + index.unsqueeze(1)
                 spread = (rows[:, None, None] * left).flatten()
                 missing.view(-1).index_add_(0, cells.flatten(), spread)
-                total += float(rows @ log_density)
-            likelihoods.append(total)
+                total += rows @ log_density
+            likelihoods.append(float(total))
             mean = share @ completed
             deviation = completed - mean
             new = deviation.t() @ (share.unsqueeze(1) * deviation) + missing
@@ -388,7 +393,10 @@ def draw_moments(
 def visible_factor(covariance: Tensor, v: Tensor) -> Tensor:
     """Return the Cholesky factor of each row's S_oo, with the identity elsewhere."""
     matrix = covariance * v.unsqueeze(-1) * v.unsqueeze(-2)
-    return torch.linalg.cholesky(matrix + torch.diag_embed(1 - v))
+    matrix = matrix + torch.diag_embed(1 - v)
+    # elsewhere than on the CPU a check would stop the queue at every step
+    on_cpu = matrix.device.type == "cpu"
+    return torch.linalg.cholesky_ex(matrix, check_errors=on_cpu)[0]
 
 
 def log_density(factor: Tensor, deviation: Tensor, v: Tensor) -> Tensor:

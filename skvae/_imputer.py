@@ -15,10 +15,12 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ._base import (
     EVIDENCE_DRAWS,
+    INFERENCE_FLOATS,
     BaseVAE,
     check_count,
     check_weights,
     make_joint,
+    pieces,
 )
 from ._centred import CentredVAE, find_centres
 from ._completion import (
@@ -37,7 +39,7 @@ from ._encoding import unchanged_on_error
 from ._filling import Filling, missing_mask, with_nan
 from ._missingness import declared_signs, fit_slope
 from ._modules import Batch
-from ._predictive import INTERVAL_DRAWS
+from ._predictive import INTERVAL_DRAWS, interval_draws
 from ._training import History
 from ._units import Units
 
@@ -222,11 +224,12 @@ class VAEImputer(TransformerMixin, BaseVAE):
         scikit-learn are set with ``set_callbacks``.
 
     device : str, default=None
-        "cpu", "cuda", "cuda:1", "mps", "auto" for the best that is there; None is
-        the CPU.
+        "cpu", "cuda", "cuda:1", "auto" for CUDA if it is there; None is the CPU.
+        Apple's "mps" lacks the double precision that this takes.
 
     verbose : bool, default=False
-        Whether to print the progress.
+        Whether to print the progress: ten losses of the conditional mean, on cells of
+        left-out rows, then epochs of the conditional VAE.
 
     random_state : int, RandomState instance or None, default=None
         Determines the initial weights, the hidden cells, batches and noise. None
@@ -277,7 +280,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
     loss_curve_ : ndarray of shape (n_iter_,)
         ``loss_`` by epoch.
 
-    validation_scores_ : ndarray of shape (n_iter_,) or None
+    validation_scores_ : ndarray of shape (n_epochs,) or None
         Objective on the validation rows by epoch of the last call of ``fit``, in nats
         per row of the encoded table; None without early stopping.
 
@@ -578,7 +581,12 @@ class VAEImputer(TransformerMixin, BaseVAE):
             limit = self.max_iter * n_batches
             recipe = recipe._replace(n_steps=min(recipe.n_steps, limit))
         losses, folds = train_conditional_mean(
-            mean, rows, recipe, self.learning_rate_init, generator
+            mean,
+            rows,
+            recipe,
+            self.learning_rate_init,
+            generator,
+            verbose=bool(self.verbose),
         )
         self.mean_losses_ = np.array(losses)
         mean.requires_grad_(False).eval()
@@ -611,8 +619,12 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     def _calibrate(self, rows, recipe, generator):
         """Bring the draws of training rows to the errors of what has not seen them."""
-        left_out = torch.nonzero(rows.fold >= 0)[:, 0]
-        some = rows.take(left_out[:CALIBRATION_ROWS].repeat(CALIBRATION_PATTERNS))
+        left_out = torch.nonzero(rows.fold >= 0)[:, 0]  # in the order of the table
+        order = torch.randperm(
+            len(left_out), generator=generator, device=left_out.device
+        )
+        chosen = left_out[order[:CALIBRATION_ROWS]]
+        some = rows.take(chosen.repeat(CALIBRATION_PATTERNS))
         v = judged(some.observed, recipe, generator)
         with torch.no_grad():
             c = self._mean.context(some.x, some.y, v, some.fold)
@@ -638,7 +650,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
         self.missingness_slopes_, self._slopes = {}, {}
         cells = self._cells()
         generator = cells.generator()
-        some = data.rows(0, MISSINGNESS_ROWS)
+        some = data.at_random(MISSINGNESS_ROWS, generator)
+        weight = None
+        if some.weight is not None:
+            weight = (some.weight / some.weight.mean()).cpu().numpy().astype(float)
         for position, sign in self._signs().items():
             v = some.observed.clone()
             v[:, position] = False
@@ -650,7 +665,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
                 axis=1,
             )
             missing = ~some.observed[:, position].cpu().numpy()
-            slope = fit_slope(draws, missing, sign)
+            slope = fit_slope(draws, missing, sign, weight)
             self.missingness_slopes_[self._units.columns[position].name] = slope
             if slope:
                 self._slopes[position] = slope
@@ -660,6 +675,17 @@ class VAEImputer(TransformerMixin, BaseVAE):
         numbers = {self._units.columns[c].name: c for c in self._mean.columns.tolist()}
         names = [column.name for column in self._encoder.columns_]
         return declared_signs(self.missingness, self.direction, names, numbers)
+
+    def _resolve_device(self, device):
+        resolved = super()._resolve_device(device)
+        if not resolved.startswith("mps"):
+            return resolved
+        if device == "auto":
+            return "cpu"
+        raise ValueError(
+            "VAEImputer computes in double precision, which MPS lacks: use "
+            "device='auto' or 'cpu'."
+        )
 
     # -- inference ---------------------------------------------------------------
 
@@ -736,14 +762,15 @@ class VAEImputer(TransformerMixin, BaseVAE):
         X : array-like or data frame of shape (n_samples, n_features)
             Rows with the columns of the training table.
         coverage : float, default=0.9
-            Probability that a cell lies in its interval, between 0 and 1.
+            Probability that a cell lies in its interval, between 0 and 0.9999.
 
         Returns
         -------
         lower, upper : ndarray or data frame of shape (n_samples, n_features_out)
             Tables like that of :meth:`transform`, with the ends of the intervals in
             the missing cells of numbers, counts and ordered categories: quantiles of
-            99 draws, the same at every call. Where a column repeats its values, the
+            99 draws (more if ``coverage`` exceeds 0.98), the same at every call with
+            the same table. Where a column repeats its values, the
             ends are values of it, with the probability beyond them as near to
             ``(1 - coverage) / 2`` as these allow. Categories without order and
             booleans have the most probable value in both.
@@ -751,19 +778,16 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Raises
         ------
         ValueError
-            If ``coverage`` is not between 0 and 1, or the columns are not those of
+            If ``coverage`` is not between 0 and 0.9999, or the columns are not those of
             the training table.
         """
         check_is_fitted(self)
-        if not 0 < coverage < 1:
-            raise ValueError(
-                f"coverage must lie between 0 and 1, but got {coverage!r}."
-            )
+        n_draws = interval_draws(coverage)
         with_nulls = with_nan(X, self.missing_values)
         data = self._encode(with_nulls)
         ordered = self._units.ordered()
         bounds = np.stack([self._point(data)] * 2)
-        bounds[..., ordered] = self._cells().intervals(data, ordered, coverage)
+        bounds[..., ordered] = self._cells().intervals(data, ordered, coverage, n_draws)
         filling = self._filling(with_nulls)
         return tuple(self._complete(X, filling, bound, True) for bound in bounds)
 
@@ -790,9 +814,13 @@ class VAEImputer(TransformerMixin, BaseVAE):
         check_is_fitted(self)
         data = self._encode(with_nan(X, self.missing_values))
         if self._mean.ensemble is None:
+            n_inputs = len(self._mean.slots)
+            parts = []
             with torch.inference_mode():
-                cells = self._mean.gaussian_inputs(data.y, data.observed)
-                scores = self._mean.gaussian.log_prob(*cells).cpu().numpy()
+                for piece in pieces(data, max(1, INFERENCE_FLOATS // n_inputs**2)):
+                    cells = self._mean.gaussian_inputs(piece.y, piece.observed)
+                    parts.append(self._mean.gaussian.log_prob(*cells).cpu().numpy())
+            scores = np.concatenate(parts)
             # of y, which is not x everywhere
             scores = scores + self._units.log_jacobian(seen(data).cpu().numpy())
         else:

@@ -19,7 +19,12 @@ from scipy.special import logsumexp
 MAX_SLOPE = 3.0
 
 
-def fit_slope(draws: np.ndarray, missing: np.ndarray, sign: int) -> float:
+def fit_slope(
+    draws: np.ndarray,
+    missing: np.ndarray,
+    sign: int,
+    weight: np.ndarray | None = None,
+) -> float:
     """Return b of one column.
 
     Parameters
@@ -31,7 +36,11 @@ def fit_slope(draws: np.ndarray, missing: np.ndarray, sign: int) -> float:
         Where the cell is missing.
     sign : {-1, 0, 1}
         Declared sign of b; 0 leaves it open.
+    weight : ndarray of shape (n_rows,), default=None
+        Weights of the rows, with mean one.
     """
+    if weight is None:
+        weight = np.ones(len(missing))
     if missing.all() or not missing.any():
         return 0.0
 
@@ -41,9 +50,9 @@ def fit_slope(draws: np.ndarray, missing: np.ndarray, sign: int) -> float:
         logit = intercept + tilt
         # -log P(mask): softplus(logit) - missing * logit, with a little shrinkage
         nats = np.logaddexp(0, logit) - missing * logit
-        return float(nats.sum() + 0.5 * slope**2)
+        return float(weight @ nats + 0.5 * slope**2)
 
-    rate = missing.mean()
+    rate = np.average(missing, weights=weight)
     bounds = [(None, None), (-MAX_SLOPE * (sign <= 0), MAX_SLOPE * (sign >= 0))]
     start = np.array([np.log(rate / (1 - rate)), 0.5 * sign])
     return float(minimize(loss, start, bounds=bounds, method="L-BFGS-B").x[1])

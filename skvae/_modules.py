@@ -67,6 +67,13 @@ class Batch(NamedTuple):
         """Return the rows at ``index``."""
         return self._map(lambda tensor: tensor.index_select(0, index))
 
+    def at_random(self, limit: int, generator: torch.Generator) -> Batch:
+        """Return at most ``limit`` rows, at random: a table may be sorted."""
+        if len(self) <= limit:
+            return self
+        order = torch.randperm(len(self), generator=generator, device=self.x.device)
+        return self.take(order[:limit])
+
     def replace(self, **parts: Tensor | Batch | None) -> Batch:
         """Return the same rows with other parts."""
         return Batch(**{**self._asdict(), **parts})

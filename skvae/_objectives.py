@@ -7,8 +7,10 @@ averaging happen in ``_training``.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ._gradients import (
@@ -108,12 +110,27 @@ def iwae(
     return Terms(objective, reconstruction.mean(0).detach(), kl)
 
 
-def log_weights(vae: VAE, batch: Batch, qz: Latent, noise: Tensor) -> Tensor:
-    """Return log p(x, z) - log q(z | x) for every draw, (K, rows)."""
-    z = qz.rsample(noise)
+def log_weights(
+    vae: VAE,
+    batch: Batch,
+    qz: Latent,
+    noise: Tensor,  # (K, 1 or rows, n_noise)
+    prior_noise: Tensor | None = None,  # (K, 1, n_prior_noise)
+) -> Tensor:
+    """Return log p(x, z) - log q(z | x) for every draw, (K, rows).
+
+    The encoder may not know rows unlike those of training. With ``prior_noise`` there
+    are as many draws of the prior, and all weigh against the mixture of both
+    (Hesterberg 1995), (2 K, rows).
+    """
+    pz, z = vae.prior(batch.c), qz.rsample(noise)
+    if prior_noise is not None:
+        z = torch.cat([z, pz.rsample(prior_noise.expand(-1, len(batch), -1))])
+    log_p, log_q = pz.log_prob(z), qz.log_prob(z)
+    if prior_noise is not None:
+        log_q = torch.logaddexp(log_p, log_q) - math.log(2)
     px = vae.decode(z, batch.c)
-    reconstruction = vae.joint.log_prob(px, batch.x, batch.observed)
-    return reconstruction + vae.prior(batch.c).log_prob(z) - qz.log_prob(z)
+    return vae.joint.log_prob(px, batch.x, batch.observed) + log_p - log_q
 
 
 OBJECTIVES = {"elbo": elbo, "iwae": iwae}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -26,6 +27,9 @@ from ._latents import Prior, StandardNormal
 #: Draws behind intervals, medians and the correction for self-masking. With 99 the
 #: fifth smallest is the 5% quantile without bias: (n + 1) p is whole.
 INTERVAL_DRAWS = 99
+
+#: The most that intervals may cover: more would take too many draws.
+MOST_COVERAGE = 0.9999
 
 #: Rows drawn after training to tell which draws stand for which repeated value.
 LIMIT_DRAWS = 4_096
@@ -113,6 +117,21 @@ def tempered_draws(
             draw = head.sample(part / temperature, generator)
         parts.append(draw)
     return torch.cat(parts, -1)
+
+
+def interval_draws(coverage: float) -> int:
+    """Return the number of draws whose least and greatest are beyond the ends.
+
+    Raises
+    ------
+    ValueError
+        If ``coverage`` is no probability, or too near to 1.
+    """
+    if not 0 < coverage <= MOST_COVERAGE:
+        raise ValueError(
+            f"coverage must lie between 0 and {MOST_COVERAGE}, but got {coverage!r}."
+        )
+    return max(INTERVAL_DRAWS, math.ceil(round(2 / (1 - coverage), 6)) - 1)
 
 
 def sorted_quantiles(x: np.ndarray, levels: list[float]) -> np.ndarray:

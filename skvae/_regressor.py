@@ -27,7 +27,6 @@ from torch import Tensor
 from ._base import (
     EVIDENCE_DRAWS,
     INFERENCE_FLOATS,
-    MAX_DEFAULT_COMPONENTS,
     BaseVAE,
     build_module,
     check_count,
@@ -36,8 +35,6 @@ from ._base import (
     is_constant,
     make_joint,
     make_random_state,
-    pieces,
-    resolve_device,
     weighted_rows,
 )
 from ._columns import Column
@@ -52,6 +49,7 @@ from ._numeric import Affine, PiecewiseLinear
 from ._predictive import (
     INTERVAL_DRAWS,
     cell_moments,
+    interval_draws,
     sorted_quantiles,
     tempered_draws,
     tempered_latents,
@@ -96,7 +94,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
     ----------
     n_components : int, default=None
         Number of latent variables. None takes one less than the number of outputs, at
-        least 1 and at most 32.
+        least 1 (2 with ``latent="dirichlet"``) and at most 32.
 
     image_shape : tuple of int, default=None
         (height, width) or (channels, height, width) of the outputs, if these are the
@@ -254,7 +252,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
     loss_curve_ : ndarray of shape (n_iter_,)
         ``loss_`` by epoch.
 
-    validation_scores_ : ndarray of shape (n_iter_,) or None
+    validation_scores_ : ndarray of shape (n_epochs,) or None
         Objective on the validation rows by epoch of the last call of ``fit``, in nats
         per row of the encoded outputs; None without early stopping.
 
@@ -423,7 +421,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 f"{type(self).__name__} requires y to be passed, but the target y is "
                 "None."
             )
-        device = resolve_device(self.device)
+        device = self._resolve_device(self.device)
         outputs, form = as_table(y)
         check_consistent_length(X, outputs)
         if sample_weight is not None:
@@ -444,7 +442,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 setattr(self, name, copy.deepcopy(getattr(self, name)))
         else:
             self._fit_encoders(X, outputs, sample_weight)
-        self._form = form
+        if not going_on:
+            self._form = form
         self.n_outputs_ = len(self._encoder.columns_)
         self._random = make_random_state(self.random_state)
         self.device_ = device
@@ -527,10 +526,13 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             likelihood="normal",
         ).fit(X, sample_weight, estimator=self)
         with naming_outputs():
+            categories = declared_categories(likelihood, outputs)
             if isinstance(likelihood, dict):
-                likelihood = completed_likelihood(likelihood, outputs)
+                likelihood = completed_likelihood(likelihood, outputs, categories)
             self._encoder = TableEncoder(
-                numeric_transform=transform, likelihood=likelihood
+                categorical_features=categories,
+                numeric_transform=transform,
+                likelihood=likelihood,
             ).fit(outputs, sample_weight)
         columns = self._encoder.columns_
         if self._encoder.layout_.library == "numpy":
@@ -585,7 +587,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 "image_shape needs pixels of one kind: numbers with one likelihood and "
                 "numeric_transform 'auto', 'standard' or 'none'."
             )
-        return (1, *shape)[-3:]
+        channels, height, width = map(int, (1, *shape)[-3:])
+        return channels, height, width
 
     def _start_context(self, values, observed):
         """Settle what the networks see of the features."""
@@ -650,10 +653,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             torch.from_numpy(coefficients),
         )
 
-    def _resolve_n_components(self) -> int:
-        if self.n_components is not None:
-            return int(self.n_components)
-        return min(max(1, len(self._order) - 1), MAX_DEFAULT_COMPONENTS)
+    @property
+    def _n_explained(self) -> int:
+        return len(self._order)
 
     # -- inference ---------------------------------------------------------------
 
@@ -696,7 +698,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             for index, column in enumerate(columns):
                 if not column.has_categories:
                     mean[:, index] = column.map.forward(mean[:, index])
-            return self._table(mean)
+            return self._table(mean, X)
         mean = self._shaped(mean)
         return (mean, self._shaped(deviation)) if return_std else mean
 
@@ -777,13 +779,13 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
 
     def _widths(self) -> list[int]:
         widths = super()._widths()
+        widths.append(self._module.n_latent + self._module.n_context)
         if isinstance(self._module, ImageVAE):
             widths.append(self._module.widest_map)
         return widths
 
     def _rows_at_once(self, n_draws: int) -> int:
-        width = max(*self._widths(), self._module.n_latent + self._module.n_context)
-        return max(1, INFERENCE_FLOATS // (width * n_draws))
+        return max(1, INFERENCE_FLOATS // (max(self._widths()) * n_draws))
 
     def _mapped_points(self, joint, px, bent):
         """Yield values of outputs with a quantile map, (points, draws, rows)."""
@@ -856,7 +858,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             for x in self._draws(c, n_draws, generator, temperature, add_noise)
         ]
         encoded = np.concatenate(parts, axis=1)
-        draws = [self._table(self._all_columns(x)) for x in encoded]
+        draws = [self._table(self._all_columns(x), X) for x in encoded]
         if self._form.is_frame and not self._form.is_1d:
             return draws
         return np.stack(draws)
@@ -883,7 +885,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         """Return ``spread_`` in the order of the heads; None if nothing widens."""
         if (self.spread_ == 1).all():
             return None
-        return torch.from_numpy(self.spread_[self._order]).to(c)
+        spread = self.spread_[self._order]
+        return torch.tensor(spread, dtype=c.dtype, device=c.device)
 
     def predict_interval(self, X, coverage=0.9):
         """Return intervals that the outputs lie in.
@@ -893,25 +896,23 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         X : array-like or data frame of shape (n_samples, n_features)
             Rows with the columns of the training table. Cells may be missing.
         coverage : float, default=0.9
-            Probability that an output lies in its interval, between 0 and 1.
+            Probability that an output lies in its interval, between 0 and 0.9999.
 
         Returns
         -------
         lower, upper : ndarray or data frame like the result of :meth:`predict`
-            Quantiles of 99 draws, the same at every call. Categories without order
-            have the most probable value in both.
+            Quantiles of 99 draws (more if ``coverage`` exceeds 0.98), the same at
+            every call with the same table. Categories without order have the most
+            probable value in both.
 
         Raises
         ------
         ValueError
-            If ``coverage`` is not between 0 and 1, or X does not fit the training
+            If ``coverage`` is not between 0 and 0.9999, or X does not fit the training
             table.
         """
         check_is_fitted(self)
-        if not 0 < coverage < 1:
-            raise ValueError(
-                f"coverage must lie between 0 and 1, but got {coverage!r}."
-            )
+        n_draws = interval_draws(coverage)
         values, observed = self._context_encoder.encode(X, estimator=self)
         c = self._contexts(values, observed)
         generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
@@ -919,7 +920,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         columns = self._encoder.columns_
         parts = [
             sorted_quantiles(x.cpu().numpy(), levels)
-            for x in self._draws(c, INTERVAL_DRAWS, generator)
+            for x in self._draws(c, n_draws, generator)
         ]
         bounds = np.concatenate(parts, axis=1)
         unordered = [
@@ -931,7 +932,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             bounds[..., unordered] = self._moments(X)[0][:, self._order[unordered]]
         encoded = [self._all_columns(bound) for bound in bounds]
         if any(column.has_categories for column in columns):
-            return tuple(self._table(part) for part in encoded)
+            return tuple(self._table(part, X) for part in encoded)
         return tuple(self._shaped(self._in_units(part)) for part in encoded)
 
     def _in_units(self, encoded: np.ndarray) -> np.ndarray:
@@ -946,10 +947,15 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
     def _shaped(self, values: np.ndarray) -> np.ndarray:
         return values[:, 0] if self._form.is_1d else values
 
-    def _table(self, encoded: np.ndarray) -> Any:
-        """Return encoded outputs as a table like y; one-dimensional ones as arrays."""
+    def _table(self, encoded: np.ndarray, X: Any) -> Any:
+        """Return encoded outputs as a table like y; one-dimensional ones as arrays.
+
+        Rows of pandas have the index of their features.
+        """
         table = self._encoder.decode(encoded)
         if not self._form.is_1d:
+            if all(map(nw.dependencies.is_pandas_dataframe, (table, X))):
+                table.index = X.index
             return table
         if isinstance(table, np.ndarray):
             return table[:, 0]
@@ -987,7 +993,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 stacklevel=2,
             )
             return np.zeros(len(values), dtype=np.float32)
-        outputs, _ = as_table(y)
+        outputs, _ = as_table(y, self._encoder.columns_[0].name)
         check_consistent_length(values, outputs)
         with naming_outputs():
             encoded, seen = self._encoder.encode(outputs)
@@ -1003,35 +1009,10 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             if data.observed is not None:
                 shrink = shrink * data.observed
             scores += shrink.sum(1).cpu().numpy()
-        scores += self._defensive_evidence(data)
+        scores += self._evidence(data, EVIDENCE_DRAWS, defensive=True)
         if seen is not None:
             scores[~seen.any(1)] = 0  # nothing has probability 1
         return scores.astype(np.float32)
-
-    def _defensive_evidence(self, data: Batch) -> np.ndarray:
-        """Return log p(encoded outputs | x), (n_rows,).
-
-        The encoder may know neither rows unlike those of training nor missing outputs:
-        half of the draws come from the prior, and all weigh against the mixture of both
-        (Hesterberg 1995).
-        """
-        vae = self._module
-        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-        shapes = [(EVIDENCE_DRAWS, 1, n) for n in (vae.n_noise, vae.n_prior_noise)]
-        noise = [data.x.new_empty(s).normal_(generator=generator) for s in shapes]
-        scores = []
-        with torch.inference_mode():
-            for piece in pieces(data, self._rows_at_once(2 * EVIDENCE_DRAWS)):
-                qz = vae.encode(piece.x, piece.observed, piece.c)
-                pz = vae.prior(piece.c)
-                shared = noise[1].expand(-1, len(piece), -1)
-                z = torch.cat([qz.rsample(noise[0]), pz.rsample(shared)])
-                log_p, log_q = pz.log_prob(z), qz.log_prob(z)
-                mixture = torch.logaddexp(log_p, log_q) - math.log(2)
-                px = vae.decode(z, piece.c)
-                cells = vae.joint.log_prob(px, piece.x, piece.observed)
-                scores.append(torch.logsumexp(cells + log_p - mixture, 0))
-        return torch.cat(scores).cpu().numpy() - math.log(2 * EVIDENCE_DRAWS)
 
     def score(self, X, y, sample_weight=None):
         """Return the coefficient of determination R² of the predicted means.
@@ -1048,12 +1029,13 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         Returns
         -------
         score : float
-            R², averaged over outputs.
+            R², averaged over outputs, those without any value left out.
 
         Raises
         ------
         ValueError
-            If an output holds categories, or the tables do not fit the training table.
+            If an output holds categories, if y holds NaN only, or if the tables do
+            not fit the training table.
         """
         check_is_fitted(self)
         named = [c.name for c in self._encoder.columns_ if c.has_categories]
@@ -1062,24 +1044,28 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 "R² needs numeric outputs, but these hold categories: "
                 f"{', '.join(map(repr, named))}. Use score_samples."
             )
-        table, _ = as_table(y)
-        if not isinstance(table, np.ndarray):
-            table = nw.from_native(table, eager_only=True).to_numpy()
-        truth, predicted = table.astype(np.float64), self._moments(X)[0]
-        check_consistent_length(truth, predicted)
-        seen = ~np.isnan(truth)
+        outputs, _ = as_table(y, self._encoder.columns_[0].name)
+        with naming_outputs():
+            self._encoder.encode(outputs)  # are these the outputs of the training?
+        predicted = self._moments(X)[0]
+        check_consistent_length(outputs, predicted)
+        seen = ~missing_mask(outputs)
+        if not isinstance(outputs, np.ndarray):
+            outputs = nw.from_native(outputs, eager_only=True).to_numpy()
+        truth = np.zeros(predicted.shape)
+        truth[seen] = outputs[seen].astype(np.float64)
         if sample_weight is not None:
             sample_weight = check_weights(sample_weight, truth)
+        if not seen.any():
+            raise ValueError("y has no observed value: there is nothing to score.")
         scores = []
         for index, rows in enumerate(seen.T):
+            if not rows.any():
+                continue
             weights = None if sample_weight is None else sample_weight[rows]
             cells = truth[rows, index], predicted[rows, index]
             scores.append(r2_score(*cells, sample_weight=weights))
         return float(np.mean(scores))
-
-    def __sklearn_tags__(self):
-        """Return the tags: missing outputs are accepted."""
-        return super().__sklearn_tags__()
 
     def _build(self, part: str, seed: int = 0) -> torch.nn.Module:
         if part == "_context":
@@ -1087,9 +1073,26 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         return build_pair(self._architecture, seed)
 
 
-def completed_likelihood(likelihood: dict, outputs: Any) -> dict:
+def declared_categories(likelihood: str | dict, outputs: Any) -> str | list[int]:
+    """Return which outputs hold categories.
+
+    In arrays that are not of numbers those that have a likelihood of categories.
+    """
+    if not isinstance(outputs, np.ndarray) or outputs.dtype.kind not in "OU":
+        return "from_dtype"
+    kinds = ("categorical", "ordinal")
+    if isinstance(likelihood, dict):
+        return [key for key, name in likelihood.items() if name in kinds]
+    return list(range(outputs.shape[1])) if likelihood in kinds else []
+
+
+def completed_likelihood(
+    likelihood: dict, outputs: Any, categories: str | list[int]
+) -> dict:
     """Return heads by index, with those of numbers that the dict leaves out."""
-    plain = TableEncoder(likelihood=AUTO_LIKELIHOOD).fit(outputs)
+    plain = TableEncoder(
+        categorical_features=categories, likelihood=AUTO_LIKELIHOOD
+    ).fit(outputs)
     labels = plain.layout_.labels
     numbers = [i for i, c in enumerate(plain.columns_) if c.kind == "numeric"]
     heads = dict.fromkeys(numbers, AUTO_LIKELIHOOD)
@@ -1129,11 +1132,16 @@ def build_context(heads, masked) -> Context:
     return Context(Joint([make_head(*head) for head in heads]), masked).float()
 
 
-def as_table(y: Any) -> tuple[Any, Outputs]:
-    """Return outputs as a table, and what they came as."""
+def as_table(y: Any, name: str | None = None) -> tuple[Any, Outputs]:
+    """Return outputs as a table, and what they came as.
+
+    ``name`` is that of a single output, whatever the name of the series.
+    """
     y = nw.to_native(y, pass_through=True)
     series = nw.from_native(y, series_only=True, pass_through=True)
     if isinstance(series, nw.Series):
+        if name is not None:
+            series = series.rename(name)
         return series.to_frame().to_native(), Outputs(True, True)
     if nw.dependencies.is_into_dataframe(y):
         return y, Outputs(False, True)
@@ -1153,7 +1161,13 @@ def naming_outputs():
     try:
         yield
     except (ValueError, TypeError) as error:
-        text = str(error).replace("Input X", "Input y")
+        text = (
+            str(error)
+            .replace("Input X", "Input y")
+            .replace(
+                "declare it in categorical_features", "give it likelihood='categorical'"
+            )
+        )
         raise type(error)(f"In the outputs y: {text}") from error
 
 

@@ -514,17 +514,27 @@ def label_score(vae: LabelledVAE, batch: Batch, noise: Tensor, **_: object) -> T
 
 
 def log_evidence(
-    vae: LabelledVAE, x: Tensor, observed: Tensor | None, noise: Tensor
+    vae: LabelledVAE,
+    x: Tensor,
+    observed: Tensor | None,
+    noise: Tensor,  # (K, 1 or rows, n_noise)
+    prior_noise: Tensor | None = None,  # (K, 1, n_prior_noise)
 ) -> Tensor:
     """Return log p̂(x) for every draw, the label summed out, (K, rows).
 
     Importance weights p(x | z, y) p(z) / q(z | x, y) for every label, averaged under
-    p(y). ``noise`` is (K, 1 or rows, latent).
+    p(y). With ``prior_noise`` there are as many draws of the prior, see
+    ``_objectives.log_weights``.
     """
     qz = vae.encode_every_label(vae.inputs(x, observed))
-    z = qz.rsample(noise.unsqueeze(1))
+    pz, z = vae.prior(), qz.rsample(noise.unsqueeze(1))
+    if prior_noise is not None:
+        z = torch.cat([z, pz.rsample(prior_noise.unsqueeze(1)).expand_as(z)])
+    log_prior, log_q = pz.log_prob(z), qz.log_prob(z)
+    if prior_noise is not None:
+        log_q = torch.logaddexp(log_prior, log_q) - math.log(2)
     log_p = vae.joint.log_prob(vae.decode_every_label(z), x, observed)
-    log_weight = log_p + vae.prior().log_prob(z) - qz.log_prob(z)
+    log_weight = log_p + log_prior - log_q
     if vae.kind == "m1":
         return log_weight[:, 0]
     return torch.logsumexp(log_weight + vae.log_prior.view(1, -1, 1), 1)

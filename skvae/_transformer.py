@@ -17,6 +17,7 @@ from ._base import (
     INFERENCE_FLOATS,
     BaseVAE,
     check_count,
+    score_with_gaps,
 )
 from ._encoding import unchanged_on_error
 from ._latents import check_support
@@ -220,7 +221,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     loss_curve_ : ndarray of shape (n_iter_,)
         ``loss_`` by epoch.
 
-    validation_scores_ : ndarray of shape (n_iter_,) or None
+    validation_scores_ : ndarray of shape (n_epochs,) or None
         Objective on the validation rows by epoch of the last call of ``fit``, in nats
         per row of the encoded table; None without early stopping.
 
@@ -483,12 +484,16 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         -----
         On average over draws the estimate lies below log p(x) and rises with their
         number (Burda et al. 2016). All rows share their noise, so that a row's score
-        does not depend on the other rows.
+        does not depend on the other rows. Rows with missing cells, which the encoder
+        may not know from training, have as many draws of the prior too; a row without
+        any cell scores 0.
         """
         data = self._encode(X)
         n_draws = check_count(n_draws, "n_draws")
-        evidence = self._evidence(data, n_draws) + self._log_jacobian(data)
-        return evidence.astype(np.float32)
+        evidence = score_with_gaps(
+            data, lambda rows, gaps: self._evidence(rows, n_draws, defensive=gaps)
+        )
+        return (evidence + self._log_jacobian(data)).astype(np.float32)
 
     def _decoded(self, latents, read) -> np.ndarray:
         """Decode latents piece by piece; ``read`` turns decoder outputs into rows."""
