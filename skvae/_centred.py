@@ -98,7 +98,8 @@ class CentredVAE(VAE):
                 sources += [deviations[position[column + i]] for i in range(width)]
             column += n_columns
             output, source = output + n_outputs, source + n_sources
-        self.start_at_context(torch.tensor(outputs), torch.tensor(sources))
+        of_copies = torch.tensor([outputs, sources], dtype=torch.long)
+        self.start_at_context(*of_copies)
         columns, _, _ = self.joint.number_slots()
         kept = [position[int(c)] for c in columns]
         scales = [

@@ -91,7 +91,10 @@ LARGE = 5_000
 def choose_recipe(n_rows: int, n_columns: int) -> Recipe:
     """Return the recipe for a table of so many rows and columns."""
     if n_rows < LARGE:
-        return Recipe((128, 128), 4, 0.9, 0.3, 256, 1_500, 2.0, 128, True)
+        batch_size = 256
+        # batches of few rows leave time for wider matrices
+        widest = int(128 * max(1.0, batch_size / n_rows) ** (1 / 3))
+        return Recipe((128, 128), 4, 0.9, 0.3, batch_size, 1_500, 2.0, widest, True)
     n_steps = min(max(250 * n_columns, 1_500), 4_000)
     return Recipe((256, 256, 256), 2, 0.5, 0.02, 512, n_steps, 1.0, 48, False)
 

@@ -7,13 +7,18 @@ the cells of one column, as an array.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
 
+from skvae._layouts import integer_dtype, nearest_integers
 from skvae._tables import is_missing_object
+
+#: What the libraries call floats with less range than double ones.
+FLOATS = {"float16": ("float16", "halffloat"), "float32": ("float32", "float")}
 
 #: What an empty column of text is filled with, as in SimpleImputer.
 EMPTY_TEXT = "missing_value"
@@ -88,7 +93,7 @@ class Filling:
             if filled.dtype.kind == "U":  # of a fixed length
                 values = values.astype(str)
                 filled = filled.astype(np.result_type(filled, values))
-            filled[cells, index] = _rounded(values, filled.dtype.kind in "iu")
+            filled[cells, index] = _held_by(filled.dtype, values)
         filled = filled[:, self.kept]
         if not self.flagged:
             return filled
@@ -114,7 +119,7 @@ class Filling:
                 and not _is_text(values)
             ):
                 numbers = column.to_numpy(copy=True)  # pandas takes ten times as long
-                numbers[cells] = values
+                numbers[cells] = _held_by(dtype, values)
                 filled.isetitem(self.kept.index(index), numbers)
                 continue
             is_open = pd.api.types.is_object_dtype(dtype)
@@ -130,8 +135,7 @@ class Filling:
                     column = column.cat.set_categories(more)
                 values = values.astype(object)
             elif not is_open:
-                is_integer = pd.api.types.is_integer_dtype(dtype)
-                values = pd.Series(_rounded(values, is_integer)).astype(dtype).array
+                values = pd.Series(_held_by(dtype, values)).astype(dtype).array
             column.iloc[np.flatnonzero(cells)] = values
             filled.isetitem(self.kept.index(index), column)
         if not self.flagged:
@@ -148,7 +152,7 @@ class Filling:
             column, cells = columns[index], pl.Series(self.mask[:, index])
             dtype: Any = column.dtype
             values = self._values(completed, index, dtype)
-            new = _polars_series(values)
+            new = _polars_series(_held_by(dtype, values))
             trained: Any = None
             if nw.dependencies.is_polars_dataframe(completed):
                 trained = completed.dtypes[index]
@@ -162,8 +166,6 @@ class Filling:
                 known = trained.categories.to_list() if trained == pl.Enum else ()
                 declared = dtype.categories.to_list()
                 dtype = pl.Enum(_joined(declared, known, values[self.mask[:, index]]))
-            if dtype.is_integer() and new.dtype.is_float():
-                new = new.round()
             # categories of different columns only mix as text
             filled = column.cast(plain).zip_with(~cells, new.cast(plain))
             columns[index] = filled.cast(dtype).alias(column.name)
@@ -193,7 +195,7 @@ class Filling:
                 column = pa.chunked_array([pa.nulls(len(values), dtype)])
             is_dictionary = pa.types.is_dictionary(dtype)
             plain = dtype.value_type if is_dictionary else dtype
-            values = _rounded(values, pa.types.is_integer(plain))
+            values = _held_by(plain, values)
             new = values.tolist() if values.dtype.kind == "O" else values
             new = pa.array(new).cast(plain, safe=False)
             known = _arrow_categories(column) if is_dictionary else []
@@ -228,9 +230,18 @@ def _is_text(values: np.ndarray) -> bool:
     return values.dtype.kind in "OU" and any(isinstance(v, str) for v in values)
 
 
-def _rounded(values: np.ndarray, wanted: bool) -> np.ndarray:
-    """Round floats that go into a column of integers."""
-    return np.rint(values) if wanted and values.dtype.kind == "f" else values
+def _held_by(dtype: Any, values: np.ndarray) -> np.ndarray:
+    """Return numbers as near as the dtype of a column, of any library, holds them."""
+    name = str(dtype).lower()
+    if values.dtype.kind not in "fiu":
+        return values
+    if re.match(r"u?int\d", name):
+        return nearest_integers(values, integer_dtype(name))
+    for own, names in FLOATS.items():
+        if name.removesuffix("[pyarrow]") in names:
+            limit = float(np.finfo(np.dtype(own)).max)
+            return np.clip(values, -limit, limit)
+    return values
 
 
 def _joined(declared: list, trained: Any, values: np.ndarray) -> list:

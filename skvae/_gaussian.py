@@ -18,9 +18,13 @@ EM_ITERATIONS, EM_TOLERANCE = 50, 1e-3
 #: Iterations of fits without a fold.
 FOLD_ITERATIONS = 5
 
-#: Draws of the parameters: least and most, floats of their matrices that are aimed at,
-#: and rounds of data augmentation ahead of each.
-LEAST_DRAWS, MOST_DRAWS, DRAWN_FLOATS, ROUNDS = 5, 20, 80_000, 2
+#: Draws of the parameters: least and most, and floats of their matrices that are aimed
+#: at.
+LEAST_DRAWS, MOST_DRAWS, DRAWN_FLOATS = 5, 20, 80_000
+
+#: Rounds of data augmentation from one draw to the next, least and most, and rows times
+#: columns^3 of all rounds that is aimed at. Ahead of the first come BURN_IN times more.
+LEAST_ROUNDS, MOST_ROUNDS, ROUNDS_WORK, BURN_IN = 2, 20, 3e8, 5
 
 #: Ridge on the diagonal, times columns by rows: small tables are shrunk more, and
 #: rare categories, whose 0/1 inputs vary little, more than numbers.
@@ -124,14 +128,21 @@ class Gaussian(nn.Module):
         Tables that are completed with one mean and covariance are too much alike:
         multiple imputation asks for another draw of them for every table. By data
         augmentation (Schafer 1997, Analysis of Incomplete Multivariate Data, section
-        5.4), starting at the fit: after r rounds the share F^(2 r) of the variance is
-        still to come, where F is the share of the information that is missing.
+        5.4), one chain that starts at the fit: from a draw to one that is r rounds
+        later the share F^(2 r) of the variance stays, where F is the share of the
+        information that is missing.
         """
-        self.drawn_means.copy_(self.mean)
-        self.drawn_covariances.copy_(self.covariance)
-        at_once = max(1, SOLVE_FLOATS // max(1, x.shape[1]) ** 2)
-        for k in range(len(self.drawn_means)):
-            for _ in range(ROUNDS):
+        n_rows, n_columns = x.shape
+        n_draws = len(self.drawn_means)
+        work = n_draws * n_rows * max(1, n_columns) ** 3
+        rounds = int(min(max(ROUNDS_WORK / work, LEAST_ROUNDS), MOST_ROUNDS))
+        at_once = max(1, SOLVE_FLOATS // max(1, n_columns) ** 2)
+        self.drawn_means[0], self.drawn_covariances[0] = self.mean, self.covariance
+        for k in range(n_draws):
+            if k:
+                self.drawn_means[k] = self.drawn_means[k - 1]
+                self.drawn_covariances[k] = self.drawn_covariances[k - 1]
+            for _ in range(rounds if k else BURN_IN * rounds):
                 noise = torch.empty_like(x).normal_(generator=generator)
                 parts = [part.split(at_once) for part in (x, v, noise)]
                 completed = [

@@ -94,22 +94,24 @@ def _numbers(column: DecodedColumn, type_: ColumnType) -> np.ndarray:
     if type_.family == "boolean":
         return values.astype(np.float64) >= 0.5
     if type_.family == "integer":
-        return _round_to(values, _integer_dtype(type_.name))
+        return nearest_integers(values, integer_dtype(type_.name))
     return values.astype(np.float64, copy=False)
 
 
-def _integer_dtype(name: str) -> np.dtype:
+def integer_dtype(name: str) -> np.dtype:
     """NumPy dtype of an integer dtype of any library, found in its name."""
     match = re.search(r"(u?)int(\d+)", name.lower())
     assert match is not None, name
     return np.dtype(f"{match[1]}int{min(int(match[2]), 64)}")
 
 
-def _round_to(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def nearest_integers(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Nearest values that an integer dtype can hold."""
-    if values.dtype.kind in "iu":
-        return values.astype(dtype)
     info = np.iinfo(dtype)
+    if values.dtype.kind in "iu":
+        own = np.iinfo(values.dtype)
+        ends = max(info.min, own.min), min(info.max, own.max)
+        return np.clip(values, *ends).astype(dtype)
     # float(2**63 - 1) is 2**63, which the cast cannot hold.
     upper = float(info.max)
     if upper > info.max:

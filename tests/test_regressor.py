@@ -449,7 +449,7 @@ def test_outputs_that_cannot_be_used(y, message):
 def test_arguments_that_cannot_be_used():
     X, y, _ = wave(40, 0)
     vae = VAERegressor(max_iter=1, random_state=0).fit(X, y)
-    with pytest.raises(ValueError, match="coverage must lie between 0 and 0"):
+    with pytest.raises(ValueError, match="coverage must lie between 0 and"):
         vae.predict_interval(X, 1.0)
     with pytest.raises(ValueError, match="n_draws must be an int"):
         vae.sample(X, 0)
