@@ -169,6 +169,14 @@ class LocationScale(Head):
     def point(self, outputs: Tensor) -> Tensor:
         return self.loc(outputs)
 
+    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw deviations from the location in units of the scale."""
+        raise NotImplementedError
+
+    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        loc = self.loc(outputs)
+        return loc + self.scale(outputs) * self.noise(loc, generator)
+
     @torch.no_grad()
     def choose_scale(self, train: Cells, valid: Cells, free: Tensor) -> None:
         """Give up the scale per cell where ``valid`` favours one scale per column.
@@ -206,10 +214,8 @@ class Normal(LocationScale):
         standardised = (self.loc(outputs) - x) * scale.reciprocal()
         return -0.5 * standardised.square() - (scale.log() + 0.5 * LOG_2PI)
 
-    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        loc = self.loc(outputs)
-        noise = torch.empty_like(loc).normal_(generator=generator)
-        return loc + self.scale(outputs) * noise
+    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.empty_like(like).normal_(generator=generator)
 
 
 class HeavyTail(torch.autograd.Function):
@@ -302,12 +308,11 @@ class StudentT(LocationScale):
             - 0.5 * torch.log(math.pi * freedom)
         )
 
-    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        loc = self.loc(outputs)
-        freedom = self.freedom().expand_as(loc).contiguous()
+    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        freedom = self.freedom().expand_as(like).contiguous()
         chi_square = 2 * torch._standard_gamma(freedom / 2, generator=generator)
-        noise = torch.empty_like(loc).normal_(generator=generator)
-        return loc + self.scale(outputs) * noise * torch.rsqrt(chi_square / freedom)
+        noise = torch.empty_like(like).normal_(generator=generator)
+        return noise * torch.rsqrt(chi_square / freedom)
 
 
 class Bernoulli(Head):

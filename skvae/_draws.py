@@ -19,7 +19,14 @@ from ._base import INFERENCE_FLOATS, pieces
 from ._centred import CentredVAE
 from ._completion import ConditionalMean
 from ._modules import Batch
-from ._predictive import INTERVAL_DRAWS, repeated_interval, sorted_quantiles
+from ._predictive import (
+    INTERVAL_DRAWS,
+    draws_alike,
+    noise_alike,
+    repeated_interval,
+    sorted_quantiles,
+    weighted_median,
+)
 from ._units import Units, clamp
 
 #: Draws that each table chooses from where columns mask themselves.
@@ -72,13 +79,24 @@ class CellModel:
         """
         encoded = self._means(data)
         columns = self.mean.columns.cpu().numpy()
-        generator = self.generator() if self.slopes else None
         start = 0
-        for x in self._many(data, generator):
-            rows = slice(start, start + x.shape[1])
-            encoded[rows, columns] = sorted_quantiles(x[..., columns], [0.5])[0]
+        for piece, x in self._draws_of_points(data):
+            rows = slice(start, start + len(piece))
+            numbers = x[..., columns]
+            if self.slopes:
+                encoded[rows, columns] = weighted_median(numbers, self._tilt(piece, x))
+            else:
+                encoded[rows, columns] = sorted_quantiles(numbers, [0.5])[0]
             start = rows.stop
         return encoded
+
+    def _draws_of_points(self, data: Batch) -> Iterator[tuple[Batch, np.ndarray]]:
+        """Yield pieces with draws that are the same for every row like it.
+
+        Of the latents alone, and of numbers where columns mask themselves.
+        """
+        generator = self.generator() if self.slopes else None
+        return self.draw(data, INTERVAL_DRAWS, generator, alike=True)
 
     def intervals(
         self, data: Batch, columns: list[int], coverage: float, n_draws: int
@@ -86,7 +104,7 @@ class CellModel:
         """Return ends of intervals of some columns, (2, rows, len(columns))."""
         levels = [(1 - coverage) / 2, (1 + coverage) / 2]
         parts = []
-        for x in self._many(data, self.generator(), n_draws):
+        for x in self._many(data, n_draws):
             ends = sorted_quantiles(x[..., columns], levels)
             for k, position in enumerate(columns):
                 values = self.units.nearest_values(x[..., position], position)
@@ -95,17 +113,9 @@ class CellModel:
             parts.append(ends)
         return np.concatenate(parts, axis=1)
 
-    def _many(
-        self,
-        data: Batch,
-        generator: torch.Generator | None,
-        n_draws: int = INTERVAL_DRAWS,
-    ) -> Iterator[np.ndarray]:
-        """Yield draws for quantiles, piece by piece.
-
-        Without a generator only the latents are drawn, the same for every row, and
-        decoded to their point estimates.
-        """
+    def _many(self, data: Batch, n_draws: int) -> Iterator[np.ndarray]:
+        """Yield draws for quantiles, piece by piece."""
+        generator = self.generator()
         parameters = None
         if self.mean.ensemble is None:
             # draws of the VAE are calibrated on rows that it has not seen: they vary
@@ -184,11 +194,14 @@ class CellModel:
         generator: torch.Generator | None,
         visible: Tensor | None = None,
         parameters: list[int] | None = None,
+        alike: bool = False,
     ) -> Iterator[tuple[Batch, np.ndarray]]:
         """Yield pieces of the rows with draws, as if cells were missing at random.
 
         The observed cells are given, or those that ``visible`` marks. ``parameters``
-        are numbers of drawn parameters of the normal, one for each draw.
+        are numbers of drawn parameters of the normal, one for each draw. Draws that are
+        ``alike`` have the same noise in every row, see ``draws_alike``, or without a
+        generator that of the latents alone.
         """
         groups: list[tuple[int | None, int]] = [(None, n_draws)]
         if parameters is not None:
@@ -207,7 +220,7 @@ class CellModel:
                     c = self.mean.context(piece.x, y, v)
                     contexts = self.mean.redrawn(c, y, v, numbers)
                 x = [
-                    self._draw(piece, v, c, n, generator, k)
+                    self._draw(piece, v, c, n, generator, k, alike)
                     for c, (k, n) in zip(contexts, groups, strict=True)
                 ]
             yield piece, np.concatenate(x)
@@ -234,23 +247,33 @@ class CellModel:
         n_draws: int,
         generator: torch.Generator | None,
         parameters: int | None,
+        alike: bool,
     ) -> np.ndarray:
         """Draw all cells given the visible ones; ``c`` is the networks' context."""
         mean, vae, y = self.mean, self.vae, in_y(piece)
         if c is None:
             y, visible = mean.gaussian_inputs(y, v)
-            noise = y.new_empty(n_draws, *y.shape).normal_(generator=generator)
+            if alike:
+                noise = noise_alike(
+                    y.new_empty(n_draws, 1, y.shape[1]), self.generator()
+                )
+            else:
+                noise = y.new_empty(n_draws, *y.shape).normal_(generator=generator)
             draws = [
                 mean.gaussian.sample(y, visible, part, parameters) for part in noise
             ]
             return self.units.rows_of_x(torch.stack(draws))
-        rows, read = len(piece), vae.joint.point
-        if generator is None:
-            rows, generator = 1, self.generator()
+        if alike:
+            same = self.generator()
+            noise = noise_alike(c.new_empty(n_draws, 1, vae.n_prior_noise), same)
+            read = vae.joint.point
+            if generator is not None:
+                read = partial(draws_alike, vae.joint, generator=same)
         else:
+            assert generator is not None
+            noise = c.new_empty(n_draws, len(piece), vae.n_prior_noise)
+            noise.normal_(generator=generator)
             read = partial(vae.joint.sample, generator=generator)
-        noise = c.new_empty(n_draws, rows, vae.n_prior_noise)
-        noise.normal_(generator=generator)
         x = read(vae.decode(vae.prior(c).rsample(noise), c))
         return clamp(x, self.units.drawn).cpu().numpy()
 
@@ -279,7 +302,7 @@ class CellModel:
     def _shift(self, encoded: np.ndarray, data: Batch) -> None:
         """Move the means of self-masking columns by what the tilt does to draws."""
         start = 0
-        for piece, x in self.draw(data, INTERVAL_DRAWS, self.generator()):
+        for piece, x in self._draws_of_points(data):
             weights = self._tilt(piece, x)
             rows = slice(start, start + len(piece))
             for position in self.slopes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import narwhals.stable.v2 as nw
@@ -484,6 +485,15 @@ class VAEImputer(TransformerMixin, BaseVAE):
             if sample_weight is not None:
                 missing = missing[check_weights(sample_weight, X) > 0]
             self.indicator_features_ = np.flatnonzero(missing.any(axis=0))
+            empty = [c.name for c in self._encoder.columns_ if c.is_empty]
+            if empty and not self.keep_empty_features:
+                warnings.warn(
+                    "Columns without any observed value are dropped: "
+                    f"{', '.join(map(repr, empty))}. keep_empty_features=True keeps "
+                    "them.",
+                    UserWarning,
+                    stacklevel=2,
+                )
             return self
 
     def _start(self, values, observed, sample_weight):
@@ -872,6 +882,12 @@ class VAEImputer(TransformerMixin, BaseVAE):
             if hasattr(table, "rename_columns"):
                 return table.rename_columns(names)
             table.columns = names
+        if (
+            filling.flagged
+            and nw.dependencies.is_pandas_dataframe(table)
+            and not all(isinstance(label, str) for label in table.columns)
+        ):  # scikit-learn takes no mixture of strings and other labels
+            table.columns = self.get_feature_names_out().tolist()
         return table
 
     def get_feature_names_out(self, input_features=None):

@@ -21,6 +21,7 @@ from ._distributions import (
     LocationScale,
     Ordinal,
     Poisson,
+    StudentT,
 )
 from ._latents import Prior, StandardNormal
 
@@ -117,6 +118,46 @@ def tempered_draws(
             draw = head.sample(part / temperature, generator)
         parts.append(draw)
     return torch.cat(parts, -1)
+
+
+def noise_alike(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Return normal noise whose mean over draws is 0 and whose variance is 1.
+
+    What chance has it wrong would be wrong in the same way for every row.
+    """
+    noise = torch.empty_like(like).normal_(generator=generator)
+    noise = noise - noise.mean(0)
+    return noise / noise.square().mean(0).sqrt().clamp(min=1e-6)
+
+
+def draws_alike(joint: Joint, outputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw numbers with the same noise for every row, (draws, rows, n_columns).
+
+    Means of such draws depend on no other row. Counts are as normal as their rate
+    makes them, and categories at their mode.
+    """
+    parts = []
+    for head, part in joint.split(outputs):
+        draw = head.point(part)
+        if isinstance(head, LocationScale):
+            noise = noise_alike(draw[:, :1], generator)
+            if isinstance(head, StudentT):
+                noise = head.noise(draw[:, :1], generator)
+            draw = draw + head.scale(part) * noise
+        elif isinstance(head, Poisson):
+            noise = noise_alike(draw[:, :1], generator)
+            draw = (draw + draw.sqrt() * noise).clamp(min=0)
+        parts.append(draw)
+    return torch.cat(parts, -1)
+
+
+def weighted_median(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return medians of weighted draws: (draws, rows, columns), (draws, rows)."""
+    order = x.argsort(0)
+    below = np.take_along_axis(weights[..., None], order, 0).cumsum(0)
+    place = (below < 0.5).sum(0, keepdims=True).clip(max=len(x) - 1)
+    middle: np.ndarray = np.take_along_axis(np.sort(x, 0), place, 0)[0]
+    return middle
 
 
 def interval_draws(coverage: float) -> int:

@@ -16,7 +16,7 @@ from skvae._predictive import repeated_interval, sorted_quantiles
 def many(monkeypatch):
     """Enough draws of the parameters to tell their variance."""
     monkeypatch.setattr(_gaussian, "MOST_DRAWS", 400)
-    monkeypatch.setattr(_gaussian, "ROUNDS", 4)
+    monkeypatch.setattr(_gaussian, "MOST_ROUNDS", 4)
 
 
 def generator(seed=0):
