@@ -993,7 +993,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 stacklevel=2,
             )
             return np.zeros(len(values), dtype=np.float32)
-        outputs, _ = as_table(y, self._encoder.columns_[0].name)
+        outputs, _ = as_table(y, self._encoder.layout_.labels[0])
         check_consistent_length(values, outputs)
         with naming_outputs():
             encoded, seen = self._encoder.encode(outputs)
@@ -1044,7 +1044,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 "R² needs numeric outputs, but these hold categories: "
                 f"{', '.join(map(repr, named))}. Use score_samples."
             )
-        outputs, _ = as_table(y, self._encoder.columns_[0].name)
+        outputs, _ = as_table(y, self._encoder.layout_.labels[0])
         with naming_outputs():
             self._encoder.encode(outputs)  # are these the outputs of the training?
         predicted = self._moments(X)[0]
@@ -1132,7 +1132,7 @@ def build_context(heads, masked) -> Context:
     return Context(Joint([make_head(*head) for head in heads]), masked).float()
 
 
-def as_table(y: Any, name: str | None = None) -> tuple[Any, Outputs]:
+def as_table(y: Any, name: Any = None) -> tuple[Any, Outputs]:
     """Return outputs as a table, and what they came as.
 
     ``name`` is that of a single output, whatever the name of the series.

@@ -711,3 +711,75 @@ def test_the_distance_of_neighbours_is_that_of_all_rows(monkeypatch):
     vae.fit(X, few)
     data = vae._batch(*vae._encoder.encode(X), None)
     assert vae._neighbour_distance(data) > 0.05
+
+
+# -- what a review found -------------------------------------------------------------
+
+
+def test_the_weights_that_score_best_are_kept():
+    """However little they gain on the start: that knows nothing of the labels."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 4))
+    y = (X[:, 0] + 3 * rng.normal(size=600) > 1).astype(int)
+    vae = VAEClassifier(smoothness=0.0, hidden_share=0.0, **SHORT | {"max_iter": 5})
+    vae.fit(X, y)
+    assert vae.early_stopping_
+    assert vae.best_validation_score_ == vae.validation_scores_.max()
+    assert vae.score(X, y) >= max(y.mean(), 1 - y.mean()) - 0.02
+
+
+def test_many_labels_leave_every_class_to_judge(blobs, monkeypatch):
+    X, _, y = blobs
+    monkeypatch.setattr(_classifier, "MAX_VALIDATION_ROWS", 15)
+    vae = VAEClassifier(validation_fraction=0.5, **SHORT)
+    vae.classes_, vae._codes = np.arange(3), np.sort(y)
+    vae._random = np.random.RandomState(0)
+    rows, valid = vae._split_labels()
+    assert np.bincount(vae._codes[valid]).tolist() == [5, 5, 5]
+    assert len(rows) == len(X) - 15
+
+
+def test_going_on_takes_what_is_given(blobs):
+    X, _, y = blobs
+    vae = VAEClassifier(warm_start=True, **SHORT).fit(X, y)
+    chosen = vae.hidden_share_
+    vae.set_params(smoothness=0.5).fit(X, y)
+    assert (vae.hidden_share_, vae.smoothness_) == (chosen, 0.5)
+
+
+@pytest.mark.parametrize("nothing", [None, np.nan])
+def test_lists_of_strings_may_lack_labels(blobs, nothing):
+    X, few, _ = blobs
+    y = [nothing if label < 0 else "abc"[label] for label in few]
+    vae = VAEClassifier(**SHORT).fit(X, y)
+    assert vae.classes_.tolist() == ["a", "b", "c"]
+    y = [-1 if label < 0 else "abc"[label] for label in few]
+    with pytest.raises(ValueError, match="mixes strings and other labels"):
+        VAEClassifier(**SHORT).fit(X, y)
+
+
+def test_arrow_labels_and_dates(blobs):
+    pa = pytest.importorskip("pyarrow")
+    X, few, _ = blobs
+    names = pa.array([None if label < 0 else "abc"[label] for label in few])
+    for y in (names, names.dictionary_encode(), pa.chunked_array([names])):
+        vae = VAEClassifier(**SHORT).fit(X, y)
+        assert vae.classes_.tolist() == ["a", "b", "c"]
+    y = np.where(few < 0, np.datetime64("NaT"), np.datetime64("2020-01-01") + few)
+    assert len(VAEClassifier(**SHORT).fit(X, y).classes_) == 3
+
+
+@pytest.mark.parametrize("objective", ["m1", "m2", "shot"])
+def test_densities_of_rows_with_gaps_integrate_to_one(blobs, objective):
+    """Although no cell was missing in training."""
+    X, few, _ = blobs
+    vae = VAEClassifier(2, objective=objective, **SHORT | {"max_iter": 40}).fit(X, few)
+    grid = np.linspace(-40, 40, 801)
+    rows = np.full((len(grid), 3), np.nan)
+    rows[:, 1] = grid
+    density = np.exp(vae.score_samples(rows).astype(float))
+    assert np.trapezoid(density, grid) == pytest.approx(1, abs=0.1)
+
+
+def test_a_row_of_nothing_has_probability_one(fitted):
+    assert fitted.score_samples(np.full((2, 3), np.nan)).tolist() == [0, 0]

@@ -108,6 +108,24 @@ def test_posterior_given_incomplete_rows(monkeypatch):
     assert slopes.mean().item() == pytest.approx(coefficients[1], abs=0.02)
 
 
+@pytest.mark.usefixtures("many")
+def test_posterior_where_most_is_missing(monkeypatch):
+    """The chain goes on from draw to draw: two rounds from the fit are too few."""
+    monkeypatch.setattr(_gaussian, "RIDGE", 0.0)
+    X = half_observed(400)
+    X[100:, 1] = np.nan
+    v = torch.tensor(~np.isnan(X)).double()
+    x = torch.tensor(np.nan_to_num(X))
+    gaussian = Gaussian(2).double()
+    gaussian.fit(x, v)
+    gaussian.draw_parameters(x, v, torch.ones(400), generator())
+    _, variance, design = regression(X)
+    at_mean = np.array([1, X[:, 0].mean()])
+    expected = at_mean @ np.linalg.inv(design.T @ design) @ at_mean * variance
+    found = gaussian.drawn_means[:, 1].var().item()
+    assert 0.75 * expected < found < 1.6 * expected
+
+
 @pytest.mark.parametrize("n_rows", [2, 5, 60])
 def test_degenerate_tables(n_rows):
     """Fewer rows than columns, a constant and a copy, a row without any cell."""

@@ -433,3 +433,36 @@ def test_a_marker_in_arrow():
 def test_nan_needs_no_marker(nothing):
     X = pandas_table()
     assert with_nan(X, nothing) is X
+
+
+# -- what a dtype holds --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", ["numpy", "pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("dtype", ["UInt8", "Int8"])
+def test_values_beyond_a_dtype_go_to_its_ends(library, dtype):
+    completed = np.array([[1.0], [-3000.0], [3000.4]])
+    limits = np.iinfo(dtype.lower())
+    if library == "numpy":
+        X = np.array([[1], [0], [0]], dtype=dtype.lower())
+        mask = np.array([[False], [True], [True]])
+        filled = Filling(mask, [0], {}, []).fill(X, completed)[:, 0].tolist()
+    else:
+        X = pd.DataFrame({"a": pd.array([1, None, None], dtype=dtype)})
+        if library == "polars":
+            X = pl.DataFrame({"a": [1, None, None]}, schema={"a": getattr(pl, dtype)})
+        elif library == "pyarrow":
+            X = pa.table({"a": pa.array([1, None, None], getattr(pa, dtype.lower())())})
+        filled = fill(X, completed)["a"].to_numpy().tolist()
+    assert filled == [1, limits.min, limits.max]
+
+
+def test_short_floats_stay_finite():
+    X = np.array([[1.0], [np.nan], [np.nan]], dtype=np.float16)
+    filled = fill(X, np.array([[1.0], [1e6], [-1e6]]))
+    assert filled[:, 0].tolist() == [1.0, 65504.0, -65504.0]
+
+
+def test_a_number_marks_no_booleans():
+    X = pd.DataFrame({"flag": [True, False], "count": [0, 1]})
+    assert missing_mask(with_nan(X, 0)).tolist() == [[False, True], [False, False]]

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skvae import VAEImputer, VAETransformer, _completion, pool
+from skvae import VAEImputer, VAETransformer, _completion, _imputer, pool
 from skvae._distributions import SCALE_FLOOR
 from skvae._imputer import FLOOR_PER_GAP
 from skvae._units import RANGE_REACH, widened
@@ -1246,3 +1246,98 @@ def test_threads_are_left_alone(holes):
     imputer().fit_transform(holes)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
+
+
+# -- what a review found -------------------------------------------------------------
+
+
+def test_a_table_of_counts_alone():
+    X = np.random.default_rng(0).poisson(2, (80, 3)).astype(float)
+    X[::4, 0] = np.nan
+    model = imputer(likelihood="poisson").fit(X)
+    assert np.isfinite(model.transform(X)).all()
+
+
+def test_slopes_of_a_sorted_table(self_masked, monkeypatch):
+    """pandas sorts missing cells to the end: the first rows have none."""
+    monkeypatch.setattr(_imputer, "MISSINGNESS_ROWS", 400)
+    X = self_masked[0]
+    X = X[np.isnan(X[:, 2]).argsort(kind="stable")]
+    model = VAEImputer(hidden_layer_sizes=(), missingness="agnostic", random_state=0)
+    assert model.fit(X).missingness_slopes_["x2"] > 0.5
+
+
+def test_slopes_count_weights(self_masked):
+    """Rows of weight 3 are three rows; two thirds of the information is theirs."""
+    X = self_masked[0][:400]
+    weight = np.where(np.arange(400) % 2, 3.0, 0.0)
+    model = VAEImputer(hidden_layer_sizes=(), missingness="agnostic", random_state=0)
+    expected = clone(model).fit(X[1::2]).missingness_slopes_["x2"]
+    found = model.fit(X, sample_weight=weight).missingness_slopes_["x2"]
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("point", ["mean", "median"])
+@pytest.mark.parametrize("sizes", [(8,), ()])
+def test_self_masked_points_depend_on_no_other_row(self_masked, sizes, point):
+    X = self_masked[0][:300]
+    options = {"max_iter": 2, "random_state": 0, "missingness": "self-masking"}
+    model = VAEImputer(hidden_layer_sizes=sizes, point=point, **options).fit(X)
+    order = np.random.default_rng(0).permutation(300)
+    filled = model.transform(X)
+    assert model.missingness_slopes_["x2"] > 0
+    np.testing.assert_allclose(model.transform(X[order]), filled[order], atol=1e-5)
+    np.testing.assert_allclose(model.transform(X[:7]), filled[:7], atol=1e-5)
+
+
+def test_indicators_beside_numbered_columns(holes):
+    pd = pytest.importorskip("pandas")
+    model = imputer(add_indicator=True)
+    table = model.fit_transform(pd.DataFrame(holes))
+    assert table.columns.tolist() == model.get_feature_names_out().tolist()
+    make_pipeline(model, LogisticRegression()).fit(
+        pd.DataFrame(holes), np.arange(len(holes)) % 2
+    )
+
+
+def test_dropped_columns_are_named(holes):
+    X = np.column_stack([holes, np.full(len(holes), np.nan)])
+    name = f"'x{holes.shape[1]}'"
+    with pytest.warns(UserWarning, match=f"without any observed value.*{name}"):
+        imputer().fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        imputer(keep_empty_features=True).fit(X)
+
+
+def test_both_parts_of_the_training_are_told(holes, capsys):
+    imputer(verbose=True, max_iter=20).fit(holes)
+    out = capsys.readouterr().out
+    assert out.count("Conditional mean, step") == 10
+    assert "Iteration 1, loss" in out
+
+
+def test_mps_is_refused(holes, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="double precision, which MPS lacks"):
+        imputer(device="mps").fit(holes)
+    assert imputer(device="auto").fit(holes).device_ == "cpu"
+
+
+def test_scores_without_layers_come_in_pieces(linear_model, normal_table, monkeypatch):
+    X = normal_table[0][:50]
+    scores = linear_model.score_samples(X)
+    monkeypatch.setattr(_imputer, "INFERENCE_FLOATS", 25 * 7)
+    np.testing.assert_allclose(linear_model.score_samples(X), scores, rtol=1e-5)
+
+
+def test_new_rows_have_the_parameters_of_their_table():
+    """As other rows: tables differ by what few training rows leave open."""
+    X = np.random.default_rng(0).normal(size=(25, 3)) @ np.ones((3, 3))
+    X = X + np.random.default_rng(1).normal(size=X.shape)
+    model = VAEImputer(hidden_layer_sizes=(), random_state=0).fit(X)
+    tables = model.sample(np.full((4000, 3), np.nan), 6, random_state=0)
+    means = np.array([table.mean(0) for table in tables])
+    expected = X.std(0) / 5
+    assert (means.std(0) > 0.4 * expected).all()

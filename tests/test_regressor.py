@@ -563,3 +563,83 @@ def test_latent_families_and_priors(options):
     if options.get("latent", "normal") != "normal":
         with pytest.raises(ValueError, match="leave the range of latent"):
             model.sample(X, 1, temperature=1.5)
+
+
+# -- what a review found -------------------------------------------------------------
+
+
+def test_intervals_of_high_coverage(linear):
+    X, y, *_ = linear_rows(2000, seed=3)
+    widths = []
+    for coverage in (0.9, 0.99, 0.999):
+        lower, upper = linear.predict_interval(X, coverage)
+        covered = ((lower <= y) & (y <= upper)).mean()
+        assert covered == pytest.approx(coverage, abs=0.015)
+        widths.append((upper - lower).mean())
+    assert widths[0] < 0.8 * widths[1] < 0.8 * widths[2]
+
+
+def test_scores_are_of_the_outputs_of_training():
+    X, y, _ = wave(60, 0)
+    table = pd.DataFrame({"a": y, "b": -y})
+    model = VAERegressor(max_iter=2, random_state=0).fit(X, table)
+    score = model.score(X, table)
+    with pytest.raises(ValueError, match="outputs y"):
+        model.score(X, table[["b", "a"]])
+    with pytest.raises(ValueError, match="outputs y"):
+        model.score(X, table[["a"]])
+    nothing = table.assign(b=np.nan)
+    alone = VAERegressor(max_iter=2, random_state=0).fit(X, table).score(X, nothing)
+    assert alone > 0 and np.isfinite(score)
+    with pytest.raises(ValueError, match="no observed value"):
+        model.score(X, table * np.nan)
+
+
+def test_the_name_of_a_series_does_not_matter():
+    X, y, _ = wave(60, 0)
+    model = VAERegressor(max_iter=2, random_state=0).fit(X, pd.Series(y, name="a"))
+    other = pd.Series(y, name="b")
+    assert np.isfinite(model.score_samples(X, other)).all()
+    assert model.score(X, other) == model.score(X, pd.Series(y, name="a"))
+
+
+def test_nullable_booleans_are_scored():
+    X, y, _ = wave(60, 0)
+    flags = pd.Series(np.where(y > 1, None, y > 0), dtype="boolean")
+    model = VAERegressor(max_iter=2, random_state=0).fit(X, flags)
+    assert np.isfinite(model.score(X, flags))
+
+
+@pytest.mark.parametrize("likelihood", ["categorical", {0: "categorical"}])
+def test_arrays_of_strings(likelihood):
+    X = np.random.default_rng(0).normal(size=(60, 1))
+    labels = np.where(X[:, 0] > 0, "up", "down")
+    with pytest.raises(ValueError, match="give it likelihood='categorical'"):
+        VAERegressor(max_iter=2).fit(X, labels)
+    model = VAERegressor(likelihood=likelihood, max_iter=30, random_state=0)
+    predicted = model.fit(X, labels).predict(X)
+    assert (predicted == labels).mean() > 0.8
+
+
+def test_shares_need_two_latent_variables():
+    X, y, _ = wave(60, 0)
+    model = VAERegressor(latent="dirichlet", max_iter=2, random_state=0).fit(X, y)
+    assert model.n_components_ == 2
+    with pytest.raises(ValueError, match="at least 2 with latent='dirichlet'"):
+        model.set_params(n_components=1).fit(X, y)
+
+
+def test_sides_of_images_may_be_numpy_integers():
+    rng = np.random.default_rng(0)
+    Y = rng.normal(size=(30, 16))
+    model = VAERegressor(image_shape=np.array([4, 4]), max_iter=1, random_state=0)
+    assert model.fit(Y[:, :4], Y).predict(Y[:2, :4]).shape == (2, 16)
+
+
+def test_frames_have_the_index_of_the_features(mixed_table):
+    Y = mixed_table("pandas")
+    X = pd.DataFrame({"x": np.arange(len(Y)) * 1.0}, index=[f"r{i}" for i in Y.index])
+    model = VAERegressor(max_iter=1, random_state=0).fit(X, Y)
+    assert model.predict(X).index.equals(X.index)
+    assert model.sample(X)[0].index.equals(X.index)
+    assert model.predict_interval(X)[1].index.equals(X.index)

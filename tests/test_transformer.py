@@ -487,3 +487,21 @@ def test_latents_are_not_modified(mixed_vae, dtype):
     finally:
         torch.set_warn_always(False)
     np.testing.assert_array_equal(Z, before)
+
+
+def test_densities_of_rows_with_gaps_integrate_to_one():
+    """Although no cell was missing in training."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 1)) @ np.ones((1, 3)) + 0.3 * rng.normal(size=(300, 3))
+    vae = VAETransformer(2, max_iter=60, random_state=0).fit(X)
+    grid = np.linspace(-15, 15, 601)
+    rows = np.full((len(grid) + 2, 3), np.nan)
+    rows[1:-1, 1] = grid
+    rows[-1] = X[0]
+    scores = vae.score_samples(rows)
+    assert np.trapezoid(np.exp(scores[1:-1].astype(float)), grid) == pytest.approx(
+        1, abs=0.05
+    )
+    assert scores[0] == 0  # a row of nothing has probability one
+    # complete rows are scored as among complete rows
+    np.testing.assert_array_equal(scores[-1:], vae.score_samples(X[:1]))
