@@ -37,6 +37,10 @@ LEARNING_RATE_END = 0.01
 #: learning rate by this, at most that many times, before training stops.
 RATE_FACTOR, RATE_DROPS = 4.0, 3
 
+#: The most that a validation row may say for or against the start, in nats: a row that
+#: the start cannot explain at all would make the standard error as large as the gain.
+GAIN_LIMIT = 10.0
+
 #: What a gradient of zero counts as: averages of nothing but zeros would decay to
 #: denormal numbers, which make Adam's step five times slower.
 LEAST_GRADIENT = 1e-16
@@ -526,7 +530,7 @@ class Monitor(Callback):  # type: ignore[misc]
         self.judged.copy_(self.best_weights)
         if not self.plan.prefer_start:
             return
-        gain = self.best_rows - self.start_rows
+        gain = (self.best_rows - self.start_rows).clamp(-GAIN_LIMIT, GAIN_LIMIT)
         error = float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else 0.0
         if self.mean(gain) < 2 * error:
             self.judged.copy_(self.start_weights)

@@ -201,6 +201,27 @@ def test_scale_choice_does_not_worsen_the_restored_model(numbers):
     assert score > vae.best_validation_score_ - 0.05
 
 
+def test_rows_that_the_start_cannot_explain_do_not_speak_for_it(numbers):
+    """One of them would make the standard error as large as the gain."""
+    vae = VAETransformer(2, max_iter=2, likelihood="normal", callbacks=[Recorder()])
+    vae.set_params(random_state=0).fit(numbers)
+    recorder = vae.callbacks[0]
+    net, monitor = recorder.net, recorder.monitor
+    for gains, kept in (
+        ([0.5, 0.4, 0.6, 0.5, 1e7], "best"),
+        ([0.5, 0.4, -0.6, -0.5, 0.1], "start"),
+        ([-1e7, 0.5, -0.4, 0.6, 1e8], "start"),
+    ):
+        monitor.start_rows = torch.zeros(5)
+        monitor.best_rows = torch.tensor(gains)
+        monitor.valid = monitor.valid.rows(0, 5)
+        monitor.best_weights = torch.full_like(monitor.best_weights, 1.0)
+        monitor.start_weights = torch.full_like(monitor.best_weights, 2.0)
+        monitor.judged = torch.zeros_like(monitor.best_weights)
+        monitor.restore(net)
+        assert (monitor.judged == {"best": 1.0, "start": 2.0}[kept]).all()
+
+
 def test_without_early_stopping_the_last_weights_stay(numbers):
     vae = VAETransformer(2, max_iter=4, early_stopping=False, callbacks=[Recorder()])
     vae.fit(numbers)
