@@ -207,14 +207,11 @@ def test_rows_that_the_start_cannot_explain_do_not_speak_for_it(numbers):
     vae.set_params(random_state=0).fit(numbers)
     recorder = vae.callbacks[0]
     net, monitor = recorder.net, recorder.monitor
-    for gains, kept in (
-        ([0.5, 0.4, 0.6, 0.5, 1e7], "best"),
-        ([0.5, 0.4, -0.6, -0.5, 0.1], "start"),
-        ([-1e7, 0.5, -0.4, 0.6, 1e8], "start"),
-    ):
-        monitor.start_rows = torch.zeros(5)
-        monitor.best_rows = torch.tensor(gains)
-        monitor.valid = monitor.valid.rows(0, 5)
+    n_rows = len(monitor.valid)
+    usual = torch.linspace(0.5, 1.5, n_rows)
+    for gains, kept in ((usual, "best"), (usual - 1, "start")):
+        gains[-1] = 1e7
+        monitor.start_rows, monitor.best_rows = torch.zeros(n_rows), gains
         monitor.best_weights = torch.full_like(monitor.best_weights, 1.0)
         monitor.start_weights = torch.full_like(monitor.best_weights, 2.0)
         monitor.judged = torch.zeros_like(monitor.best_weights)
