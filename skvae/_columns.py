@@ -108,9 +108,12 @@ class Column:
         """Whether the head allows only some numbers."""
         return self.kind in ("count", "boolean") or self.likelihood == "bernoulli"
 
-    def check_restriction(self, values: np.ndarray) -> None:
-        """Refuse numbers that the head cannot have produced; NaN is allowed."""
-        values = values[~np.isnan(values)]
+    def drop_impossible(self, values: np.ndarray) -> list[float]:
+        """Set numbers to NaN that the head cannot have produced, and return them.
+
+        They are refused where the user chose the head, or the dtype did.
+        """
+        cells, values = values, values[~np.isnan(values)]
         if self.kind == "count":
             fits, wanted = _is_whole(values) & (values >= 0), "non-negative whole"
         elif self.kind == "boolean":
@@ -119,11 +122,16 @@ class Column:
             fits, wanted = (values >= 0) & (values <= 1), "between 0 and 1"
         if np.isinf(values).any():
             raise_infinite(self.name)
-        if not fits.all():
+        if fits.all():
+            return []
+        if not self.is_automatic:
             raise ValueError(
                 f"Column {self.name!r} has the head {self.likelihood!r}, whose values "
                 f"are {wanted}, but got {values[~fits][0]}."
             )
+        impossible: list[float] = np.unique(values[~fits]).tolist()
+        cells[np.isin(cells, impossible)] = np.nan
+        return impossible
 
 
 class ColumnFitter:

@@ -204,7 +204,8 @@ class TableEncoder(BaseEstimator):
     def encode(self, X, *, estimator=None) -> tuple[np.ndarray, np.ndarray | None]:
         """Encode a table.
 
-        Unknown categories count as missing, with one warning. A column without an
+        Unknown categories count as missing, with one warning, and so do numbers that
+        are no counts in a column that was taken for one. A column without an
         observed cell in training is missing whatever it holds.
 
         Parameters
@@ -234,10 +235,13 @@ class TableEncoder(BaseEstimator):
             else:
                 numeric.append(index)
         _check_readable(table, self.columns_, numeric)
+        impossible = []
         for group in _groups(numeric, table):
-            _encode_numbers(encoded, table, group, self.columns_)
+            impossible += _encode_numbers(encoded, table, group, self.columns_)
         if unknown:
-            _warn_unknown(unknown)
+            _warn_missing("Categories that were not seen in training", unknown)
+        if impossible:
+            _warn_missing("Values that no count has", impossible)
         return encoded.values, encoded.observed
 
     def decode(self, values, *, drawn: bool = False) -> Any:
@@ -407,14 +411,13 @@ def _encode_categories(
     return [(column.name, unknown)] if unknown else []
 
 
-def _warn_unknown(unknown: list[tuple[str, list]]) -> None:
+def _warn_missing(what: str, unknown: list[tuple[str, list]]) -> None:
     parts = []
     for name, values in unknown:
         shown = ", ".join(repr(value) for value in values[:5])
         parts.append(f"column {name!r}: {shown}{', ...' if len(values) > 5 else ''}")
     warnings.warn(
-        "Categories that were not seen in training are treated as missing: "
-        + "; ".join(parts),
+        f"{what} are treated as missing: {'; '.join(parts)}",
         UserWarning,
         stacklevel=3,
     )
@@ -450,9 +453,13 @@ def _groups(numeric: list[int], table: Table) -> Iterator[list[int]]:
 
 def _encode_numbers(
     encoded: _Encoded, table: Table, group: list[int], columns: list[Column]
-) -> None:
-    """Write numeric, count and boolean columns, one block of rows after another."""
+) -> list[tuple[str, list]]:
+    """Write numeric, count and boolean columns, one block of rows after another.
+
+    Returns the names of columns that were taken for counts with what is none.
+    """
     members = [columns[index] for index in group]
+    impossible: dict[str, set] = {}
     means, scales = np.zeros(len(group)), np.ones(len(group))
     bent: list[tuple[int, PiecewiseLinear]] = []
     for k, column in enumerate(members):
@@ -470,7 +477,8 @@ def _encode_numbers(
         read_rows(rows, block)
         for k, column in enumerate(members):
             if column.is_restricted:
-                column.check_restriction(block[:, k])
+                found = column.drop_impossible(block[:, k])
+                impossible.setdefault(column.name, set()).update(found)
         block -= means
         block /= scales
         for k, map_ in bent:
@@ -480,6 +488,7 @@ def _encode_numbers(
             encoded.values[rows, target] = block
         if not _fits_float32(block):
             _settle_not_finite(encoded, block, rows, group, members)
+    return [(name, sorted(values)) for name, values in impossible.items() if values]
 
 
 def _row_reader(table: Table, group: list[int]) -> Callable[[slice, np.ndarray], None]:

@@ -638,6 +638,18 @@ def test_new_values_outside_the_head(head, train, new, message):
         encoder.encode(pd.DataFrame({"a": new}))
 
 
+def test_what_is_no_count_is_missing_where_nobody_asked_for_counts():
+    train = pd.DataFrame({"a": pd.array([0, 3, 1, 2, 2, 1, 0, 4, 1, 2], dtype="Int64")})
+    encoder = TableEncoder().fit(train)
+    assert encoder.columns_[0].kind == "count"
+    new = pd.DataFrame({"a": [2.0, 2.5, -1.0, np.nan]})
+    with pytest.warns(UserWarning, match=r"no count has.*missing.*'a': -1.0, 2.5"):
+        values, observed = encoder.encode(new)
+    assert observed[:, 0].tolist() == [True, False, False, False]
+    assert values[:, 0].tolist() == [2, 0, 0, 0]
+    assert new["a"].tolist()[:3] == [2.0, 2.5, -1.0]
+
+
 # ---- numeric maps -----------------------------------------------------------
 
 
