@@ -684,7 +684,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
         """Return the declared sign of every number column that masks itself."""
         numbers = {self._units.columns[c].name: c for c in self._mean.columns.tolist()}
         names = [column.name for column in self._encoder.columns_]
-        return declared_signs(self.missingness, self.direction, names, numbers)
+        labels = self._encoder.layout_.labels
+        return declared_signs(self.missingness, self.direction, names, numbers, labels)
 
     def _resolve_device(self, device):
         resolved = super()._resolve_device(device)

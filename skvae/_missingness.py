@@ -9,6 +9,7 @@ It plays the part of the missing model of not-MIWAE (Ipsen, Mattei, Frellsen 202
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,11 @@ def fit_slope(
 
 
 def declared_signs(
-    missingness: str, direction: Any, names: list[str], numbers: dict[str, int]
+    missingness: str,
+    direction: Any,
+    names: list[str],
+    numbers: dict[str, int],
+    labels: Sequence[Any] = (),
 ) -> dict[int, int]:
     """Return the declared sign of b for every column that may mask itself.
 
@@ -71,6 +76,8 @@ def declared_signs(
         Names of the columns of the table, in order.
     numbers : dict of str to int
         Positions of the columns of numbers, which the result has as its keys.
+    labels : sequence, default=()
+        What the table itself calls its columns, if these are no strings.
 
     Raises
     ------
@@ -86,8 +93,10 @@ def declared_signs(
     signs = {}
     for key, side in direction.items():
         name = key
-        if isinstance(key, int) and -len(names) <= key < len(names):
-            name = names[key]
+        if key in labels:
+            name = names[list(labels).index(key)]
+        elif isinstance(key, int | np.integer) and -len(names) <= key < len(names):
+            name = names[int(key)]
         if side not in ("high", "low"):
             raise ValueError(
                 f"direction of column {key!r} must be 'high' or 'low', but got "

@@ -1341,3 +1341,17 @@ def test_new_rows_have_the_parameters_of_their_table():
     means = np.array([table.mean(0) for table in tables])
     expected = X.std(0) / 5
     assert (means.std(0) > 0.4 * expected).all()
+
+
+def test_directions_by_any_label(self_masked):
+    pd = pytest.importorskip("pandas")
+    X = self_masked[0][:200]
+    options = {"missingness": "self-masking", "hidden_layer_sizes": ()}
+    for table, key in (
+        (X, np.int64(2)),
+        (X, -1),
+        (pd.DataFrame(X, columns=[2020, 2021, 2022]), 2022),
+        (pd.DataFrame(X, columns=list("abc")), "c"),
+    ):
+        model = VAEImputer(direction={key: "high"}, random_state=0, **options)
+        assert next(iter(model.fit(table).missingness_slopes_.values())) > 0
