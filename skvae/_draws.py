@@ -154,17 +154,13 @@ class CellModel:
                 )
             # draws of the normal alone depend on each other as they should, and those
             # that mask themselves are weighed
-            if self.mean.ensemble is not None and not self.slopes:
-                empty = ~seen(piece).any(1).cpu().numpy()
-                for draw in range(n_draws) if empty.any() else ():
-                    x[draw, empty] = self.new_rows(
-                        int(empty.sum()), generator, chosen[draw]
-                    )
+            empty = ~seen(piece).any(1).cpu().numpy()
+            if empty.any() and self.mean.ensemble is not None and not self.slopes:
+                new = self.new_rows(n_draws * int(empty.sum()), generator)
+                x[:, empty] = new.reshape(n_draws, -1, x.shape[2])
             yield x
 
-    def new_rows(
-        self, n_rows: int, generator: torch.Generator, parameters: int
-    ) -> np.ndarray:
+    def new_rows(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
         """Return draws of rows without any observed cell, (rows, columns).
 
         Expected values of an empty row are those of the table, whatever the row, and
@@ -180,8 +176,7 @@ class CellModel:
         observed = torch.zeros(shape, dtype=torch.bool, device=device)
         for stage in range(stages):
             data = Batch(x, observed, y=self.units.rows_of_y(x, observed))
-            draws = self.draw(data, 1, generator, parameters=[parameters])
-            pieces_of_x = [piece[0] for _, piece in draws]
+            pieces_of_x = [piece[0] for _, piece in self.draw(data, 1, generator)]
             drawn = torch.from_numpy(np.concatenate(pieces_of_x)).to(x)
             now = place * stages // shape[1] == stage
             x, observed = torch.where(now, drawn, x), observed | now

@@ -745,7 +745,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
             ``n_draws`` tables like that of :meth:`transform`; the missing cells of a
             row are drawn jointly, given its observed cells, and the parameters of
             the multivariate normal once for every table. Rows without any cell are
-            new rows from the model, drawn a few columns at a time.
+            new rows from the fitted model, drawn a few columns at a time (without
+            hidden layers or with self-masking columns, as other rows are).
 
         Raises
         ------
