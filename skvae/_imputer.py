@@ -492,7 +492,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
                     f"{', '.join(map(repr, empty))}. keep_empty_features=True keeps "
                     "them.",
                     UserWarning,
-                    stacklevel=2,
+                    stacklevel=3,
                 )
             return self
 
