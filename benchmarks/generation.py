@@ -83,7 +83,7 @@ SCORES = {
     "shapes": "Column shapes (1 is best)",
     "pairs": "Column pair trends (1 is best)",
     "detection": "Detection, area under the ROC curve (0.5 is best)",
-    "utility": "Trained on synthetic rows, tested on real ones (accuracy; abalone: R²)",
+    "utility": "Trained on synthetic rows, tested on real ones (accuracy, or R²)",
     "closeness": "Share of rows nearer to a training row than the median test row is",
     "fit_seconds": "CPU seconds of fit",
 }

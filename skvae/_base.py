@@ -744,7 +744,9 @@ def weighted_rows(X: Any, weights: np.ndarray) -> tuple[Any, np.ndarray | None]:
     return X, None if (weights == weights[0]).all() else weights
 
 
-def score_with_gaps(data: Batch, score: Callable[[Batch, bool], np.ndarray]):
+def score_with_gaps(
+    data: Batch, score: Callable[[Batch, bool], np.ndarray]
+) -> np.ndarray:
     """Return the scores of rows, those with missing cells on their own, (n_rows,).
 
     ``score`` is told whether cells are missing. A row without any cell has score 0:

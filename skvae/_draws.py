@@ -22,6 +22,7 @@ from ._modules import Batch
 from ._predictive import (
     INTERVAL_DRAWS,
     draws_alike,
+    interval_draws,
     noise_alike,
     repeated_interval,
     sorted_quantiles,
@@ -98,13 +99,11 @@ class CellModel:
         generator = self.generator() if self.slopes else None
         return self.draw(data, INTERVAL_DRAWS, generator, alike=True)
 
-    def intervals(
-        self, data: Batch, columns: list[int], coverage: float, n_draws: int
-    ) -> np.ndarray:
+    def intervals(self, data: Batch, columns: list[int], coverage: float) -> np.ndarray:
         """Return ends of intervals of some columns, (2, rows, len(columns))."""
         levels = [(1 - coverage) / 2, (1 + coverage) / 2]
         parts = []
-        for x in self._many(data, n_draws):
+        for x in self._many(data, interval_draws(coverage)):
             ends = sorted_quantiles(x[..., columns], levels)
             for k, position in enumerate(columns):
                 values = self.units.nearest_values(x[..., position], position)

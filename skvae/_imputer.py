@@ -40,7 +40,7 @@ from ._encoding import unchanged_on_error
 from ._filling import Filling, missing_mask, with_nan
 from ._missingness import declared_signs, fit_slope
 from ._modules import Batch
-from ._predictive import INTERVAL_DRAWS, interval_draws
+from ._predictive import INTERVAL_DRAWS
 from ._training import History
 from ._units import Units
 
@@ -794,12 +794,12 @@ class VAEImputer(TransformerMixin, BaseVAE):
             the training table.
         """
         check_is_fitted(self)
-        n_draws = interval_draws(coverage)
         with_nulls = with_nan(X, self.missing_values)
         data = self._encode(with_nulls)
         ordered = self._units.ordered()
+        ends = self._cells().intervals(data, ordered, coverage)
         bounds = np.stack([self._point(data)] * 2)
-        bounds[..., ordered] = self._cells().intervals(data, ordered, coverage, n_draws)
+        bounds[..., ordered] = ends
         filling = self._filling(with_nulls)
         return tuple(self._complete(X, filling, bound, True) for bound in bounds)
 

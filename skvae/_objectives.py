@@ -21,7 +21,7 @@ from ._gradients import (
     importance_weighted,
     score_correction,
 )
-from ._latents import Latent, Mixture
+from ._latents import Latent, Mixture, Prior
 from ._modules import VAE, Batch
 
 
@@ -110,6 +110,26 @@ def iwae(
     return Terms(objective, reconstruction.mean(0).detach(), kl)
 
 
+def proposals(
+    pz: Prior,
+    qz: Latent,
+    noise: Tensor,  # (K, ..., n_noise)
+    prior_noise: Tensor | None = None,  # (K, ..., n_prior_noise)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return draws of q with log p(z) and the log-density that they are drawn from.
+
+    The encoder may not know rows unlike those of training. With ``prior_noise`` there
+    are as many draws of the prior, and all weigh against the mixture of both
+    (Hesterberg 1995): 2 K draws.
+    """
+    z = qz.rsample(noise)
+    if prior_noise is None:
+        return z, pz.log_prob(z), qz.log_prob(z)
+    z = torch.cat([z, pz.rsample(prior_noise).expand_as(z)])
+    log_p = pz.log_prob(z)
+    return z, log_p, torch.logaddexp(log_p, qz.log_prob(z)) - math.log(2)
+
+
 def log_weights(
     vae: VAE,
     batch: Batch,
@@ -117,18 +137,13 @@ def log_weights(
     noise: Tensor,  # (K, 1 or rows, n_noise)
     prior_noise: Tensor | None = None,  # (K, 1, n_prior_noise)
 ) -> Tensor:
-    """Return log p(x, z) - log q(z | x) for every draw, (K, rows).
+    """Return log p(x, z) - log q(z | x) for every draw, (K or 2 K, rows).
 
-    The encoder may not know rows unlike those of training. With ``prior_noise`` there
-    are as many draws of the prior, and all weigh against the mixture of both
-    (Hesterberg 1995), (2 K, rows).
+    With ``prior_noise`` there are draws of the prior too, see ``proposals``.
     """
-    pz, z = vae.prior(batch.c), qz.rsample(noise)
     if prior_noise is not None:
-        z = torch.cat([z, pz.rsample(prior_noise.expand(-1, len(batch), -1))])
-    log_p, log_q = pz.log_prob(z), qz.log_prob(z)
-    if prior_noise is not None:
-        log_q = torch.logaddexp(log_p, log_q) - math.log(2)
+        prior_noise = prior_noise.expand(-1, len(batch), -1)
+    z, log_p, log_q = proposals(vae.prior(batch.c), qz, noise, prior_noise)
     px = vae.decode(z, batch.c)
     return vae.joint.log_prob(px, batch.x, batch.observed) + log_p - log_q
 

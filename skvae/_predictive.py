@@ -140,9 +140,11 @@ def draws_alike(joint: Joint, outputs: Tensor, generator: torch.Generator) -> Te
     for head, part in joint.split(outputs):
         draw = head.point(part)
         if isinstance(head, LocationScale):
-            noise = noise_alike(draw[:, :1], generator)
+            one_row = draw[:, :1]
             if isinstance(head, StudentT):
-                noise = head.noise(draw[:, :1], generator)
+                noise = head.noise(one_row, generator)
+            else:
+                noise = noise_alike(one_row, generator)
             draw = draw + head.scale(part) * noise
         elif isinstance(head, Poisson):
             noise = noise_alike(draw[:, :1], generator)

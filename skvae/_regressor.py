@@ -993,7 +993,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 stacklevel=2,
             )
             return np.zeros(len(values), dtype=np.float32)
-        outputs, _ = as_table(y, self._encoder.layout_.labels[0])
+        outputs = self._outputs_like_training(y)
         check_consistent_length(values, outputs)
         with naming_outputs():
             encoded, seen = self._encoder.encode(outputs)
@@ -1013,6 +1013,14 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         if seen is not None:
             scores[~seen.any(1)] = 0  # nothing has probability 1
         return scores.astype(np.float32)
+
+    def _outputs_like_training(self, y: Any) -> Any:
+        """Return outputs as a table; what a series is called does not matter."""
+        layout = self._encoder.layout_
+        outputs, _ = as_table(y, layout.labels[0])
+        if layout.library == "numpy" and not isinstance(outputs, np.ndarray):
+            return nw.from_native(outputs, eager_only=True).to_numpy()
+        return outputs
 
     def score(self, X, y, sample_weight=None):
         """Return the coefficient of determination R² of the predicted means.
@@ -1044,7 +1052,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 "R² needs numeric outputs, but these hold categories: "
                 f"{', '.join(map(repr, named))}. Use score_samples."
             )
-        outputs, _ = as_table(y, self._encoder.layout_.labels[0])
+        outputs = self._outputs_like_training(y)
         with naming_outputs():
             self._encoder.encode(outputs)  # are these the outputs of the training?
         predicted = self._moments(X)[0]

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ._distributions import Joint
 from ._latents import Latent, Mixture
 from ._modules import MLP, VAE, Batch
-from ._objectives import Terms
+from ._objectives import Terms, proposals
 
 #: Labelled rows that a step sees; up to so many labels, it sees all of them.
 LABELLED_ROWS = 256
@@ -523,16 +523,12 @@ def log_evidence(
     """Return log p̂(x) for every draw, the label summed out, (K, rows).
 
     Importance weights p(x | z, y) p(z) / q(z | x, y) for every label, averaged under
-    p(y). With ``prior_noise`` there are as many draws of the prior, see
-    ``_objectives.log_weights``.
+    p(y). With ``prior_noise`` there are draws of the prior too, see ``proposals``.
     """
     qz = vae.encode_every_label(vae.inputs(x, observed))
-    pz, z = vae.prior(), qz.rsample(noise.unsqueeze(1))
     if prior_noise is not None:
-        z = torch.cat([z, pz.rsample(prior_noise.unsqueeze(1)).expand_as(z)])
-    log_prior, log_q = pz.log_prob(z), qz.log_prob(z)
-    if prior_noise is not None:
-        log_q = torch.logaddexp(log_prior, log_q) - math.log(2)
+        prior_noise = prior_noise.unsqueeze(1)
+    z, log_prior, log_q = proposals(vae.prior(), qz, noise.unsqueeze(1), prior_noise)
     log_p = vae.joint.log_prob(vae.decode_every_label(z), x, observed)
     log_weight = log_p + log_prior - log_q
     if vae.kind == "m1":

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -246,13 +247,13 @@ def test_the_spread_covers_what_was_held_out(linear, weighted):
 
 def test_where_nothing_widens():
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(60, 30))
-    y = X[:, 0] + rng.standard_t(2, size=60)
+    X = rng.normal(size=(100, 30))
+    y = X[:, 0] + rng.standard_t(2, size=100)
     options = {"max_iter": 30, "random_state": 0}
     for other in (
         {"early_stopping": False},
         {"numeric_transform": "quantile"},
-        {"validation_fraction": 19 / 60},
+        {"validation_fraction": 19 / 100},
         {"likelihood": "poisson"},
     ):
         model = VAERegressor(**options | other).fit(X, np.abs(y.round()))
@@ -600,6 +601,10 @@ def test_the_name_of_a_series_does_not_matter():
     model = VAERegressor(max_iter=2, random_state=0).fit(X, pd.Series(y, name="a"))
     other = pd.Series(y, name="b")
     assert np.isfinite(model.score_samples(X, other)).all()
+    plain = VAERegressor(max_iter=2, random_state=0).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert plain.score(X, other) == plain.score(X, y)
     assert model.score(X, other) == model.score(X, pd.Series(y, name="a"))
 
 
