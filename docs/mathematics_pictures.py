@@ -15,7 +15,7 @@ import torch
 from scipy.special import digamma, polygamma
 from scipy.stats import gamma, norm
 
-from skvae._gradients import importance_weighted
+from skvae._training.gradients import importance_weighted
 from skvae.plotting import ElboAnimation
 
 COLORS = ["#007a87", "#d55e00", "#7b3f99", "#4d4d4d"]

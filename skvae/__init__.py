@@ -1,12 +1,11 @@
 """Variational autoencoders for tables, as scikit-learn estimators."""
 
-from ._classifier import VAEClassifier
-from ._imputer import VAEImputer
-from ._pool import pool
-from ._regressor import VAERegressor
-from ._transformer import VAETransformer
-
-__version__ = "0.1.0"
+from ._estimators.classifier import VAEClassifier
+from ._estimators.imputer import VAEImputer
+from ._estimators.regressor import VAERegressor
+from ._estimators.transformer import VAETransformer
+from ._imputation.pooling import pool
+from ._version import __version__
 
 __all__ = [
     "VAEClassifier",
@@ -16,3 +15,6 @@ __all__ = [
     "__version__",
     "pool",
 ]
+
+# where users import it from, and so where pickles and doctests look for it
+pool.__module__ = "skvae"

@@ -12,14 +12,12 @@ from scipy.special import expit, logit
 from sklearn.utils import Bunch, check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from skvae._tables import (
-    ArrayTable,
-    ArrowTable,
-    PandasTable,
-    PolarsTable,
-    Table,
-    object_families,
-)
+from skvae._tables.numpy_table import ArrayTable, mask_array
+from skvae._tables.pandas_table import PandasTable, mask_pandas
+from skvae._tables.polars_table import PolarsTable, mask_polars
+from skvae._tables.pyarrow_table import ArrowTable, mask_arrow
+from skvae._tables.table import Table
+from skvae._tables.values import object_families
 
 __all__ = ["ampute", "load_penguins"]
 
@@ -259,10 +257,10 @@ def ampute(
     else:
         probabilities = _mnar_probabilities(table, rate, rng)
     hide = {
-        "numpy": _hide_in_array,
-        "pandas": _hide_in_pandas,
-        "polars": _hide_in_polars,
-        "pyarrow": _hide_in_arrow,
+        "numpy": mask_array,
+        "pandas": mask_pandas,
+        "polars": mask_polars,
+        "pyarrow": mask_arrow,
     }[table.library]
     return hide(native, uniform < probabilities)
 
@@ -384,54 +382,3 @@ def _probabilities(
         logit(rate) - known.min() + 1,
     )
     return expit(log_odds + shift)
-
-
-# ---------------------------------------------------------------------------
-# How they go missing in a copy of the table
-# ---------------------------------------------------------------------------
-def _hide_in_array(array: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    dtype = {"i": np.float64, "u": np.float64, "b": np.float64, "U": object}
-    result = np.array(array, dtype=dtype.get(array.dtype.kind, array.dtype))
-    result[hidden] = np.nan
-    return result
-
-
-def _hide_in_pandas(frame: Any, hidden: np.ndarray) -> Any:
-    result = frame.copy()
-    for index in np.flatnonzero(hidden.any(axis=0)):
-        column = frame.iloc[:, index]
-        if column.dtype == np.dtype(bool):
-            column = column.astype("boolean")
-        elif isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu":
-            column = column.astype(np.float64)
-        else:
-            column = column.copy()
-        column.iloc[hidden[:, index]] = getattr(column.dtype, "na_value", np.nan)
-        result.isetitem(index, column)
-    return result
-
-
-def _hide_in_polars(frame: Any, hidden: np.ndarray) -> Any:
-    import polars as pl
-
-    return frame.with_columns(
-        pl.Series(column.name, [None], dtype=column.dtype)
-        .new_from_index(0, len(column))
-        .zip_with(pl.Series(mask), column)
-        for column, mask in zip(frame.get_columns(), hidden.T, strict=True)
-    )
-
-
-def _hide_in_arrow(table: Any, hidden: np.ndarray) -> Any:
-    import pyarrow as pa
-
-    rows = np.arange(table.num_rows)
-    unified = table.unify_dictionaries()
-    # Taking the row "null" gives null, for every type.
-    columns = [
-        column.take(pa.array(rows, mask=mask))
-        for column, mask in zip(unified.columns, hidden.T, strict=True)
-    ]
-    fields = [field.with_nullable(True) for field in table.schema]
-    schema = pa.schema(fields, metadata=table.schema.metadata)
-    return pa.Table.from_arrays(columns, schema=schema)

@@ -16,8 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._base import check_count, make_random_state, resolve_device
-from ._gradients import (
+from ._distributions.families import FAMILIES, Latent, resolve_prior
+from ._distributions.gamma import CONCENTRATION_FLOOR, Beta, Dirichlet, Gamma
+from ._distributions.normal import DiagonalNormal, LogNormal
+from ._training.bounds import OBJECTIVES
+from ._training.device import resolve_device
+from ._training.gradients import (
     DRAWS,
     PATH_ONLY,
     SCORE,
@@ -26,19 +30,8 @@ from ._gradients import (
     importance_weighted,
     score_correction,
 )
-from ._latents import (
-    CONCENTRATION_FLOOR,
-    FAMILIES,
-    Beta,
-    DiagonalNormal,
-    Dirichlet,
-    Gamma,
-    Latent,
-    LogNormal,
-    resolve_prior,
-)
-from ._objectives import OBJECTIVES
-from ._training import Adam
+from ._training.optimizer import Adam
+from ._validation import check_count, make_random_state
 
 __all__ = ["VariationalFit", "fit_variational", "gradient_samples"]
 

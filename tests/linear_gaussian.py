@@ -9,8 +9,10 @@ import math
 import torch
 from torch.distributions import MultivariateNormal
 
-from skvae._distributions import Joint, make_head
-from skvae._modules import VAE, Batch
+from skvae._distributions.joint import Joint
+from skvae._distributions.registry import make_head
+from skvae._networks.batch import Batch
+from skvae._networks.vae import VAE
 
 LIKELIHOOD_OF_SCALE = {False: "normal", True: "normal_isotropic"}
 

@@ -1,6 +1,7 @@
-"""The import order inside skvae, held by reading its source."""
+"""The rooms of the house and what each may import, held by reading the source."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,76 +9,77 @@ import pytest
 import skvae
 
 PACKAGE = Path(skvae.__file__).parent
-# Dotted names; a package stands for its __init__.
-MODULES = sorted(
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-    for path in PACKAGE.rglob("*.py")
-    if path != PACKAGE / "__init__.py"
-)
-TOP_LEVEL = [module for module in MODULES if "." not in module]
 
-# A module may import only from the modules above it.
-TABLES = ["_numeric", "_layouts", "_tables", "_columns", "_encoding"]
-TORCH = [
-    "_latents",
-    "_distributions",
-    "_modules",
-    "_ensemble",
-    "_gradients",
-    "_objectives",
-    "_training",
-]
-ESTIMATORS = [
-    "_linear_start",
-    "_gaussian",
-    "_units",
-    "_completion",
-    "_centred",
-    "_predictive",
-    "_missingness",
-    "_filling",
-    "_base",
-    "_transformer",
-    "_draws",
-    "_imputer",
-    "_context",
-    "_convolution",
-    "_regressor",
-    "_semi_supervised",
-    "_label_search",
-    "_classifier",
-]
-LEAVES = ["plotting", "datasets", "inference", "_pool"]
+# Every room with the rooms that it may import: three rows of four, read from below.
+SPINE = {
+    "_tables": {"_validation"},
+    "_distributions": set(),
+    "_networks": {"_distributions"},
+    "_training": {"_distributions", "_networks", "_validation"},
+}
+BELOW_MODELS = {*SPINE, "_validation"}
+MODELS = {
+    "_density": BELOW_MODELS,
+    "_imputation": {*BELOW_MODELS, "_density"},
+    "_semi_supervised": {*BELOW_MODELS, "_density"},
+    "_conditional": {*BELOW_MODELS, "_density"},
+}
+DOORS = {
+    "_estimators": {*BELOW_MODELS, *MODELS, "_version"},
+    "plotting": {*BELOW_MODELS, *MODELS, "_estimators"},
+    "datasets": {"_tables"},
+    "inference": {"_distributions", "_training", "_validation"},
+}
+ENTRANCE = {
+    "__init__": {"_estimators", "_imputation", "_version"},
+    "_validation": set(),
+    "_version": set(),
+    "data": set(),
+}
+ALLOWED = {**SPINE, **MODELS, **DOORS, **ENTRANCE}
+
 # Imported inside the function that needs them: skvae works without.
 OPTIONAL = {"pandas", "polars", "pyarrow", "matplotlib", "rich"}
 # Inside plotting, displays import only these, and not each other.
 PICTURES = ["_axes", "_cells", "_latents"]
 
 
-def _imports(module, *, at_import_time=False):
-    """Full names of what a module imports, those of skvae as ``skvae.name``."""
-    path = PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
-    if not path.exists():
-        path = PACKAGE / module / "__init__.py"
-    package = ("skvae", *path.relative_to(PACKAGE).parts[:-1])
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = _top_level(tree) if at_import_time else ast.walk(tree)
+def dotted(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+FILES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def room_of(module):
+    return module.split(".")[0]
+
+
+@cache
+def tree_of(module):
+    return ast.parse(FILES[module].read_text(encoding="utf-8"))
+
+
+@cache
+def imported(module, *, at_import_time=False):
+    """Full names of what a module imports, those of skvae as its files' names."""
+    package = FILES[module].relative_to(PACKAGE).parts[:-1]
+    tree = tree_of(module)
     names = set()
-    for node in nodes:
+    for node in top_level(tree) if at_import_time else ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            above = len(package) + 1 - node.level
-            source = ".".join(package[:above]) if node.level else ""
-            source = ".".join(part for part in (source, node.module) if part)
-            if source == "skvae":  # from . import _modules; from skvae import _modules
-                names |= {f"skvae.{alias.name}" for alias in node.names}
-            else:
-                names.add(source)
-    return names
+            source = node.module or ""
+            if node.level:
+                above = package[: len(package) - node.level + 1]
+                source = ".".join(["skvae", *above, *source.split(".")]).rstrip(".")
+            # from . import x; from skvae._room import x: x may be a file
+            names |= {f"{source}.{alias.name}" for alias in node.names}
+    return frozenset(names)
 
 
-def _top_level(tree):
+def top_level(tree):
     """Statements that run on import, those under ``if TYPE_CHECKING`` left out."""
     pending = list(tree.body)
     while pending:
@@ -90,63 +92,72 @@ def _top_level(tree):
         pending.extend(ast.iter_child_nodes(node))
 
 
-def _local_imports(module):
-    return {
-        name.split(".")[1] for name in _imports(module) if name.startswith("skvae.")
-    } - {"__version__", module.split(".")[0]}
+def files_imported(module):
+    """The files of skvae that a module imports from, type hints included."""
+    found = set()
+    for name in imported(module):
+        if not name.startswith("skvae."):
+            continue
+        own = name.removeprefix("skvae.")
+        candidates = [own, f"{own}.__init__", own.rpartition(".")[0]]
+        candidates.append(f"{candidates[-1]}.__init__".lstrip("."))
+        found.add(next(name for name in candidates if name in FILES))
+    return found - {module}
 
 
-def _libraries(module, **kwargs):
-    return {name.split(".")[0] for name in _imports(module, **kwargs)} - {"skvae"}
+def libraries(module, **kwargs):
+    return {name.split(".")[0] for name in imported(module, **kwargs)} - {"skvae"}
 
 
-def test_every_module_has_a_place():
-    known = {*TABLES, *TORCH, *ESTIMATORS, *LEAVES}
-    assert set(TOP_LEVEL) <= known, "give the new module its place in this file"
+def test_every_file_is_in_a_room():
+    assert {room_of(module) for module in FILES} <= set(ALLOWED)
 
 
-@pytest.mark.parametrize("module", TOP_LEVEL)
+@pytest.mark.parametrize("module", FILES)
 def test_imports_go_one_way(module):
-    if module in LEAVES:
-        below = {
-            "plotting": {*TABLES, *TORCH, *ESTIMATORS},
-            "datasets": set(TABLES),
-            "inference": {*TORCH, "_base"},
-        }
-        allowed = below.get(module, set())
-    elif module in TABLES:
-        allowed = set(TABLES[: TABLES.index(module)])
-    elif module in TORCH:
-        allowed = set(TORCH[: TORCH.index(module)])
-    else:
-        earlier = ESTIMATORS[: ESTIMATORS.index(module)]
-        allowed = {*TABLES, *TORCH, *earlier}
-    assert _local_imports(module) <= allowed
+    rooms = {room_of(name) for name in files_imported(module)}
+    assert rooms <= {*ALLOWED[room_of(module)], room_of(module)}
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("plotting.")])
-def test_displays_share_only_what_is_shared(module):
-    assert _local_imports(module) <= {*TABLES, *TORCH, *ESTIMATORS}
-    inside = {
-        name.split(".")[2]
-        for name in _imports(module)
-        if name.startswith("skvae.plotting.")
-    }
-    name = module.split(".")[1]
-    shared = PICTURES[: PICTURES.index(name)] if name in PICTURES else PICTURES
-    assert inside <= set(shared)
+def test_no_file_imports_itself_around_a_circle():
+    done, path = set(), []
+
+    def visit(module):
+        assert module not in path, [*path, module]
+        if module not in done:
+            path.append(module)
+            for name in files_imported(module):
+                visit(name)
+            path.remove(module)
+            done.add(module)
+
+    for module in FILES:
+        visit(module)
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name in TABLES])
-def test_tables_know_no_torch(module):
-    assert "torch" not in _libraries(module)
+def test_displays_share_only_what_is_shared():
+    for module in FILES:
+        if room_of(module) != "plotting" or module == "plotting.__init__":
+            continue
+        name = module.split(".")[1]
+        shared = PICTURES[: PICTURES.index(name)] if name in PICTURES else PICTURES
+        inside = {n for n in files_imported(module) if room_of(n) == "plotting"}
+        assert inside <= {f"plotting.{name}" for name in shared}, module
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_only_training_knows_skorch(module):
-    assert module == "_training" or "skorch" not in _libraries(module)
+def test_tables_know_no_torch_and_the_spine_knows_no_frames():
+    for module in FILES:
+        if room_of(module) in ("_tables", "_validation", "datasets"):
+            assert not libraries(module) & {"torch", "skorch"}, module
+        if room_of(module) in ("_distributions", "_networks", "_training"):
+            assert not libraries(module) & {"narwhals", *OPTIONAL}, module
 
 
-@pytest.mark.parametrize("module", [*MODULES, "__init__"])
+def test_only_training_knows_skorch():
+    knows = {room_of(module) for module in FILES if "skorch" in libraries(module)}
+    assert knows == {"_training"}
+
+
+@pytest.mark.parametrize("module", FILES)
 def test_optional_libraries_are_imported_lazily(module):
-    assert not _libraries(module, at_import_time=True) & OPTIONAL
+    assert not libraries(module, at_import_time=True) & OPTIONAL

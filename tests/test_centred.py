@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from skvae._centred import N_PAIRS, CentredVAE
-from skvae._distributions import Joint, make_head
-from skvae._modules import VAE
+from skvae._distributions.joint import Joint
+from skvae._distributions.registry import make_head
+from skvae._imputation.residual_vae import N_PAIRS, ResidualVAE
+from skvae._networks.vae import VAE
 
 HEADS = [("student_t_heteroscedastic", 2, 0), ("bernoulli", 1, 0), ("normal", 2, 0)]
 #: Locations of the first number and of the last two among eight outputs; where their
@@ -23,7 +24,7 @@ def generator(seed=0):
 
 
 def make_vae(latent="normal", prior=None, hidden_layer_sizes=(9,), centres=CENTRES):
-    vae = CentredVAE(
+    vae = ResidualVAE(
         Joint([make_head(*head) for head in HEADS]),
         3,
         hidden_layer_sizes,

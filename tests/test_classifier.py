@@ -13,11 +13,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skvae import VAEClassifier, _base, _classifier
-from skvae._classifier import declared_classes, encode_labels
-from skvae._distributions import Joint, make_head
-from skvae._modules import VAE
-from skvae._semi_supervised import Labelling
+from skvae import VAEClassifier
+from skvae._distributions.joint import Joint
+from skvae._distributions.registry import make_head
+from skvae._estimators import base, classifier
+from skvae._networks.vae import VAE
+from skvae._semi_supervised.labels import declared_classes, encode_labels
+from skvae._semi_supervised.objectives import LabelOptions
 from skvae.plotting import ConditionalGridDisplay
 
 OBJECTIVES = ["m1", "m2", "m1+m2", "shot"]
@@ -399,9 +401,9 @@ def test_radius_is_in_units_of_the_distance_of_neighbours(monkeypatch):
 
     def labelling(*, radius, **options):
         radii.append(radius)
-        return Labelling(radius=radius, **options)
+        return LabelOptions(radius=radius, **options)
 
-    monkeypatch.setattr(_classifier, "Labelling", labelling)
+    monkeypatch.setattr(classifier, "LabelOptions", labelling)
     X = 2.0 * np.arange(40).reshape(-1, 1) * np.ones((1, 2))
     y = np.arange(40) // 20
     vae = VAEClassifier(1, numeric_transform="none", radius=0.5)
@@ -417,7 +419,7 @@ def test_only_decoders_of_every_class_take_3000_steps(blobs, monkeypatch):
         plans.append(plan)
         raise RuntimeError
 
-    monkeypatch.setattr(_base, "train", train)
+    monkeypatch.setattr(base, "train", train)
     for objective, steps in (("m1", 1_200), ("m2", 3_000)):
         with pytest.raises(RuntimeError):
             VAEClassifier(objective=objective, batch_size=60).fit(X, few)
@@ -662,7 +664,7 @@ def test_what_is_given_is_taken(objective, monkeypatch):
         assert len(labelled) == 120 and len(rows) == len(X)
         return settings[-1]
 
-    monkeypatch.setattr(_classifier, "choose_setting", choose)
+    monkeypatch.setattr(classifier, "choose_setting", choose)
     vae = VAEClassifier(objective=objective, **SHORT | {"max_iter": 1}).fit(X, few)
     weight = 1.0 if objective == "shot" else 0.0
     assert (vae.hidden_share_, vae.smoothness_) == (0.0, weight)
@@ -680,7 +682,7 @@ def test_going_on_keeps_the_setting(monkeypatch):
     X, few, _ = balance()
     vae = VAEClassifier(warm_start=True, **SHORT | {"max_iter": 1}).fit(X, few)
     chosen = vae.hidden_share_, vae.smoothness_
-    monkeypatch.setattr(_classifier, "choose_setting", None)
+    monkeypatch.setattr(classifier, "choose_setting", None)
     vae.fit(X, few)
     assert (vae.hidden_share_, vae.smoothness_) == chosen
 
@@ -694,15 +696,15 @@ def test_a_sorted_table_is_searched_at_random(monkeypatch):
         assert len(rows) == 100
         return settings[0]
 
-    monkeypatch.setattr(_classifier, "MAX_ROWS", 100)
-    monkeypatch.setattr(_classifier, "choose_setting", choose)
+    monkeypatch.setattr(classifier, "MAX_ROWS", 100)
+    monkeypatch.setattr(classifier, "choose_setting", choose)
     VAEClassifier(**SHORT | {"max_iter": 1}).fit(X, few)
     assert len(seen[0]) == 5  # of the first column, which the first 100 rows share
 
 
 def test_the_distance_of_neighbours_is_that_of_all_rows(monkeypatch):
     """A sorted table: the first rows are much closer to each other than most."""
-    monkeypatch.setattr(_classifier, "NEIGHBOUR_ROWS", 40)
+    monkeypatch.setattr(classifier, "NEIGHBOUR_ROWS", 40)
     rng = np.random.default_rng(0)
     X = np.vstack([1e-3 * rng.normal(size=(200, 3)), 10 + rng.normal(size=(800, 3))])
     few = np.full(1000, -1)
@@ -730,7 +732,7 @@ def test_the_weights_that_score_best_are_kept():
 
 def test_many_labels_leave_every_class_to_judge(blobs, monkeypatch):
     X, _, y = blobs
-    monkeypatch.setattr(_classifier, "MAX_VALIDATION_ROWS", 15)
+    monkeypatch.setattr(classifier, "MAX_VALIDATION_ROWS", 15)
     vae = VAEClassifier(validation_fraction=0.5, **SHORT)
     vae.classes_, vae._codes = np.arange(3), np.sort(y)
     vae._random = np.random.RandomState(0)

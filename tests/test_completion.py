@@ -8,22 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from skvae import _completion, _ensemble
-from skvae._completion import (
-    ConditionalMean,
-    Recipe,
-    Rows,
-    choose_blend,
-    choose_reach,
+from skvae._distributions.joint import Joint
+from skvae._distributions.registry import make_head
+from skvae._imputation import blend, conditional_mean, fit_mean
+from skvae._imputation.blend import choose_blend, choose_reach
+from skvae._imputation.conditional_mean import ConditionalMean, Rows, member_of
+from skvae._imputation.fit_mean import MeanSettings, train_conditional_mean
+from skvae._imputation.masking import (
     has_patterns,
     hide,
     hide_like_others,
     judged,
-    member_of,
     some_like_others,
-    train_conditional_mean,
 )
-from skvae._distributions import Joint, make_head
+from skvae._networks import mlp
 
 HEADS = [("normal", 3, 0), ("bernoulli", 1, 0), ("categorical", 1, 3)]
 NUMBERS = HEADS[:1]
@@ -55,13 +53,15 @@ def make_rows(heads=HEADS, n_rows=200, rate=0.2, seed=0):
 
 
 def recipe(n_steps=60, most_hidden=0.9):
-    return Recipe((8,), 3, most_hidden, 0.1, 64, n_steps, 1.0, 128, cross_fit=True)
+    return MeanSettings(
+        (8,), 3, most_hidden, 0.1, 64, n_steps, 1.0, 128, cross_fit=True
+    )
 
 
 @pytest.fixture
 def trained():
     model, rows = make_mean(), make_rows()
-    model.start_at(rows)
+    model.initialise(rows)
     losses, folds = train_conditional_mean(model, rows, recipe(), 3e-3, generator())
     return model, rows, losses, folds
 
@@ -127,10 +127,14 @@ def test_patterns_need_missing_cells():
 
 def test_estimates_are_judged_on_patterns_of_the_table():
     observed = patterned()
-    assert kinds(judged(observed, recipe(), generator())) == {FIRST, LAST, BOTH}
+    assert kinds(judged(observed, recipe().most_hidden, generator())) == {
+        FIRST,
+        LAST,
+        BOTH,
+    }
     # none to copy: at random
     complete = torch.ones(4_000, 5, dtype=torch.bool)
-    visible = judged(complete, recipe(), generator())
+    visible = judged(complete, recipe().most_hidden, generator())
     assert len(kinds(visible)) == 2**5
     assert visible.float().mean() == pytest.approx(0.5, abs=0.02)
 
@@ -140,7 +144,7 @@ def test_estimates_are_judged_on_patterns_of_the_table():
 
 def test_shapes():
     model, rows = make_mean(), make_rows()
-    model.start_at(rows)
+    model.initialise(rows)
     outputs, start = model.members(rows.x, rows.y, rows.observed)
     assert outputs.shape == (3, 200, model.joint.n_outputs)
     assert start.shape == (200, model.joint.n_outputs)
@@ -183,7 +187,7 @@ def test_rows_do_not_depend_on_each_other(trained):
 
 def test_without_layers_it_is_the_normal():
     model, rows = make_mean(NUMBERS, ()), make_rows(NUMBERS)
-    trace = model.start_at(rows)
+    trace = model.initialise(rows)
     assert len(trace) > 1
     expected = model.gaussian.condition(rows.y, rows.observed.float())
     assert torch.equal(model.expected(*rows[:3]), expected)
@@ -198,7 +202,7 @@ def test_wide_tables_have_no_normal():
     assert len(neither.slots) == 0
     rows = make_rows()
     for model in (mixed, neither):
-        model.start_at(rows)
+        model.initialise(rows)
         losses, _ = train_conditional_mean(model, rows, recipe(), 3e-3, generator())
         assert losses[-1] < losses[0]
         assert torch.isfinite(model.expected(*rows[:3])).all()
@@ -207,13 +211,13 @@ def test_wide_tables_have_no_normal():
 def test_the_start_is_the_normal_and_the_marginals():
     """Before training networks say almost nothing."""
     model, rows = make_mean(), make_rows()
-    model.start_at(rows)
+    model.initialise(rows)
     inputs, visible = model.gaussian_inputs(rows.y, rows.observed)
     normal = model.gaussian.condition(inputs, visible)
     outputs, start = model.members(rows.x, rows.y, rows.observed)
     torch.testing.assert_close(start[:, :3], normal[:, :3])
     chance = normal.clamp(
-        _completion.PROBABILITY_FLOOR, 1 - _completion.PROBABILITY_FLOOR
+        conditional_mean.PROBABILITY_FLOOR, 1 - conditional_mean.PROBABILITY_FLOOR
     )
     torch.testing.assert_close(start[:, 3], chance[:, 3].logit())  # 0 or 1
     torch.testing.assert_close(start[:, 4:], chance[:, 4:].log())  # three categories
@@ -225,7 +229,7 @@ def test_the_start_is_the_normal_and_the_marginals():
 
 def test_training_reduces_the_loss(trained):
     _, _, losses, _ = trained
-    assert len(losses) == _completion.N_SCORES
+    assert len(losses) == fit_mean.N_SCORES
     assert min(losses) < losses[0]
     assert np.isfinite(losses).all()
 
@@ -235,7 +239,7 @@ def test_every_member_leaves_out_its_own_rows(trained):
     model = deepcopy(model)
     model.share.fill_(1)  # the networks alone
     counts = torch.bincount(folds)
-    assert len(counts) == _completion.FOLDS_PER_MEMBER * model.n_members
+    assert len(counts) == fit_mean.FOLDS_PER_MEMBER * model.n_members
     assert counts.min() >= 33
     outputs, _ = model.members(rows.x, rows.y, rows.observed, folds)
     own = model.context(rows.x, rows.y, rows.observed, folds)
@@ -273,10 +277,10 @@ def test_training_rows_meet_normals_that_have_not_seen_them(trained):
 def test_half_precision_is_close(monkeypatch):
     features = torch.randn(64, 200, generator=generator())
     ensemble = make_mean().ensemble
-    monkeypatch.setattr(_ensemble, "LEAST_WORK", 0)
+    monkeypatch.setattr(mlp, "LEAST_WORK", 0)
     results = {}
     for units in (False, True):
-        monkeypatch.setattr(_ensemble, "HAS_MATRIX_UNITS", units)
+        monkeypatch.setattr(mlp, "HAS_MATRIX_UNITS", units)
         results[units] = ensemble(features[:, : ensemble.weights[0].shape[1]])
     assert results[True].dtype == torch.float32
     torch.testing.assert_close(results[True], results[False], atol=3e-3, rtol=2e-2)
@@ -288,7 +292,7 @@ def test_half_precision_is_close(monkeypatch):
 
 def test_large_tables_have_one_normal():
     model, rows = make_mean(), make_rows()
-    model.start_at(rows)
+    model.initialise(rows)
     once = recipe(3)._replace(cross_fit=False)
     _, folds = train_conditional_mean(model, rows, once, 3e-3, generator())
     assert model.gaussian.fold_means is None
@@ -301,7 +305,7 @@ def test_large_tables_have_one_normal():
 def test_deviations_in_the_context_are_centred(heads):
     """They are logs, less their average over hidden cells."""
     model, rows = make_mean(heads), make_rows(heads)
-    model.start_at(rows)
+    model.initialise(rows)
     v = hide(rows.observed, 0.1, 0.9, generator())
     model.set_usual_deviation(rows, v)
     logs = model.context(rows.x, rows.y, v)[:, -3:]
@@ -316,7 +320,7 @@ def test_deviations_in_the_context_are_centred(heads):
 def test_left_out_rows_are_not_learned_from(monkeypatch):
     model, rows = make_mean(), make_rows()
     rows = rows._replace(weight=1 + torch.arange(200.0))  # tells rows apart
-    model.start_at(rows)
+    model.initialise(rows)
     seen, plain = [], model.loss
 
     def loss(batch, v, kept):
@@ -337,7 +341,7 @@ def test_left_out_rows_are_not_learned_from(monkeypatch):
 
 def test_few_rows_are_left_out_by_nobody():
     model, rows = make_mean(), make_rows(n_rows=14)
-    model.start_at(rows)
+    model.initialise(rows)
     losses, folds = train_conditional_mean(model, rows, recipe(), 3e-3, generator())
     assert folds is None and np.isfinite(losses).all()
 
@@ -345,7 +349,7 @@ def test_few_rows_are_left_out_by_nobody():
 def test_training_is_reproducible(trained):
     model, rows, losses, _ = trained
     again = make_mean()
-    again.start_at(rows)
+    again.initialise(rows)
     found, _ = train_conditional_mean(again, rows, recipe(), 3e-3, generator())
     assert found == losses
     for name, tensor in again.state_dict().items():
@@ -355,14 +359,14 @@ def test_training_is_reproducible(trained):
 def test_the_global_generator_is_not_used():
     state = torch.get_rng_state()
     model, rows = make_mean(), make_rows()
-    model.start_at(rows)
+    model.initialise(rows)
     train_conditional_mean(model, rows, recipe(3), 3e-3, generator())
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_rows_without_weight_do_not_count():
     model, rows = make_mean(), make_rows()
-    model.start_at(rows)
+    model.initialise(rows)
     v = hide(rows.observed, 0.1, 0.9, generator())
     everyone = torch.ones(3, 200)
     weight = torch.ones(200)
@@ -389,14 +393,14 @@ def choose(monkeypatch, truth, start, outputs, v=None, heads=NUMBERS, part="shar
 
 
 def test_shares_are_least_squares_on_a_grid(monkeypatch):
-    monkeypatch.setattr(_completion, "BLEND_CELLS", 0.0)
-    monkeypatch.setattr(_completion, "LEAST_GAIN", 0.0)
+    monkeypatch.setattr(blend, "BLEND_CELLS", 0.0)
+    monkeypatch.setattr(blend, "LEAST_GAIN", 0.0)
     normal, networks, noise = torch.randn(3, 500, 3, generator=generator())
     mixing = torch.tensor([0.3, 0.65, 0.95])
     truth = normal + mixing * (networks - normal) + 0.5 * noise
     share = choose(monkeypatch, truth, normal, networks.expand(3, -1, -1))
     a, b, t = (np.asarray(part)[..., None] for part in (normal, networks, truth))
-    grid = np.linspace(0, 1, _completion.N_SHARES)
+    grid = np.linspace(0, 1, blend.N_SHARES)
     errors = ((t - a - grid * (b - a)) ** 2).sum(0)
     np.testing.assert_allclose(share, grid[errors.argmin(1)], atol=1e-6)
 

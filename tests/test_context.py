@@ -2,15 +2,16 @@
 
 import torch
 
-from skvae._context import LEAST_DEVIATION, Context
-from skvae._distributions import Joint, make_head
-from skvae._modules import VAE
-from skvae._training import decay_of_weights
+from skvae._conditional.features import LEAST_DEVIATION, FeatureEmbedding
+from skvae._distributions.joint import Joint
+from skvae._distributions.registry import make_head
+from skvae._networks.vae import VAE
+from skvae._training.optimizer import decay_of_weights
 
 
 def make_context(masked=True):
     heads = [("normal", 2, 0), ("categorical", 1, 3), ("bernoulli", 1, 0)]
-    return Context(Joint([make_head(*head) for head in heads]), masked)
+    return FeatureEmbedding(Joint([make_head(*head) for head in heads]), masked)
 
 
 def rows(n_rows=200):
@@ -51,7 +52,7 @@ def test_missing_cells_are_zero_and_flagged():
 
 
 def test_images_keep_their_scale():
-    context = Context(Joint([make_head("normal", 4, 0)]), False)
+    context = FeatureEmbedding(Joint([make_head("normal", 4, 0)]), False)
     x = rows()
     context.fit(x, None, scale=False)
     torch.testing.assert_close(context(x, None), x)

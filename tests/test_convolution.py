@@ -7,9 +7,11 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import RidgeCV
 
 from skvae import VAERegressor
-from skvae._convolution import ImageVAE, block_size, shape_of_context
-from skvae._distributions import Joint, make_head
-from skvae._modules import VAE, Batch
+from skvae._conditional.image_vae import ImageVAE, block_size, shape_of_context
+from skvae._distributions.joint import Joint
+from skvae._distributions.registry import make_head
+from skvae._networks.batch import Batch
+from skvae._networks.vae import VAE
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from conftest import CONTAINERS
-from skvae._tables import is_missing_object
+from skvae._tables.values import is_missing_object
 from skvae.datasets import ampute, load_penguins
 
 NUMERIC = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"]

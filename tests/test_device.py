@@ -11,19 +11,20 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skvae import VAEImputer, VAETransformer
-from skvae._centred import CentredVAE
-from skvae._completion import (
-    ConditionalMean,
-    Rows,
-    hide,
-    hide_like_others,
-    some_like_others,
-)
-from skvae._distributions import Joint, Normal, make_head
-from skvae._gaussian import Gaussian
-from skvae._modules import VAE, Batch
-from skvae._objectives import OBJECTIVES, log_weights
-from skvae._training import Adam, Batches, flatten_parameters, train_step
+from skvae._density.evidence import log_weights
+from skvae._distributions.joint import Joint
+from skvae._distributions.location_scale import Normal
+from skvae._distributions.registry import make_head
+from skvae._imputation.conditional_mean import ConditionalMean, Rows
+from skvae._imputation.gaussian import Gaussian
+from skvae._imputation.masking import hide, hide_like_others, some_like_others
+from skvae._imputation.residual_vae import ResidualVAE
+from skvae._networks.batch import Batch
+from skvae._networks.vae import VAE
+from skvae._training.batches import Batches
+from skvae._training.bounds import OBJECTIVES
+from skvae._training.loop import train_step
+from skvae._training.optimizer import Adam, flatten_parameters
 
 HEADS = [
     ("normal", 2, 0),
@@ -117,7 +118,7 @@ def test_training_step_stays_on_its_device(
 
 def test_centred_vae_stays_on_its_device():
     joint = Joint([make_head(*head) for head in HEADS[:2]])
-    vae = CentredVAE(
+    vae = ResidualVAE(
         joint,
         N_LATENT,
         (7, 5),
@@ -146,7 +147,7 @@ def test_every_head_stays_on_its_device(head):
         noise = torch.empty(4, N_ROWS, N_LATENT, device="meta")
         assert log_weights(vae, batch, qz, noise).shape == (4, N_ROWS)
         vae.joint.point(vae.decode(qz.loc))
-        vae.start_at_marginals(batch.x, torch.ones_like(batch.x))
+        vae.initialise_marginals(batch.x, torch.ones_like(batch.x))
 
 
 def test_taking_rows_stays_on_the_device():

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import log_softmax
 
-from skvae._distributions import (
+from skvae._distributions.joint import Joint
+from skvae._distributions.location_scale import (
     INPUT_RANGE,
     LOG_SCALE_RANGE,
     SCALE_FLOOR,
     START_FREEDOM,
     HeavyTail,
-    Joint,
-    make_head,
 )
-from skvae._latents import DiagonalNormal, StandardNormal
+from skvae._distributions.normal import DiagonalNormal, StandardNormal
+from skvae._distributions.registry import make_head
 
 N_COLUMNS = 3
 N_CATEGORIES = 4
@@ -279,7 +279,7 @@ def test_embedding():
 def test_embedding_cuts_off_wild_cells(name):
     x = simulated_table(name)
     head = make_head(name, N_COLUMNS, 0).double()
-    head.start_at(x, torch.ones_like(x))
+    head.initialise(x, torch.ones_like(x))
     deviations = torch.tensor([-1e6, -4, -1.2, -0.98, 0, 0.98, 1.2, 4, 1e6])
     deviations = INPUT_RANGE * deviations
     wild = x.mean(0) + deviations.unsqueeze(1) * x.std(0, correction=0)
@@ -327,7 +327,7 @@ def test_start_is_the_marginal_maximum_likelihood(name):
     x = simulated_table(name)
     weight = (torch.rand(x.shape, generator=generator()) < 0.8).double()
     head = make_head(name, N_COLUMNS, N_CATEGORIES).double()
-    biases = head.start_at(x, weight)
+    biases = head.initialise(x, weight)
     assert biases.shape == (head.n_outputs,)
     at_start = marginal_log_likelihood(head, biases, x, weight)
     for index in range(head.n_outputs):
@@ -350,7 +350,7 @@ def test_start_is_the_marginal_maximum_likelihood(name):
 def test_start_has_the_moments_of_the_data(name):
     x = simulated_table(name)
     head = make_head(name, N_COLUMNS, 0).double()
-    biases = head.start_at(x, torch.ones_like(x))
+    biases = head.initialise(x, torch.ones_like(x))
     loc, scale, freedom = parts(name, head, biases.detach())
     deviation = scale * (1 if freedom is None else np.sqrt(freedom / (freedom - 2)))
     expected = x.var(0, correction=0).numpy()
@@ -367,7 +367,7 @@ def test_start_leaves_missing_cells_out(name):
     starts = []
     for table in (x * weight, x.flip(0) * (1 - weight) + x * weight):
         head = make_head(name, N_COLUMNS, N_CATEGORIES).double()
-        biases = head.start_at(table, weight)
+        biases = head.initialise(table, weight)
         starts.append([biases, *(p.detach() for p in head.parameters())])
     for one, other in zip(*starts, strict=True):
         torch.testing.assert_close(one, other)
@@ -378,7 +378,7 @@ def test_start_is_finite_on_degenerate_columns(name):
     constant = torch.zeros(4, N_COLUMNS)
     for weight in (torch.ones_like(constant), torch.zeros_like(constant)):
         head = make_head(name, N_COLUMNS, N_CATEGORIES)
-        biases = head.start_at(constant, weight)
+        biases = head.initialise(constant, weight)
         assert torch.isfinite(biases).all()
         assert all(torch.isfinite(p).all() for p in head.parameters())
         log_prob = head.log_prob(biases.expand(len(constant), -1), constant)
@@ -624,7 +624,7 @@ def test_joint_starts_every_head():
     joint = mixed_joint()
     x = mixed_cells(300)
     weight = (torch.rand(x.shape, generator=generator()) < 0.7).double()
-    biases = joint.start_at(x, weight)
+    biases = joint.initialise(x, weight)
     assert biases.shape == (joint.n_outputs,)
     for head, name, start, (_, part, cells) in zip(
         joint.heads,
@@ -636,7 +636,7 @@ def test_joint_starts_every_head():
         alone = make_head(name, N_COLUMNS, N_CATEGORIES).double()
         if "student" in name:
             alone.raw_freedom.data.copy_(head.raw_freedom.data)
-        expected = alone.start_at(cells, weight[:, start : start + N_COLUMNS])
+        expected = alone.initialise(cells, weight[:, start : start + N_COLUMNS])
         torch.testing.assert_close(part, expected)
         for p, q in zip(head.parameters(), alone.parameters(), strict=True):
             torch.testing.assert_close(p, q)
@@ -745,7 +745,7 @@ def test_student_t_starts_from_suitable_tails():
     heavy = torch.from_numpy(stats.t(3).rvs(2000, random_state=0)).float()
     x = torch.stack([flat, heavy], 1)
     head = make_head("student_t", 2, 0)
-    head.start_at(x, torch.ones_like(x))
+    head.initialise(x, torch.ones_like(x))
     freedom = head.freedom().tolist()
     assert freedom == pytest.approx([START_FREEDOM[0], START_FREEDOM[-1]], rel=1e-3)
 

@@ -1,9 +1,12 @@
 """Every public object has a complete numpydoc docstring."""
 
+import doctest
 import importlib
 import inspect
 
 import pytest
+
+import skvae
 
 validate = pytest.importorskip("numpydoc.validate").validate
 
@@ -71,3 +74,15 @@ def test_the_docstrings_are_found():
     names = [name for name, _ in _public_names()]
     assert "skvae.VAETransformer.fit" in names
     assert "skvae.datasets.load_penguins" in names
+
+
+def test_examples_of_public_classes_are_collected():
+    """Their ``__module__`` is skvae, so pytest finds them in ``skvae/__init__.py``."""
+    found = doctest.DocTestFinder(exclude_empty=True).find(skvae, "skvae")
+    assert {test.name for test in found if test.examples} == {
+        "skvae.VAEClassifier",
+        "skvae.VAEImputer",
+        "skvae.VAERegressor",
+        "skvae.VAETransformer",
+        "skvae.pool",
+    }

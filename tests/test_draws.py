@@ -7,16 +7,17 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from skvae import VAEImputer, _gaussian
-from skvae._gaussian import Gaussian, draw_moments
-from skvae._predictive import repeated_interval, sorted_quantiles
+from skvae import VAEImputer
+from skvae._distributions.intervals import repeated_interval, sorted_quantiles
+from skvae._imputation import gaussian as module
+from skvae._imputation.gaussian import Gaussian, draw_moments
 
 
 @pytest.fixture
 def many(monkeypatch):
     """Enough draws of the parameters to tell their variance."""
-    monkeypatch.setattr(_gaussian, "MOST_DRAWS", 400)
-    monkeypatch.setattr(_gaussian, "MOST_ROUNDS", 4)
+    monkeypatch.setattr(module, "MOST_DRAWS", 400)
+    monkeypatch.setattr(module, "MOST_ROUNDS", 4)
 
 
 def generator(seed=0):
@@ -44,7 +45,7 @@ def regression(X):
 
 
 def test_posterior_given_complete_rows(monkeypatch):
-    monkeypatch.setattr(_gaussian, "RIDGE", 0.0)
+    monkeypatch.setattr(module, "RIDGE", 0.0)
     n_rows, n_draws = 50, 4_000
     x = torch.randn(n_rows, 3, generator=generator(), dtype=torch.float64)
     x[:, 1] += 2 * x[:, 0]
@@ -94,7 +95,7 @@ def test_posterior_given_incomplete_rows(monkeypatch, n_seen, rel):
     Half of y is missing, and then all but an eighth: the chain has to go on from draw
     to draw, as a few rounds from the fit leave most of the variance out.
     """
-    monkeypatch.setattr(_gaussian, "RIDGE", 0.0)
+    monkeypatch.setattr(module, "RIDGE", 0.0)
     X = half_observed(400)
     X[n_seen:, 1] = np.nan
     v = torch.tensor(~np.isnan(X)).double()
@@ -134,9 +135,9 @@ def test_degenerate_tables(n_rows):
 
 def test_wide_tables_have_fewer_draws():
     sizes = [len(Gaussian(n).drawn_means) for n in (0, 3, 90, 128)]
-    assert sizes[:2] == [_gaussian.MOST_DRAWS] * 2
-    assert sizes[2] in range(_gaussian.LEAST_DRAWS + 1, _gaussian.MOST_DRAWS)
-    assert sizes[3] == _gaussian.LEAST_DRAWS
+    assert sizes[:2] == [module.MOST_DRAWS] * 2
+    assert sizes[2] in range(module.LEAST_DRAWS + 1, module.MOST_DRAWS)
+    assert sizes[3] == module.LEAST_DRAWS
 
 
 # -- tables --------------------------------------------------------------------------
@@ -231,7 +232,7 @@ def test_parameters_survive():
     ours, theirs = model._mean.gaussian, loaded._mean.gaussian
     assert torch.equal(ours.drawn_means, theirs.drawn_means)
     assert torch.equal(ours.drawn_covariances, theirs.drawn_covariances)
-    assert len(torch.unique(ours.drawn_means, dim=0)) == _gaussian.MOST_DRAWS
+    assert len(torch.unique(ours.drawn_means, dim=0)) == module.MOST_DRAWS
 
 
 # -- intervals -----------------------------------------------------------------------

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.stats import norm
 
-from skvae._columns import relative_spreads
-from skvae._encoding import TableEncoder
-from skvae._numeric import Affine, PiecewiseLinear, fit_affine, fit_quantile
+from skvae._tables.encoder import TableEncoder
+from skvae._tables.repeated_values import relative_spreads
+from skvae._tables.transforms import Affine, PiecewiseLinear, fit_affine, fit_quantile
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skvae._filling import EMPTY_TEXT, Filling, missing_mask, with_nan
+from skvae._tables.missing import EMPTY_TEXT, Filling, missing_mask, with_nan
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")

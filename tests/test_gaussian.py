@@ -6,16 +6,16 @@ import torch
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
-from skvae import _gaussian
-from skvae._gaussian import Gaussian
+from skvae._imputation import gaussian as module
+from skvae._imputation.gaussian import Gaussian
 
 
 @pytest.fixture
 def exact(monkeypatch):
     """EM without shrinkage, until nothing changes."""
-    monkeypatch.setattr(_gaussian, "RIDGE", 0.0)
-    monkeypatch.setattr(_gaussian, "EM_ITERATIONS", 500)
-    monkeypatch.setattr(_gaussian, "EM_TOLERANCE", 1e-9)
+    monkeypatch.setattr(module, "RIDGE", 0.0)
+    monkeypatch.setattr(module, "EM_ITERATIONS", 500)
+    monkeypatch.setattr(module, "EM_TOLERANCE", 1e-9)
 
 
 def make_rows(n_rows=200, n_columns=4, rate=0.3, seed=0):
@@ -68,7 +68,7 @@ def test_ridge():
     x, _ = make_rows(40)
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     gaussian, _ = fitted(x, np.ones_like(x))
-    ridge = _gaussian.RIDGE * 4 / 40 + 1e-6
+    ridge = module.RIDGE * 4 / 40 + 1e-6
     expected = np.cov(x.T, bias=True) + ridge * np.eye(4)
     np.testing.assert_allclose(gaussian.covariance, expected, atol=1e-8)
 
@@ -120,7 +120,7 @@ def test_values_of_hidden_cells_do_not_matter():
 def test_rows_in_pieces(monkeypatch):
     x, v = make_rows()
     expected, _ = fitted(x, v)
-    monkeypatch.setattr(_gaussian, "SOLVE_FLOATS", 16 * 7)
+    monkeypatch.setattr(module, "SOLVE_FLOATS", 16 * 7)
     found, _ = fitted(x, v)
     np.testing.assert_allclose(found.covariance, expected.covariance, atol=1e-12)
 
@@ -158,7 +158,7 @@ def fold_fits(x, v, weight, fold, n_folds):
 
 
 def test_folds_are_fitted_without_their_rows(exact, monkeypatch):
-    monkeypatch.setattr(_gaussian, "FOLD_ITERATIONS", 500)
+    monkeypatch.setattr(module, "FOLD_ITERATIONS", 500)
     x, v = make_rows()
     weight = 1 + np.arange(200) % 2
     fold = np.arange(200) % 4 - 1  # -1 belongs to none
@@ -304,7 +304,7 @@ def test_rows_of_wide_tables_are_conditioned_as_those_of_narrow_ones(
     v[::7] = 1  # rows without a hidden cell, and without a visible one
     v[::9] = 0
     expected = gaussian.condition(x, v, fold)
-    monkeypatch.setattr(_gaussian, "WIDE", 0)
+    monkeypatch.setattr(module, "WIDE", 0)
     torch.testing.assert_close(gaussian.condition(x, v, fold), expected)
     for few in (x[:0], x[:1], x[1:4]):
         rows = slice(len(few)) if len(few) != 3 else slice(1, 4)

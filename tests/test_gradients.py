@@ -12,10 +12,13 @@ from linear_gaussian import (
     set_posterior,
 )
 
-from skvae._distributions import Joint, make_head
-from skvae._gradients import doubly_reparameterised, importance_weighted
-from skvae._modules import VAE, Batch
-from skvae._objectives import elbo, iwae, log_weights
+from skvae._density.evidence import log_weights
+from skvae._distributions.joint import Joint
+from skvae._distributions.registry import make_head
+from skvae._networks.batch import Batch
+from skvae._networks.vae import VAE
+from skvae._training.bounds import elbo, iwae
+from skvae._training.gradients import doubly_reparameterised, importance_weighted
 
 N_LATENT = 2
 

@@ -15,10 +15,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skvae import VAEImputer, VAETransformer, _completion, _imputer, pool
-from skvae._distributions import SCALE_FLOOR
-from skvae._imputer import FLOOR_PER_GAP
-from skvae._units import RANGE_REACH, widened
+from skvae import VAEImputer, VAETransformer, pool
+from skvae._distributions.location_scale import SCALE_FLOOR
+from skvae._estimators import imputer as module
+from skvae._imputation import fit_mean
+from skvae._imputation.model import FLOOR_PER_GAP
+from skvae._imputation.scales import RANGE_REACH, widened
 from skvae.datasets import ampute
 
 CONTAINERS = ["pandas", "polars", "pyarrow"]
@@ -734,7 +736,7 @@ def test_what_is_learned(mixed_table):
 def test_rows_widen_the_conditional_mean(
     holes, monkeypatch, large, given, mean_widths, vae_widths
 ):
-    monkeypatch.setattr(_completion, "LARGE", large)
+    monkeypatch.setattr(fit_mean, "LARGE", large)
     model = VAEImputer(hidden_layer_sizes=given, max_iter=1, random_state=0)
     model = pickle.loads(pickle.dumps(model.fit(holes)))
     widths = [weight.shape[-1] for weight in model._mean.ensemble.weights]
@@ -1260,7 +1262,7 @@ def test_a_table_of_counts_alone():
 
 def test_slopes_of_a_sorted_table(self_masked, monkeypatch):
     """pandas sorts missing cells to the end: the first rows have none."""
-    monkeypatch.setattr(_imputer, "MISSINGNESS_ROWS", 400)
+    monkeypatch.setattr(module, "MISSINGNESS_ROWS", 400)
     X = self_masked[0]
     X = X[np.isnan(X[:, 2]).argsort(kind="stable")]
     model = VAEImputer(hidden_layer_sizes=(), missingness="agnostic", random_state=0)
@@ -1329,7 +1331,7 @@ def test_mps_is_refused(holes, monkeypatch):
 def test_scores_without_layers_come_in_pieces(linear_model, normal_table, monkeypatch):
     X = normal_table[0][:50]
     scores = linear_model.score_samples(X)
-    monkeypatch.setattr(_imputer, "INFERENCE_FLOATS", 25 * 7)
+    monkeypatch.setattr(module, "INFERENCE_FLOATS", 25 * 7)
     np.testing.assert_allclose(linear_model.score_samples(X), scores, rtol=1e-5)
 
 

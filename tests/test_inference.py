@@ -9,8 +9,9 @@ from linear_gaussian import normal_noise
 from scipy import integrate, stats
 from torch import distributions as D
 
-from skvae._gradients import DRAWS, SCORE, score_correction
-from skvae._latents import FAMILIES, GAMMA_NOISE, Gamma
+from skvae._distributions.families import FAMILIES
+from skvae._distributions.gamma import GAMMA_NOISE, Gamma
+from skvae._training.gradients import DRAWS, SCORE, score_correction
 from skvae.inference import VariationalFit, fit_variational, gradient_samples
 
 ESTIMATORS = [

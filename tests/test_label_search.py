@@ -6,13 +6,18 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skvae import _label_search as search
-from skvae._distributions import Joint, make_head
-from skvae._label_search import N_FOLDS, Setting
-from skvae._modules import Batch
-from skvae._semi_supervised import LabelledVAE
+from skvae._distributions.joint import Joint
+from skvae._distributions.registry import make_head
+from skvae._networks.batch import Batch
+from skvae._semi_supervised import selection
+from skvae._semi_supervised.labelled_vae import LabelledVAE
+from skvae._semi_supervised.selection import N_FOLDS, Regularisation
 
-HIDING, ALL, RULE = Setting(0.6, 1.0), Setting(0.0, 1.0), Setting(0.0, 0.0)
+HIDING, ALL, RULE = (
+    Regularisation(0.6, 1.0),
+    Regularisation(0.0, 1.0),
+    Regularisation(0.0, 0.0),
+)
 
 
 def generator(seed=0):
@@ -43,12 +48,12 @@ def test_a_rule_wants_every_cell_and_no_smoothness():
     x, codes = scales(160)
     vae = build(4)
     settings = [HIDING, RULE]
-    wrong = search.left_out_errors(
+    wrong = selection.left_out_errors(
         vae, batch(x, codes), Batch(x), settings, 3.0, generator()
     )
     assert wrong.shape == (2, 160)
     assert wrong[1].mean() < 0.06 < 0.08 < wrong[0].mean()
-    chosen = search.choose_setting(
+    chosen = selection.choose_setting(
         vae, batch(x, codes), Batch(x), settings, 3.0, generator()
     )
     assert chosen == RULE
@@ -62,7 +67,7 @@ def test_clusters_want_smoothness():
     given = codes.clone()
     given[:60][torch.rand(60, generator=generator(2)) < 0.25] ^= 1
     vae = build(2)
-    errors = search.left_out_errors(
+    errors = selection.left_out_errors(
         vae, batch(x[:60], given[:60]), Batch(x), [RULE, ALL], 2.0, generator()
     ).mean(1)
     assert errors[1] < errors[0]
@@ -70,9 +75,9 @@ def test_clusters_want_smoothness():
 
 def errors_of(monkeypatch, wrong):
     wrong = torch.as_tensor(np.array(wrong), dtype=torch.float32)
-    monkeypatch.setattr(search, "left_out_errors", lambda *args: wrong)
+    monkeypatch.setattr(selection, "left_out_errors", lambda *args: wrong)
     x, codes = scales(wrong.shape[1])
-    return lambda weight=None: search.choose_setting(
+    return lambda weight=None: selection.choose_setting(
         build(4),
         batch(x, codes).replace(weight=weight),
         Batch(x),
@@ -103,19 +108,19 @@ def test_rows_count_by_their_weight(monkeypatch):
 
 
 def test_few_labels_say_nothing(monkeypatch):
-    monkeypatch.setattr(search, "left_out_errors", None)
-    x, codes = scales(search.MIN_LABELLED - 1)
+    monkeypatch.setattr(selection, "left_out_errors", None)
+    x, codes = scales(selection.MIN_LABELLED - 1)
     arguments = build(4), batch(x, codes), Batch(x)
-    assert search.choose_setting(*arguments, [ALL, RULE], 0.5, generator()) == ALL
+    assert selection.choose_setting(*arguments, [ALL, RULE], 0.5, generator()) == ALL
     x, codes = scales(50)
-    assert search.choose_setting(*arguments, [RULE], 0.5, generator()) == RULE
+    assert selection.choose_setting(*arguments, [RULE], 0.5, generator()) == RULE
 
 
 def test_left_out_labels_are_not_seen():
     """Where rows are noise, networks that saw a row would know its label."""
     x = torch.randn(200, 6, generator=generator(3))
     codes = (torch.rand(200, generator=generator(4)) < 0.5).long()
-    wrong = search.left_out_errors(
+    wrong = selection.left_out_errors(
         build(6), batch(x, codes), Batch(x), [RULE], 0.5, generator()
     )
     assert 0.35 < wrong.mean() < 0.65
@@ -124,7 +129,7 @@ def test_left_out_labels_are_not_seen():
 @given(st.lists(st.integers(0, 4), min_size=4, max_size=60), st.integers(0, 99))
 def test_classes_are_spread_over_folds(codes, seed):
     codes = torch.tensor(codes)
-    folds = search.stratified_folds(codes, generator(seed))
+    folds = selection.stratified_folds(codes, generator(seed))
     for rows in (codes >= 0, *(codes == code for code in range(5))):
         counts = folds[rows].bincount(minlength=N_FOLDS)
         assert counts.max() - counts.min() <= 1
@@ -132,6 +137,6 @@ def test_classes_are_spread_over_folds(codes, seed):
 
 def test_folds_are_random():
     codes = torch.zeros(40, dtype=torch.long)
-    folds = [search.stratified_folds(codes, generator(seed)) for seed in (0, 0, 1)]
+    folds = [selection.stratified_folds(codes, generator(seed)) for seed in (0, 0, 1)]
     assert torch.equal(folds[0], folds[1])
     assert not torch.equal(folds[0], folds[2])

@@ -12,12 +12,16 @@ from scipy import integrate, stats
 from test_gradients import encoder_gradients
 
 from skvae import VAEImputer, VAETransformer
-from skvae._distributions import Joint, make_head
-from skvae._gradients import DRAWS
-from skvae._latents import FAMILIES, Mixture
-from skvae._modules import VAE, Batch
-from skvae._objectives import elbo, iwae
-from skvae._training import Adam, flatten_parameters, train_step
+from skvae._distributions.families import FAMILIES
+from skvae._distributions.joint import Joint
+from skvae._distributions.normal import Mixture
+from skvae._distributions.registry import make_head
+from skvae._networks.batch import Batch
+from skvae._networks.vae import VAE
+from skvae._training.bounds import elbo, iwae
+from skvae._training.gradients import DRAWS
+from skvae._training.loop import train_step
+from skvae._training.optimizer import Adam, flatten_parameters
 
 OTHERS = ["lognormal", "gamma", "beta", "dirichlet"]
 SMALL = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0}
@@ -187,7 +191,7 @@ def test_learned_mixtures(prior):
     assert vae.n_prior_noise == vae.n_noise + 1
     observed = torch.tensor([[True, True, False, True, True]]).expand(3, -1)
     batch = Batch(rows() * observed, observed, None, c)
-    vae.start_prior(batch)
+    vae.initialise_prior(batch)
     if prior == "vamp":  # q(z | x) of the rows
         qz = vae.encode(batch.x, batch.observed, batch.c)
         for ours, expected in zip(vae.prior(c).components, qz, strict=True):

@@ -11,19 +11,19 @@ from linear_gaussian import normal_noise
 from scipy import stats
 from torch import distributions as D
 
-from skvae._latents import (
+from skvae._distributions.families import FAMILIES, check_support, resolve_prior
+from skvae._distributions.gamma import (
     CONCENTRATION_FLOOR,
-    FAMILIES,
     GAMMA_NOISE,
     Beta,
-    DiagonalNormal,
     Dirichlet,
     Gamma,
+)
+from skvae._distributions.normal import (
+    DiagonalNormal,
     LogNormal,
     Mixture,
     StandardNormal,
-    check_support,
-    resolve_prior,
 )
 
 NAMES = list(FAMILIES)

@@ -7,8 +7,8 @@ from linear_gaussian import cubature_noise, make_linear_vae, normal_noise
 from sklearn.decomposition import PCA, FactorAnalysis
 
 from skvae import VAETransformer
-from skvae._modules import Batch
-from skvae._objectives import elbo
+from skvae._networks.batch import Batch
+from skvae._training.bounds import elbo
 
 N_ROWS, N_COLUMNS, N_LATENT = 2000, 10, 3
 SIGNAL = np.array([2.0, 1.5, 1.0])

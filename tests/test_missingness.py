@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skvae._missingness import MAX_SLOPE, fit_slope
+from skvae._imputation.self_masking import MAX_SLOPE, fit_slope
 
 
 def simulate(slope, seed=0, n_rows=2_000, signal=0.6):

@@ -6,18 +6,18 @@ import torch
 from linear_gaussian import cubature_noise, normal_noise
 from scipy.stats import multivariate_normal
 
-from skvae._distributions import Joint, make_head
-from skvae._latents import DiagonalNormal, StandardNormal
-from skvae._modules import (
-    ACTIVATIONS,
+from skvae._distributions.joint import Joint
+from skvae._distributions.normal import (
     LOG_SCALE_MAX,
     LOG_SCALE_MIN,
-    MLP,
-    VAE,
-    Batch,
-    make_linear,
+    DiagonalNormal,
+    StandardNormal,
 )
-from skvae._objectives import elbo
+from skvae._distributions.registry import make_head
+from skvae._networks.batch import Batch
+from skvae._networks.mlp import ACTIVATIONS, MLP, make_linear
+from skvae._networks.vae import VAE
+from skvae._training.bounds import elbo
 
 N_ROWS, N_LATENT, N_CONTEXT = 6, 3, 2
 MIXED = [
@@ -162,7 +162,7 @@ def test_linear_start_of_a_perceptron(hidden, linear_path):
     generator = torch.Generator().manual_seed(0)
     mlp = MLP(4, hidden, 3, "relu", generator, linear_path=linear_path)
     weight, bias = normal_noise(3, 4).float(), normal_noise(3, seed=1).float()
-    mlp.start_linear(weight, bias)
+    mlp.initialise_linear(weight, bias)
     x = normal_noise(6, 4, seed=2).float()
     torch.testing.assert_close(mlp(x), x @ weight.t() + bias)
 
@@ -239,9 +239,9 @@ def test_no_context_means_a_standard_prior():
 def test_start_at_marginals():
     vae = make_vae(MIXED)
     batch = make_batch(vae)
-    vae.start_at_marginals(batch.x, torch.ones_like(batch.x))
+    vae.initialise_marginals(batch.x, torch.ones_like(batch.x))
     joint = Joint([make_head(*head) for head in MIXED])
-    biases = joint.start_at(batch.x, torch.ones_like(batch.x))
+    biases = joint.initialise(batch.x, torch.ones_like(batch.x))
     # the output layer's bias alone: what a decoder of zero weights gives
     with torch.no_grad():
         vae.decoder.output.weight.zero_()
@@ -276,9 +276,9 @@ def test_linear_start_is_the_exact_factor_analysis(heads, hidden, masked):
     vae = make_vae(heads, hidden, masked=masked, linear_path=True)
     batch = make_batch(vae)
     columns, _, _ = vae.joint.number_slots()
-    vae.start_at_marginals(batch.x, torch.ones_like(batch.x))
+    vae.initialise_marginals(batch.x, torch.ones_like(batch.x))
     loadings, noise = factor_analysis(len(columns))
-    vae.start_at_factor_analysis(loadings, noise)
+    vae.initialise_factor_analysis(loadings, noise)
     if heads[0][0] == "normal_isotropic":  # one scale for its columns
         noise[:5] = noise[:5].mean()
 
@@ -300,10 +300,10 @@ def test_linear_start_is_the_exact_factor_analysis(heads, hidden, masked):
 def test_linear_start_keeps_unused_latents_at_the_prior():
     vae = make_vae([("normal", 5, 0)], linear_path=True)
     batch = make_batch(vae)
-    vae.start_at_marginals(batch.x, torch.ones_like(batch.x))
+    vae.initialise_marginals(batch.x, torch.ones_like(batch.x))
     loadings, noise = factor_analysis(5)
     loadings[:, 1:] = 0
-    vae.start_at_factor_analysis(loadings, noise)
+    vae.initialise_factor_analysis(loadings, noise)
     qz = vae.encode(batch.x)
     kl = 0.5 * (qz.loc.square() + (2 * qz.log_scale).exp() - 2 * qz.log_scale - 1)
     used = kl.mean(0) > 1e-6

@@ -16,8 +16,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 from skvae import VAERegressor
-from skvae._modules import Batch
-from skvae._objectives import elbo
+from skvae._networks.batch import Batch
+from skvae._training.bounds import elbo
 
 N_ROWS, N_FEATURES, N_OUTPUTS, N_FACTORS = 3000, 4, 5, 2
 

@@ -11,12 +11,16 @@ from hypothesis import strategies as st
 from linear_gaussian import cubature_noise
 from torch.distributions import Categorical, MultivariateNormal, Normal, kl_divergence
 
-from skvae import _semi_supervised as semi
-from skvae._distributions import Joint, make_head
-from skvae._latents import DiagonalNormal
-from skvae._modules import MLP, Batch
-from skvae._objectives import Terms
-from skvae._semi_supervised import LabelledVAE, Labelling
+from skvae._distributions.joint import Joint
+from skvae._distributions.normal import DiagonalNormal
+from skvae._distributions.registry import make_head
+from skvae._networks.batch import Batch
+from skvae._networks.mlp import MLP
+from skvae._semi_supervised import labelled_vae
+from skvae._semi_supervised import objectives as semi
+from skvae._semi_supervised.labelled_vae import LabelledVAE
+from skvae._semi_supervised.objectives import LabelOptions
+from skvae._training.bounds import Terms
 
 N_CLASSES, N_COLUMNS, N_LATENT = 3, 4, 2
 KINDS = ["m1", "m2", "shot"]
@@ -125,7 +129,7 @@ def test_bounds_are_tight_at_the_exact_posterior(exact):
     vae, log_given_label = exact
     x = randn(5, N_COLUMNS, seed=1).double()
     expected = torch.logsumexp(log_given_label(x) + vae.log_prior, 1)
-    labelling = Labelling(1.0, 0.0, 0.0)
+    labelling = LabelOptions(1.0, 0.0, 0.0)
     noise = cubature_noise(5, N_LATENT)
     unknown = Batch(x, y=one_hot([-1] * 5).double())
     known = Batch(x, y=one_hot([0, 1, 2, 0, 1]).double())
@@ -154,7 +158,7 @@ def test_bounds_lie_below_the_mixture_likelihood(exact, wrong):
     exact_value = torch.logsumexp(log_given_label(x) + vae.log_prior, 1)
     noise = cubature_noise(50, N_LATENT)
     batch = Batch(x, y=one_hot([-1] * 50).double())
-    bound = semi.m2(vae, batch, noise, Labelling(1.0, 0.0, 0.0)).objective
+    bound = semi.m2(vae, batch, noise, LabelOptions(1.0, 0.0, 0.0)).objective
     assert (bound < exact_value).all()
     assert bound.mean() < exact_value.mean() - 0.01
 
@@ -209,7 +213,7 @@ def test_every_label_at_once_is_one_after_the_other(hidden_layer_sizes, linear_p
     inputs = randn(7, N_COLUMNS)
     labels = torch.eye(N_CLASSES)
     expected = [network(torch.cat([inputs, y.expand(7, -1)], 1)) for y in labels]
-    found = semi.every_label(network, inputs, N_CLASSES)
+    found = labelled_vae.every_label(network, inputs, N_CLASSES)
     torch.testing.assert_close(found, torch.stack(expected))
 
 
@@ -252,12 +256,12 @@ def test_classification_without_smoothing_is_cross_entropy():
     batch = labelled_batch(vae)
     some = batch.labelled
     logits = vae.logits(vae.inputs(some.x, None))
-    found = semi.classification(vae, batch, Labelling(1.0, 0.0, 0.0))
+    found = semi.classification(vae, batch, LabelOptions(1.0, 0.0, 0.0))
     expected = -F.cross_entropy(logits, some.y.argmax(1))
     torch.testing.assert_close(found, expected)
-    near = semi.classification(vae, batch, Labelling(1.0, 0.0, 0.0, 0.0, 1e-6))
+    near = semi.classification(vae, batch, LabelOptions(1.0, 0.0, 0.0, 0.0, 1e-6))
     torch.testing.assert_close(near, expected, atol=1e-4, rtol=0)
-    smooth = Labelling(1.0, 0.0, 0.0, label_smoothing=0.3)
+    smooth = LabelOptions(1.0, 0.0, 0.0, label_smoothing=0.3)
     expected = -F.cross_entropy(logits, some.y.argmax(1), label_smoothing=0.3)
     torch.testing.assert_close(semi.classification(vae, batch, smooth), expected)
 
@@ -268,7 +272,7 @@ def test_classification_is_weighted():
     weight = torch.tensor([3.0, 1.0])
     repeated = batch.labelled.take(torch.tensor([0, 0, 0, 1]))
     weighted = batch.replace(labelled=batch.labelled.replace(weight=weight))
-    labelling = Labelling(1.0, 0.0, 0.0)
+    labelling = LabelOptions(1.0, 0.0, 0.0)
     torch.testing.assert_close(
         semi.classification(vae, weighted, labelling),
         semi.classification(vae, batch.replace(labelled=repeated), labelling),
@@ -282,11 +286,11 @@ def test_what_the_weights_weigh(kind):
     batch, noise = labelled_batch(vae), randn(1, 6, N_LATENT)
 
     def value(weight, smoothness):
-        labelling = Labelling(weight, smoothness, 0.5, total_steps=1, step=1)
+        labelling = LabelOptions(weight, smoothness, 0.5, total_steps=1, step=1)
         return semi.OBJECTIVES[kind](vae, batch, noise, labelling).objective
 
     plain = value(0.0, 0.0)
-    expected = semi.classification(vae, batch, Labelling(1.0, 0.0, 0.0))
+    expected = semi.classification(vae, batch, LabelOptions(1.0, 0.0, 0.0))
     torch.testing.assert_close(value(2.0, 0.0) - plain, (2 * expected).expand(6))
     rough = value(2.0, 0.0) - value(2.0, 1.5)
     assert rough.mean() > 0
@@ -317,7 +321,7 @@ def test_bounds_train_the_classifier_with_smoothness_alone(smoothness):
     vae = build("m2")
     batch = Batch(randn(6, N_COLUMNS), y=one_hot([-1] * 6))
     noise = randn(1, 6, N_LATENT, seed=1)
-    terms = semi.m2(vae, batch, noise, Labelling(1.0, smoothness, 0.5))
+    terms = semi.m2(vae, batch, noise, LabelOptions(1.0, smoothness, 0.5))
     terms.objective.sum().backward()
     gradient = vae.classifier.output.weight.grad
     assert (gradient is not None) == (smoothness > 0)
@@ -436,7 +440,7 @@ def test_shot_charges_known_labels_for_their_surprise_too():
     vae = build("shot")
     x, noise = randn(3, N_COLUMNS), randn(1, 3, N_LATENT)
     batch = Batch(x, y=one_hot([0, 1, 2]))
-    found = semi.shot(vae, batch, noise, Labelling(1.0, 0.0, 0.0)).objective
+    found = semi.shot(vae, batch, noise, LabelOptions(1.0, 0.0, 0.0)).objective
     bounds = semi.label_bounds(vae, vae.inputs(x, None), batch, noise)
     log_q = semi.log_label(vae, batch)
     label_kl = kl_divergence(
@@ -447,7 +451,7 @@ def test_shot_charges_known_labels_for_their_surprise_too():
 
 
 def test_the_ramp_rises_to_one():
-    labelling = Labelling(1.0, 1.0, 0.0, total_steps=100)
+    labelling = LabelOptions(1.0, 1.0, 0.0, total_steps=100)
     values = []
     for labelling.step in range(100):
         values.append(labelling.ramp())
@@ -459,7 +463,7 @@ def test_the_ramp_rises_to_one():
 def test_every_parameter_gets_a_gradient(kind):
     vae = build(kind)
     batch, noise = labelled_batch(vae), randn(2, 6, N_LATENT)
-    labelling = Labelling(1.0, 1.0, 0.5, hidden=0.2, step=1)
+    labelling = LabelOptions(1.0, 1.0, 0.5, hidden=0.2, step=1)
     value = semi.OBJECTIVES[kind](vae, batch, noise, labelling)
     assert all(part.shape == (6,) for part in value)
     value.objective.sum().backward()
@@ -472,7 +476,7 @@ def test_rows_do_not_mix(kind):
     """A row's value depends on no other row, apart from the smoothness."""
     vae = build(kind)
     batch, noise = labelled_batch(vae), randn(1, 6, N_LATENT)
-    labelling = Labelling(1.0, 0.0, 0.0)
+    labelling = LabelOptions(1.0, 0.0, 0.0)
     before = semi.OBJECTIVES[kind](vae, batch, noise, labelling).objective
     x = batch.x.clone()
     x[3] += 1
@@ -491,7 +495,7 @@ def test_tensors_are_made_where_the_batch_lies(kind):
     batch = batch.replace(labelled=some, observed=observed)
     noise = torch.zeros(2, 6, N_LATENT, device="meta")
     for pairing in ("nearest", "random"):
-        labelling = Labelling(1.0, 1.0, 0.5, hidden=0.2, pairing=pairing)
+        labelling = LabelOptions(1.0, 1.0, 0.5, hidden=0.2, pairing=pairing)
         value = semi.OBJECTIVES[kind](vae, batch, noise, labelling)
         assert value.objective.device.type == "meta"
     evidence = semi.log_evidence(vae, batch.x, observed, noise[:, :1])

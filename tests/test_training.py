@@ -16,9 +16,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from skorch.callbacks import Callback, EarlyStopping
 
-import skvae._training as training
 from skvae import VAEClassifier, VAETransformer
-from skvae._modules import VAE, Batch
+from skvae._networks.batch import Batch
+from skvae._networks.vae import VAE
+from skvae._training import loop, monitor
+from skvae._training.monitor import Monitor
 
 HISTORY = ["objective", "reconstruction", "kl", "active_units", "learning_rate"]
 
@@ -49,9 +51,9 @@ class StopAt(Callback):
             raise KeyboardInterrupt
 
 
-def interrupt(monkeypatch, name, after):
-    """Press Ctrl-C in a call of a function of the training module."""
-    function, calls = getattr(training, name), []
+def interrupt(monkeypatch, module, name, after):
+    """Press Ctrl-C in a call of a function of a module."""
+    function, calls = getattr(module, name), []
 
     def interrupted(*args, **kwargs):
         calls.append(name)
@@ -59,12 +61,12 @@ def interrupt(monkeypatch, name, after):
             raise KeyboardInterrupt
         return function(*args, **kwargs)
 
-    monkeypatch.setattr(training, name, interrupted)
+    monkeypatch.setattr(module, name, interrupted)
 
 
 def interrupt_epoch(monkeypatch, epoch):
     """Press Ctrl-C in the second batch of an epoch."""
-    function, seen = training.Net.train_step, []
+    function, seen = loop.Net.train_step, []
 
     def interrupted(self, batch, **kwargs):
         if len(self.history) == epoch:
@@ -73,7 +75,7 @@ def interrupt_epoch(monkeypatch, epoch):
             seen.append(batch)
         return function(self, batch, **kwargs)
 
-    monkeypatch.setattr(training.Net, "train_step", interrupted)
+    monkeypatch.setattr(loop.Net, "train_step", interrupted)
 
 
 def lengths(vae):
@@ -86,7 +88,7 @@ def lengths(vae):
 @pytest.fixture
 def poor_start(monkeypatch):
     """Leave training something to gain: no linear model at the start."""
-    monkeypatch.setattr(VAE, "start_at_factor_analysis", lambda self, *args: None)
+    monkeypatch.setattr(VAE, "initialise_factor_analysis", lambda self, *args: None)
 
 
 @pytest.fixture
@@ -178,7 +180,7 @@ def test_the_start_stays_unless_it_is_clearly_beaten(gain, kept):
     weights = torch.zeros(1)
     net = SimpleNamespace(record=SimpleNamespace(best_score=9.0))
     plan = SimpleNamespace(prefer_start=True)
-    monitor = training.Monitor(plan, Batch(torch.zeros(100, 1)), None)
+    monitor = Monitor(plan, Batch(torch.zeros(100, 1)), None)
     monitor.judged = weights
     monitor.start_weights, monitor.best_weights = torch.tensor([1.0]), torch.ones(1) + 1
     # gains of standard deviation 1: two standard errors of their mean are 0.2
@@ -264,7 +266,7 @@ def test_a_budget_that_ends_an_active_rule_warns(numbers, learning_rate):
     with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(3\)") as record:
         vae.fit(numbers)
     assert len(record) == 1
-    assert record[0].filename != training.__file__
+    assert record[0].filename != loop.__file__
 
 
 def test_a_cosine_schedule_ends_with_its_budget(numbers):
@@ -319,13 +321,13 @@ def test_adaptive_learning_rate(numbers):
 
 
 def test_kl_warmup_ends_at_half_of_the_steps(numbers, monkeypatch):
-    function, found = training.train_step, []
+    function, found = loop.train_step, []
 
     def recorded(*args):
         found.append(args[-1])
         return function(*args)
 
-    monkeypatch.setattr(training, "train_step", recorded)
+    monkeypatch.setattr(loop, "train_step", recorded)
     vae = VAETransformer(2, batch_size=20, early_stopping=False, max_iter=10)
     vae.set_params(kl_weight=0.8, kl_warmup_steps=10**6).fit(numbers)
     assert len(found) == 40
@@ -361,7 +363,7 @@ def test_ctrl_c_keeps_the_best_weights_and_warns(numbers, monkeypatch, early_sto
 
 
 def test_ctrl_c_in_the_first_epoch_keeps_the_start(numbers, monkeypatch):
-    interrupt(monkeypatch, "train_step", after=0)
+    interrupt(monkeypatch, loop, "train_step", after=0)
     vae = VAETransformer(2, random_state=0)
     with pytest.warns(UserWarning, match="interrupted by user"):
         vae.fit(numbers)
@@ -374,7 +376,7 @@ def test_ctrl_c_in_the_first_epoch_keeps_the_start(numbers, monkeypatch):
 
 def test_ctrl_c_while_an_epoch_is_scored(numbers, monkeypatch):
     # not to be taken for the KeyboardInterrupt by which callbacks stop
-    interrupt(monkeypatch, "count_active_units", after=1)
+    interrupt(monkeypatch, monitor, "count_active_units", after=1)
     vae = VAETransformer(2, max_iter=9, random_state=0)
     with pytest.warns(UserWarning, match="interrupted by user"):
         vae.fit(numbers)
@@ -385,7 +387,7 @@ def test_ctrl_c_while_an_epoch_is_scored(numbers, monkeypatch):
 
 def test_ctrl_c_in_partial_fit(numbers, monkeypatch):
     vae = VAETransformer(2, random_state=0).partial_fit(numbers)
-    interrupt(monkeypatch, "train_step", after=1)
+    interrupt(monkeypatch, loop, "train_step", after=1)
     with pytest.warns(UserWarning, match="interrupted by user"):
         vae.partial_fit(numbers)
     assert vae.n_iter_ == 1

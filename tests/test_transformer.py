@@ -13,8 +13,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 
-from skvae import VAETransformer, _base
-from skvae._modules import VAE
+from skvae import VAETransformer
+from skvae._estimators import base
+from skvae._networks.vae import VAE
 
 CONTAINERS = ["pandas", "polars", "pyarrow"]
 KINDS = {
@@ -419,7 +420,7 @@ def test_memory_of_inference_is_bounded(numbers, monkeypatch):
 
     monkeypatch.setattr(VAE, "encode", recorded(VAE.encode))
     monkeypatch.setattr(VAE, "decode", recorded(VAE.decode))
-    monkeypatch.setattr(_base, "INFERENCE_FLOATS", 2**16)
+    monkeypatch.setattr(base, "INFERENCE_FLOATS", 2**16)
     many = np.resize(numbers, (8_000, 5))
     scores = vae.evidence(many, n_draws=32)
     assert 8_000 * 32 * 16 > 10 * 2**16  # more than fits at once

@@ -9,8 +9,9 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import numpy as np
 
-from .._columns import Column
-from .._tables import Table, is_missing_object
+from .._tables.columns import Column
+from .._tables.table import Table
+from .._tables.values import is_missing_object
 
 
 def position_of(feature: str | int, columns: list[Column]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .._base import make_random_state
+from .._validation import make_random_state
 from ._axes import (
     bare,
     check_matplotlib,

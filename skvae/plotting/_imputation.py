@@ -13,11 +13,12 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
-from .._columns import Column
-from .._filling import with_nan
-from .._imputer import VAEImputer
-from .._tables import is_missing_object, open_table
-from .._units import is_number
+from .._estimators.imputer import VAEImputer
+from .._imputation.scales import is_number
+from .._tables.columns import Column
+from .._tables.libraries import open_table
+from .._tables.missing import with_nan
+from .._tables.values import is_missing_object
 from ._axes import GREY, ORANGE, TEAL, check_matplotlib, name_categories
 from ._cells import (
     categories_of,

@@ -26,8 +26,8 @@ import numpy as np
 import scipy.stats
 from sklearn.utils.validation import check_is_fitted
 
-from .._latents import FAMILIES
-from .._tables import open_table
+from .._distributions.families import FAMILIES
+from .._tables.libraries import open_table
 from ._cells import (
     categories_of,
     cells_of,

@@ -9,7 +9,7 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import numpy as np
 
-from .._tables import is_missing_object
+from .._tables.values import is_missing_object
 from ._axes import GREY, MAX_COLORS, bare, check_matplotlib, class_colors, one_axes
 from ._latents import check_components, check_latents, latents_of
 

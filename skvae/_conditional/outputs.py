@@ -1,0 +1,107 @@
+"""Outputs: the containers that y comes in, and errors that name them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import narwhals.stable.v2 as nw
+import numpy as np
+
+from .._tables.columns import Column
+from .._tables.encoder import TableEncoder
+from .._tables.transforms import Affine
+
+#: Head of numbers where ``likelihood`` leaves it to the data.
+AUTO_LIKELIHOOD = "normal"
+
+
+class Outputs(NamedTuple):
+    """Which containers ``y`` came in: predictions come in the like."""
+
+    is_1d: bool
+    is_frame: bool
+
+
+def declared_categories(likelihood: str | dict, outputs: Any) -> str | list[int]:
+    """Return which outputs hold categories.
+
+    In arrays that are not of numbers those that have a likelihood of categories.
+    """
+    if not isinstance(outputs, np.ndarray) or outputs.dtype.kind not in "OU":
+        return "from_dtype"
+    kinds = ("categorical", "ordinal")
+    if isinstance(likelihood, dict):
+        return [key for key, name in likelihood.items() if name in kinds]
+    return list(range(outputs.shape[1])) if likelihood in kinds else []
+
+
+def completed_likelihood(
+    likelihood: dict, outputs: Any, categories: str | list[int]
+) -> dict:
+    """Return heads by index, with those of numbers that the dict leaves out."""
+    plain = TableEncoder(
+        categorical_features=categories, likelihood=AUTO_LIKELIHOOD
+    ).fit(outputs)
+    labels = plain.schema_.labels
+    numbers = [i for i, c in enumerate(plain.columns_) if c.kind == "numeric"]
+    heads = dict.fromkeys(numbers, AUTO_LIKELIHOOD)
+    for key, name in likelihood.items():
+        if name != "auto":
+            heads[labels.index(key) if key in labels else key] = name
+    return heads
+
+
+def share_map(columns: list[Column]) -> None:
+    """Give all columns of pixels the mean and the scale of all their cells."""
+    maps, spread = [], []
+    for column in columns:
+        if isinstance(column.map, Affine) and not column.is_empty:
+            maps.append(column.map)
+            spread.append(0.0 if column.constant is not None else column.map.scale)
+    means = np.array([map_.mean for map_ in maps])
+    mean = float(means.mean())
+    scale = float(np.sqrt(np.mean(np.square(spread) + np.square(means - mean)))) or 1.0
+    for column in columns:
+        if column.transform == "standard":
+            column.map = Affine(mean, scale)
+        column.constant = None
+
+
+def as_table(y: Any, name: Any = None) -> tuple[Any, Outputs]:
+    """Return outputs as a table, and what they came as.
+
+    ``name`` is that of a single output, whatever the name of the series.
+    """
+    y = nw.to_native(y, pass_through=True)
+    series = nw.from_native(y, series_only=True, pass_through=True)
+    if isinstance(series, nw.Series):
+        if name is not None:
+            series = series.rename(name)
+        return series.to_frame().to_native(), Outputs(True, True)
+    if nw.dependencies.is_into_dataframe(y):
+        return y, Outputs(False, True)
+    array = np.asarray(y)
+    if array.ndim == 1:
+        return array.reshape(-1, 1), Outputs(True, False)
+    if array.ndim != 2:
+        raise ValueError(
+            f"y must be one- or two-dimensional, but has {array.ndim} dimensions."
+        )
+    return array, Outputs(False, False)
+
+
+@contextmanager
+def naming_outputs():
+    """Say of errors in a table of outputs that y is meant."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        text = (
+            str(error)
+            .replace("Input X", "Input y")
+            .replace(
+                "declare it in categorical_features", "give it likelihood='categorical'"
+            )
+        )
+        raise type(error)(f"In the outputs y: {text}") from error

@@ -1,0 +1,1 @@
+"""Likelihoods p(x | z) and latent families q(z | x), p(z)."""

@@ -1,0 +1,129 @@
+"""Latent families: what q(z | x) and p(z) may be, as functions of network outputs.
+
+Families are "normal", "lognormal", "gamma", "beta" and "dirichlet"; all but the last
+have independent components. Every distribution draws by ``rsample(noise)`` from
+*standard normal* noise of shape (..., components * width), ``width`` being
+``FAMILIES[name].noise_width``: the draw is a function of noise and parameters. So the
+same noise gives comparable draws at different parameters, and a row's draws depend on
+no other row.
+
+Gamma draws accept or reject proposals that the noise holds (Marsaglia, Tsang 2000);
+their gradients, like those of beta and Dirichlet draws, are implicit: dz/dv is
+-∂_v F(z; v) / q(z; v) with F the distribution function (Figurnov, Mohamed, Mnih 2018).
+
+For the generalised reparameterisation gradient a family has ``standardise(z)``, the
+map to a residual ε whose distribution depends weakly on the parameters,
+``from_residual(ε)``, its inverse T, and ``log_jacobian(z)``, which is log |dT/dε| at ε
+(Ruiz, Titsias, Blei 2016).
+
+Shapes: ``...`` stands for any leading dimensions (draws, rows). Densities are in nats
+and summed over the components of z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .gamma import GAMMA_NOISE, Beta, Dirichlet, Gamma
+from .normal import DiagonalNormal, LogNormal, Mixture, StandardNormal
+
+#: Priors that are learned without a context, of normal latent variables.
+LEARNED_PRIORS = ("mixture", "vamp")
+
+
+Latent = DiagonalNormal | LogNormal | Gamma | Beta | Dirichlet
+
+
+Prior = Latent | StandardNormal | Mixture
+
+
+class Family(NamedTuple):
+    """What the model needs to know of a latent family."""
+
+    distribution: type[Latent]
+    n_outputs: int  # network outputs per latent variable
+    noise_width: int  # normal draws per latent variable
+    default_prior: dict[str, float]
+    support: str
+
+
+FAMILIES = {
+    "normal": Family(DiagonalNormal, 2, 1, {"loc": 0.0, "scale": 1.0}, "real"),
+    "lognormal": Family(LogNormal, 2, 1, {"loc": 0.0, "scale": 1.0}, "positive"),
+    "gamma": Family(
+        Gamma, 2, GAMMA_NOISE, {"concentration": 1.0, "rate": 1.0}, "positive"
+    ),
+    "beta": Family(Beta, 2, 2 * GAMMA_NOISE, {"a": 1.0, "b": 1.0}, "unit interval"),
+    "dirichlet": Family(Dirichlet, 1, GAMMA_NOISE, {"concentration": 1.0}, "simplex"),
+}
+
+
+def resolve_prior(
+    latent: str, prior: Any, n_latent: int, what: str = "prior"
+) -> str | dict[str, list[float]] | None:
+    """Check ``prior`` and return it with one value per parameter and latent variable.
+
+    None stands for the default. ``what`` names the argument in errors. Raises
+    ValueError if the family has no such prior.
+    """
+    if prior is None:
+        return None
+    if isinstance(prior, str):
+        if prior not in LEARNED_PRIORS:
+            raise ValueError(
+                f"{what}={prior!r} is unknown: use None, 'mixture', 'vamp' or the "
+                "parameters of the prior."
+            )
+        if latent != "normal":
+            raise ValueError(
+                f"prior={prior!r} is a mixture of normal distributions: use "
+                f"latent='normal', or give the parameters of a prior for {latent!r}."
+            )
+        return prior
+    names = list(FAMILIES[latent].default_prior)
+    wanted = f"{what} of a {latent} distribution takes {', '.join(names)}"
+    if isinstance(prior, Mapping):
+        unknown = [name for name in prior if name not in names]
+        if unknown:
+            raise ValueError(f"The {wanted}, but got {unknown[0]!r}.")
+        given = {**FAMILIES[latent].default_prior, **prior}
+    else:
+        if not isinstance(prior, Sequence) or len(prior) != len(names):
+            raise ValueError(f"The {wanted}, in this order, but got {prior!r}.")
+        given = dict(zip(names, prior, strict=True))
+    resolved = {}
+    for name, value in given.items():
+        try:
+            values = np.broadcast_to(np.asarray(value, dtype=float), (n_latent,))
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{what}: {name} must be a number, or one for each of the {n_latent} "
+                f"latent variables, but got {value!r}."
+            ) from None
+        if not np.isfinite(values).all() or (name != "loc" and (values <= 0).any()):
+            kind = "finite" if name == "loc" else "positive and finite"
+            raise ValueError(f"{what}: {name} must be {kind}, but got {value!r}.")
+        resolved[name] = values.tolist()
+    return resolved
+
+
+def check_support(z: np.ndarray, latent: str) -> None:
+    """Raise ValueError if latent variables lie outside the family's support."""
+    support = FAMILIES[latent].support
+    fits = True
+    if support != "real":
+        fits = bool((z >= 0).all())
+    if support == "unit interval":
+        fits = fits and bool((z <= 1).all())
+    if support == "simplex":
+        fits = fits and bool((np.abs(z.sum(1) - 1) < 1e-3).all())
+    if not fits:
+        wanted = {
+            "positive": "be positive",
+            "unit interval": "lie between 0 and 1",
+            "simplex": "be non-negative with rows that sum to 1",
+        }[support]
+        raise ValueError(f"Z must {wanted}, as latent={latent!r}.")

@@ -1,0 +1,240 @@
+"""Likelihoods with a location and a scale: Normal and Student-t."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .head import Cells, Head, weighted_moments
+from .normal import LOG_2PI
+
+#: Smallest scale of a Normal or Student-t head, in units of the encoded columns
+#: (standard deviations). A column with repeated values would otherwise drive its
+#: scale to zero and the likelihood to infinity.
+SCALE_FLOOR = 1e-3
+
+#: A per-cell log-scale moves at most this far from its column's log-scale.
+LOG_SCALE_RANGE = 7.0
+
+#: Encoder inputs are cut off this many standard deviations from their column's mean:
+#: one wild cell must not throw the latents of its row out of the range
+#: that the decoder was trained on.
+INPUT_RANGE = 10.0
+
+#: Degrees of freedom that a Student-t column may start from: whichever suits its
+#: marginal distribution, from practically Normal to heavy tails.
+START_FREEDOM = (400.0, 30.0, 8.0)
+
+
+class LocationScale(Head):
+    """Columns with a location from the decoder and a learned, floored scale.
+
+    ``scale="column"`` learns one scale per column, ``"cell"`` lets the decoder move
+    each cell's log-scale around that of its column, ``"isotropic"`` shares one scale
+    between all columns (the noise model of probabilistic PCA).
+    """
+
+    def __init__(self, n_columns: int, scale: str = "column") -> None:
+        per_cell = scale == "cell"
+        super().__init__(n_columns, n_columns, n_columns * (1 + per_cell))
+        self.per_cell = per_cell
+        n_scales = 1 if scale == "isotropic" else n_columns
+        # scale = floor + exp(raw_log_scale): smooth, never below the floor
+        self.raw_log_scale = nn.Parameter(torch.zeros(n_scales))
+        self.gate: Tensor
+        # 0 for columns whose scale is better left alone, see choose_scale
+        self.register_buffer("gate", torch.ones(n_columns if per_cell else 0))
+        self.floor: Tensor
+        self.register_buffer("floor", torch.full((n_scales,), SCALE_FLOOR))
+        self.low: Tensor
+        self.high: Tensor
+        self.register_buffer("low", torch.full((n_columns,), -math.inf))
+        self.register_buffer("high", torch.full((n_columns,), math.inf))
+
+    def embed(self, x: Tensor) -> Tensor:
+        return x.clamp(self.low, self.high)
+
+    def initialise(self, x: Tensor, weight: Tensor) -> Tensor:
+        mean, variance = weighted_moments(x, weight)
+        reach = INPUT_RANGE * variance.sqrt()
+        self.low.copy_(mean - reach)
+        self.high.copy_(mean + reach)
+        if self.raw_log_scale.numel() == 1:
+            variance = variance.mean(0, keepdim=True)
+        self.set_deviation(variance.sqrt())
+        return F.pad(mean, (0, self.n_outputs - self.n_columns))
+
+    def deviation_per_scale(self) -> Tensor | float:
+        """Return the standard deviation of the noise over its scale."""
+        return 1.0
+
+    @torch.no_grad()
+    def set_deviation(self, deviation: Tensor) -> None:
+        """Set the noise's standard deviation by column (or the shared one)."""
+        scale = deviation / self.deviation_per_scale()
+        above_floor = (scale - self.floor).clamp(min=SCALE_FLOOR)
+        self.raw_log_scale.copy_(above_floor.log())
+
+    def scale(self, outputs: Tensor) -> Tensor:
+        """Return the scale, (n_columns,) or (..., n_columns) per cell."""
+        raw: Tensor = self.raw_log_scale
+        if self.per_cell:
+            shift = outputs[..., self.n_columns :] / LOG_SCALE_RANGE
+            raw = raw + (LOG_SCALE_RANGE * self.gate) * torch.tanh(shift)
+        return self.floor + raw.exp()
+
+    def loc(self, outputs: Tensor) -> Tensor:
+        """Return the location, (..., n_columns)."""
+        return outputs[..., : self.n_columns] if self.per_cell else outputs
+
+    def point(self, outputs: Tensor) -> Tensor:
+        return self.loc(outputs)
+
+    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw deviations from the location in units of the scale."""
+        raise NotImplementedError
+
+    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        loc = self.loc(outputs)
+        return loc + self.scale(outputs) * self.noise(loc, generator)
+
+    @torch.no_grad()
+    def choose_scale(self, train: Cells, valid: Cells, free: Tensor) -> None:
+        """Give up the scale per cell where ``valid`` favours one scale per column.
+
+        The one scale is the best of a grid on ``train``; only columns of the mask
+        ``free`` are changed.
+        """
+        per_cell, raw = self._score(valid), self.raw_log_scale.clone()
+        # around the average log-scale of the cells, a factor of 10 either way
+        raw_cells = (self.scale(train.outputs) - self.floor).clamp(min=1e-12).log()
+        centre = raw_cells.mean(0)
+        self.gate.zero_()
+        best, best_score = centre, torch.full_like(centre, -math.inf)
+        for shift in torch.linspace(-2.3, 2.3, 47).tolist():
+            self.raw_log_scale.copy_(centre + shift)
+            score = self._score(train)
+            best = torch.where(score > best_score, centre + shift, best)
+            best_score = torch.maximum(score, best_score)
+        self.raw_log_scale.copy_(best)
+        dropped = free & (self._score(valid) > per_cell)
+        self.gate.copy_((~dropped).to(self.gate.dtype))
+        self.raw_log_scale.copy_(torch.where(dropped, best, raw))
+
+    def _score(self, cells: Cells) -> Tensor:
+        """Return the weighted log-likelihood of each column."""
+        return (self.log_prob(cells.outputs, cells.x) * cells.weight).sum(0)
+
+
+class Normal(LocationScale):
+    """Normal columns."""
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        scale = self.scale(outputs)
+        # loc - x: the other way round autograd would negate every gradient
+        standardised = (self.loc(outputs) - x) * scale.reciprocal()
+        return -0.5 * standardised.square() - (scale.log() + 0.5 * LOG_2PI)
+
+    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.empty_like(like).normal_(generator=generator)
+
+
+class HeavyTail(torch.autograd.Function):
+    """sum over columns of power * log(1 + (rate * (loc - x))^2), (...,).
+
+    ``loc`` is (..., n_columns) and may have more leading dimensions than ``x``;
+    ``rate`` and ``power`` are (n_columns,). With wide rows, the passes over memory take
+    the time: this makes half as many as the same formula under autograd. ``x`` is data
+    and gets no gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, loc: Tensor, x: Tensor, rate: Tensor, power: Tensor
+    ) -> Tensor:
+        scaled = (loc - x).mul_(rate)
+        tail = scaled.square().log1p_()
+        ctx.save_for_backward(scaled, tail, rate, power)
+        return tail @ power
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        scaled, tail, rate, power = ctx.saved_tensors
+        (gradient,) = gradients
+        by_row = gradient.reshape(-1)
+        share = torch.exp(-tail)  # 1 / (1 + scaled^2)
+        of_power = by_row @ tail.flatten(0, -2)
+        # d/d rate of a cell: 2 power (1 - share) / rate
+        inside = by_row.sum() - by_row @ share.flatten(0, -2)
+        of_rate = 2 * power * inside / rate
+        of_loc = share.mul_(scaled).mul_(gradient.unsqueeze(-1)).mul_(2 * power * rate)
+        return of_loc, None, of_rate, of_power
+
+
+class StudentT(LocationScale):
+    """Student-t columns with learned degrees of freedom (> 2) per column."""
+
+    def __init__(self, n_columns: int, scale: str = "column") -> None:
+        super().__init__(n_columns, scale)
+        # freedom = 2 + exp(raw)
+        self.raw_freedom = nn.Parameter(torch.full((n_columns,), math.log(28.0)))
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, weight: Tensor) -> Tensor:
+        bias = super().initialise(x, weight)
+        deviation = weighted_moments(x, weight)[1].sqrt()
+        cells = Cells(bias.expand(len(x), -1), x, weight)
+        best = torch.zeros_like(self.raw_freedom)
+        best_score = torch.full_like(best, -math.inf)
+        for freedom in START_FREEDOM:
+            raw = torch.full_like(best, math.log(freedom - 2))
+            self.raw_freedom.copy_(raw)
+            self.set_deviation(deviation)
+            score = self._score(cells)
+            best = torch.where(score > best_score, raw, best)
+            best_score = torch.maximum(score, best_score)
+        self.raw_freedom.copy_(best)
+        self.set_deviation(deviation)
+        return bias
+
+    def freedom(self) -> Tensor:
+        """Return the degrees of freedom, (n_columns,)."""
+        # at 400 a t is Normal to 1e-5 nats; far above, float32 loses lgamma's digits
+        return 2 + self.raw_freedom.clamp(max=6.0).exp()
+
+    def deviation_per_scale(self) -> Tensor:
+        freedom = self.freedom()
+        return (freedom / (freedom - 2)).sqrt()
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        freedom, scale = self.freedom(), self.scale(outputs)
+        squared = ((self.loc(outputs) - x) * scale.reciprocal()).square()
+        tail = 0.5 * (freedom + 1) * torch.log1p(squared / freedom)
+        return self._log_normaliser(freedom) - scale.log() - tail
+
+    def log_prob_rows(self, outputs: Tensor, x: Tensor) -> Tensor:
+        if self.per_cell:
+            return super().log_prob_rows(outputs, x)
+        freedom, scale = self.freedom(), self.scale(outputs)
+        rate = (scale * freedom.sqrt()).reciprocal()
+        power = 0.5 * (freedom + 1)
+        tail: Tensor = HeavyTail.apply(outputs, x, rate, power)  # type: ignore[no-untyped-call]
+        return (self._log_normaliser(freedom) - scale.log()).sum() - tail
+
+    @staticmethod
+    def _log_normaliser(freedom: Tensor) -> Tensor:
+        return (
+            torch.lgamma((freedom + 1) / 2)
+            - torch.lgamma(freedom / 2)
+            - 0.5 * torch.log(math.pi * freedom)
+        )
+
+    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        freedom = self.freedom().expand_as(like).contiguous()
+        chi_square = 2 * torch._standard_gamma(freedom / 2, generator=generator)
+        noise = torch.empty_like(like).normal_(generator=generator)
+        return noise * torch.rsqrt(chi_square / freedom)

@@ -1,0 +1,509 @@
+"""VAETransformer: representation, density and generator of a table."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.callback._callback_support import callback_management_context
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from .._density.evidence import EVIDENCE_DRAWS, INFERENCE_FLOATS, score_with_gaps
+from .._distributions.families import check_support
+from .._tables.repeated_values import cut_into_values, limits_of_values
+from .._validation import check_count, restored_on_error
+from .base import BaseVAE
+
+
+class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE):
+    """Variational autoencoder of a table: latents, density and new rows.
+
+    A row x of numbers, counts, categories, ordered categories or booleans, some of
+    them missing, is explained by a few latent variables z with prior N(0, I), or
+    another one (``latent``, ``prior``):
+    a decoder network gives the distribution p(x | z) of every column, an encoder
+    network the approximate posterior q(z | x). Both are trained to maximise the
+    evidence lower bound on log p(x) [1]_ or its importance-weighted refinement
+    [2]_. Cells that are missing do not contribute.
+
+    Training starts at probabilistic PCA of the numeric columns, the linear special
+    case of the model, and keeps the weights that score best on validation rows.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Number of latent variables. None takes one less than the number of columns,
+        at most 32: the training switches off those that the data do not need, see
+        ``history_["active_units"]``.
+
+    hidden_layer_sizes : tuple of int, default=(128, 128)
+        Widths of the encoder's hidden layers; the decoder has them in reverse. With
+        ``()`` both are linear and the model is a factor analysis.
+
+    activation : {"relu", "silu", "gelu", "tanh"}, default="relu"
+        Activation function of the hidden layers.
+
+    likelihood : str or dict, default="auto"
+        Distribution p(x | z) of the columns: one name for all, or a dict from
+        column name or index to name; columns that a dict leaves out follow "auto".
+
+        - "auto": by the kind of the column. Numbers get "student_t", which learns how
+          heavy the tails are, with a scale per cell where the validation rows favour
+          it ("student_t_heteroscedastic"); counts that a Poisson fits better get
+          "poisson"; booleans "bernoulli", ordered categories "ordinal", other
+          categories "categorical". The choice is reported in ``likelihood_``.
+        - "normal": Normal with a learned scale per column.
+        - "normal_heteroscedastic": Normal with a scale per cell.
+        - "normal_isotropic": Normal with one scale for all such columns, the noise
+          of probabilistic PCA.
+        - "student_t", "student_t_heteroscedastic": Student-t with learned degrees of
+          freedom (more than 2) and a scale per column or per cell.
+        - "poisson": non-negative whole numbers.
+        - "bernoulli": booleans, two categories, or numbers in [0, 1].
+        - "ordinal": ordered categories (cumulative logit).
+        - "categorical": categories.
+
+        A name of a numeric distribution applies to all numeric columns and leaves
+        the other kinds at "auto".
+
+    numeric_transform : {"auto", "standard", "quantile", "none"} or dict, \
+            default="auto"
+        Map of the numeric columns ahead of the network, undone in every output:
+        "standard" (mean 0, variance 1), "quantile" (to N(0, 1)) or "none"; "auto"
+        takes "quantile" for a column if that raises the held-out Normal
+        log-likelihood of its cells by more than 0.1 nats.
+
+    categorical_features : "from_dtype", array-like of str, int or bool, or None, \
+            default="from_dtype"
+        Columns that hold categories: by their dtype in a data frame, by names,
+        indices or a mask, or none.
+
+    objective : {"elbo", "iwae"}, default="elbo"
+        What is maximised: the evidence lower bound or the importance-weighted
+        bound of ``n_draws`` draws, which is tighter and slower.
+
+    gradient : {"pathwise", "stl", "dreg", "score", "rloo", "grep"}, \
+            default="pathwise"
+        Estimator of the gradient with respect to the encoder.
+
+        - "pathwise": through the draws of z. Those of gamma, beta and Dirichlet
+          variables are differentiated implicitly [5]_.
+        - "stl" (sticking the landing [3]_): the same, with the gradient through the
+          parameters of log q stopped. With "elbo", or "iwae" with one draw.
+        - "dreg" (doubly reparameterised [4]_): with "iwae" and several draws.
+        - "score": the score function of black-box variational inference [6]_, for
+          comparison: its variance is high. With "elbo", as the next two.
+        - "rloo": the score function; what the other draws of the row give is
+          subtracted. Needs several draws.
+        - "grep" (generalised reparameterisation [7]_): through a standardised z, and
+          the score function for what remains. Below concentrations of about 1 its
+          variance exceeds that of the score function.
+
+    n_draws : int, default=1
+        Draws of z per row and step.
+
+    latent : {"normal", "lognormal", "gamma", "beta", "dirichlet"}, default="normal"
+        Family of the latent variables, in the prior and in q(z | x): real numbers
+        ("normal"), positive ones ("lognormal", "gamma"), ones between 0 and 1
+        ("beta"), or shares that sum to 1 ("dirichlet"). Concentrations of q are at
+        least 0.1, below which single precision does not hold the draws.
+
+    prior : tuple, dict or {"mixture", "vamp"}, default=None
+        The prior p(z). None is N(0, 1), the log-normal of it, Gamma(1, 1),
+        Beta(1, 1) or Dirichlet(1). A tuple or a dict gives the parameters, numbers or
+        one for each latent variable: "loc" and "scale" (of log z with "lognormal"),
+        "concentration" and "rate" with "gamma", "a" and "b" with "beta",
+        "concentration" with "dirichlet". Normal variables may have a learned prior:
+        "mixture" is a mixture of normal distributions, and "vamp" the mixture of
+        q(z | u) over learned rows u [8]_.
+
+    n_prior_components : int, default=10
+        Number of components of the priors "mixture" and "vamp".
+
+    kl_weight : float, default=1.0
+        Weight of the Kullback-Leibler term; values other than 1 give a
+        beta-VAE, whose ``loss_`` no longer bounds log p(x).
+
+    kl_warmup_steps : int, default=None
+        Optimizer steps over which the weight of the Kullback-Leibler term rises
+        from 0 to ``kl_weight``, at most half of the training. None takes 0 where
+        training starts at a linear model, which numeric columns and normal latent
+        variables do, and 1,000 otherwise.
+
+    max_iter : int, default=None
+        Number of epochs (passes over the training rows). None takes 50, or as many
+        as make 5,000 steps if that is more.
+
+    batch_size : int or "auto", default="auto"
+        Rows per step. "auto" takes an eighth of the rows, between 16 and 256, and
+        1024 from 100,000 rows up.
+
+    learning_rate_init : float, default=5e-3
+        Learning rate of Adam, the highest one of a schedule.
+
+    learning_rate : {"cosine", "adaptive", "constant"}, default="cosine"
+        Schedule: "cosine" falls to 1% over ``max_iter`` epochs. Both "cosine" and
+        "adaptive" go back to the best weights and divide the rate by 4, three times
+        at most, when the score has not improved for ``n_iter_no_change`` epochs.
+
+    early_stopping : bool, default=True
+        Whether to set rows aside, score them after each epoch, keep the weights
+        that score best and stop when the score no longer improves. The linear start
+        is kept if nothing beats it by more than two standard errors. Without early
+        stopping the last weights are kept and the training objective decides when to
+        stop.
+
+    validation_fraction : float, default=None
+        Share of the rows set aside, at most 10,000 rows. None takes a tenth, and of
+        small tables up to a quarter to have 50 rows.
+
+    n_iter_no_change : int or numpy.inf, default=None
+        Epochs without improvement after which the learning rate falls (see
+        ``learning_rate``) or training stops. None takes 10, or as many as make 1,000
+        steps if that is more.
+
+    tol : float, default=1e-4
+        Improvement in nats per row that counts.
+
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the previous weights and column kinds.
+
+    callbacks : list of skorch callbacks, default=None
+        Passed on to the training loop. Callbacks of scikit-learn are set with
+        ``set_callbacks``.
+
+    device : str, default=None
+        "cpu", "cuda", "cuda:1", "mps", "auto" for the best that is there; None is
+        the CPU.
+
+    verbose : bool, default=False
+        Whether to print the progress.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the initial weights, the validation rows, batches and noise. None
+        takes a fresh seed; the global states of NumPy and torch are never touched.
+
+    Attributes
+    ----------
+    n_components_ : int
+        Number of latent variables.
+
+    likelihood_ : dict of str to str
+        Distribution of every column.
+
+    numeric_transform_ : dict of str to str
+        Map of every numeric column.
+
+    n_features_in_ : int
+        Number of columns.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where the table has string names.
+
+    n_iter_ : int
+        Number of epochs.
+
+    loss_ : float
+        Negative objective of the last epoch, in nats per row of the encoded table.
+
+    best_loss_ : float
+        The lowest ``loss_`` over epochs.
+
+    loss_curve_ : ndarray of shape (n_iter_,)
+        ``loss_`` by epoch.
+
+    validation_scores_ : ndarray of shape (n_epochs,) or None
+        Objective on the validation rows by epoch of the last call of ``fit``, in nats
+        per row of the encoded table; None without early stopping.
+
+    best_validation_score_ : float or None
+        Score of the weights that were kept: the highest of ``validation_scores_``, or
+        that of the linear start where no epoch improved on it clearly.
+
+    history_ : dict of str to ndarray of shape (n_iter_,)
+        "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent
+        variables the variance of whose posterior mean over rows exceeds a hundredth
+        of the prior's) and
+        "learning_rate", by epoch.
+
+    device_ : str
+        The device that the model was trained on, or loaded to.
+
+    See Also
+    --------
+    sklearn.decomposition.FactorAnalysis : The linear special case.
+    sklearn.mixture.GaussianMixture : A density of numeric columns.
+
+    Notes
+    -----
+    Densities are in nats and in the units of the columns as given: numbers have
+    densities, the other kinds probabilities. Columns with a single value are
+    restored as they are and contribute nothing.
+
+    References
+    ----------
+    .. [1] D. P. Kingma, M. Welling (2014). Auto-Encoding Variational Bayes.
+    .. [2] Y. Burda, R. Grosse, R. Salakhutdinov (2016). Importance Weighted
+       Autoencoders.
+    .. [3] G. Roeder, Y. Wu, D. Duvenaud (2017). Sticking the Landing: Simple,
+       Lower-Variance Gradient Estimators for Variational Inference.
+    .. [4] G. Tucker, D. Lawson, S. Gu, C. J. Maddison (2019). Doubly
+       Reparameterized Gradient Estimators for Monte Carlo Objectives.
+    .. [5] M. Figurnov, S. Mohamed, A. Mnih (2018). Implicit Reparameterization
+       Gradients.
+    .. [6] R. Ranganath, S. Gerrish, D. Blei (2014). Black Box Variational Inference.
+    .. [7] F. J. R. Ruiz, M. K. Titsias, D. M. Blei (2016). The Generalized
+       Reparameterization Gradient.
+    .. [8] J. M. Tomczak, M. Welling (2018). VAE with a VampPrior.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X = load_iris().data
+    >>> vae = VAETransformer(n_components=2, max_iter=20, random_state=0).fit(X)
+    >>> vae.transform(X).shape
+    (150, 2)
+    >>> vae.sample(3, random_state=0).shape
+    (3, 4)
+    """
+
+    __module__ = "skvae"
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Train on a table.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            At least two rows; NumPy, pandas, polars or pyarrow. Missing cells are
+            NaN or null.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows; a row of weight zero is left out.
+
+        Returns
+        -------
+        self : VAETransformer
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the table or a parameter cannot be used, or if the loss becomes
+            non-finite; an already fitted estimator stays as it was.
+        """
+        with restored_on_error(self), callback_management_context(self):
+            self._fit(X, sample_weight)
+            generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
+            self._limits = limits_of_values(
+                self._columns_in_order(), lambda n_rows: self._draw(n_rows, generator)
+            )
+            return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Make one pass over a chunk of rows.
+
+        The first call learns the kinds, categories and scales of the columns from
+        its chunk. There are no validation rows and the learning rate is
+        ``learning_rate_init``, which may be changed between calls.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            A chunk of rows.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        self : VAETransformer
+            The fitted estimator.
+        """
+        with restored_on_error(self):
+            self._limits = {}  # a chunk does not tell how often values occur
+            return self._fit(X, sample_weight, one_pass=True)
+
+    def transform(self, X):
+        """Return the posterior means of the latent variables.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components_), float32
+            E[z | x] under q.
+        """
+        data = self._encode(X)
+        latents = np.empty((len(data), self.n_components_), dtype=np.float32)
+        start = 0
+        for piece, qz in self._posterior(data):
+            latents[start : start + len(piece)] = qz.mean.cpu()
+            start += len(piece)
+        return latents
+
+    def inverse_transform(self, Z):
+        """Decode latent variables.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components_)
+            Latent variables, in the support of the family ``latent``.
+
+        Returns
+        -------
+        X : ndarray or data frame of shape (n_samples, n_features_in_)
+            A table like the training table: the decoder's mean of numbers (its
+            median, where the column has a quantile map), the probability of
+            booleans given as numbers, the most probable category.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=np.float32, input_name="Z", force_writeable=True)
+        if Z.shape[1] != self.n_components_:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns, but the model has n_components_="
+                f"{self.n_components_} latent variables."
+            )
+        check_support(Z, self.latent)
+        return self._decode_table(self._decoded(Z, self._module.joint.point))
+
+    def sample(self, n_samples=1, random_state=None):
+        """Draw new rows from the model.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, RandomState instance or None, default=None
+            Determines the draw; None gives a fresh one at every call.
+
+        Returns
+        -------
+        X : ndarray or data frame of shape (n_samples, n_features_in_)
+            A table like the training table, without missing cells. Columns of numbers
+            that repeat their values hold values of the training table, after ``fit``
+            about as often as there.
+        """
+        check_is_fitted(self)
+        n_samples = check_count(n_samples, "n_samples")
+        rows = self._draw(n_samples, self._generator(random_state))
+        cut_into_values(rows, self._columns_in_order(), self._limits)
+        return self._decode_table(rows, drawn=True)
+
+    def _draw(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
+        """Draw encoded rows."""
+        vae = self._module
+        shape = (n_rows, vae.n_prior_noise)
+        noise = torch.empty(shape, dtype=torch.float32, device=self.device_)
+        noise.normal_(generator=generator)
+        with torch.inference_mode():
+            z = vae.prior().rsample(noise)
+        joint = vae.joint
+        return self._decoded(z, lambda px: joint.sample(px, generator))
+
+    def sample_posterior(self, X, n_draws=1, random_state=None):
+        """Draw latent variables from q(z | x).
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table.
+        n_draws : int, default=1
+            Draws per row.
+        random_state : int, RandomState instance or None, default=None
+            Determines the draws; None gives fresh ones at every call.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_draws, n_samples, n_components_), float32
+            The draws.
+        """
+        data = self._encode(X)
+        n_draws = check_count(n_draws, "n_draws")
+        generator = self._generator(random_state)
+        shape = (n_draws, len(data), self.n_components_)
+        draws = np.empty(shape, dtype=np.float32)
+        start = 0
+        for piece, qz in self._posterior(data):
+            for draw in draws[:, start : start + len(piece)]:
+                noise = piece.x.new_empty(len(piece), self._module.n_noise)
+                noise.normal_(generator=generator)
+                draw[:] = qz.rsample(noise).cpu()
+            start += len(piece)
+        return draws
+
+    def score_samples(self, X):
+        """Return the log-likelihood of each row.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table. Missing cells are
+            integrated out.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples,), float32
+            Importance-weighted estimate of log p(x) in nats, from 256 draws of
+            q(z | x): a lower bound on the average, see :meth:`evidence`.
+        """
+        return self.evidence(X)
+
+    def evidence(self, X, n_draws=EVIDENCE_DRAWS):
+        """Return the importance-weighted log-likelihood of each row.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Rows with the columns of the training table.
+        n_draws : int, default=256
+            Number of draws; published figures use 5,000.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples,), float32
+            The estimate log (1/K) sum_k p(x, z_k) / q(z_k | x) in nats, in the units
+            of X.
+
+        Notes
+        -----
+        On average over draws the estimate lies below log p(x) and rises with their
+        number (Burda et al. 2016). All rows share their noise, so that a row's score
+        does not depend on the other rows. Rows with missing cells, which the encoder
+        may not know from training, have as many draws of the prior too; a row without
+        any cell scores 0.
+        """
+        data = self._encode(X)
+        n_draws = check_count(n_draws, "n_draws")
+        evidence = score_with_gaps(
+            data, lambda rows, gaps: self._evidence(rows, n_draws, defensive=gaps)
+        )
+        return (evidence + self._log_jacobian(data)).astype(np.float32)
+
+    def _decoded(self, latents, read) -> np.ndarray:
+        """Decode latents piece by piece; ``read`` turns decoder outputs into rows."""
+        latents = torch.as_tensor(latents, device=self.device_)
+        rows_at_once = max(1, INFERENCE_FLOATS // (4 * max(self._widths())))
+        with torch.inference_mode():
+            parts = [
+                read(self._module.decode(z)).cpu() for z in latents.split(rows_at_once)
+            ]
+        return torch.cat(parts).numpy()
+
+    @property
+    def _n_features_out(self):
+        return self.n_components_
+
+    def __sklearn_tags__(self):
+        """Return the tags: latents are float32 whatever the input."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

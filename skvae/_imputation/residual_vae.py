@@ -1,0 +1,165 @@
+"""A conditional VAE whose draws vary around a mean that is known already."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._distributions.joint import Joint
+from .._distributions.location_scale import LocationScale
+from .._networks.vae import VAE
+from .conditional_mean import ConditionalMean
+
+#: Pairs of opposite latent draws whose average stands for the mean over the prior.
+N_PAIRS = 4
+
+#: Draws per cell in the calibration, its limits, and the cells that count as much as
+#: those of a column for no change.
+CALIBRATION_DRAWS, MOST_SPREAD, SPREAD_CELLS = 16, 2.0, 20.0
+
+
+class ResidualVAE(VAE):
+    """Conditional VAE with locations that average to entries of the context.
+
+    The location of a cell is m + g(z, c) - mean_k g(z_k, c), where m is its entry in
+    the context, g the decoder's network and z_k are fixed nodes under the prior
+    p(z | c). So the latents say how cells vary, and not once more what they are on
+    average: few rows would teach that worse than they taught m.
+
+    Parameters
+    ----------
+    joint, n_latent, hidden_layer_sizes, activation, generator, **options
+        As for :class:`skvae._networks.vae.VAE`; ``n_context`` is at least 1.
+    centres : tuple of two sequences of int, default=((), ())
+        Decoder outputs that are centred, and the entries of the context that they are
+        centred on.
+    """
+
+    def __init__(
+        self,
+        joint: Joint,
+        n_latent: int,
+        hidden_layer_sizes: tuple[int, ...],
+        activation: str,
+        generator: torch.Generator,
+        *,
+        centres: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            joint, n_latent, hidden_layer_sizes, activation, generator, **options
+        )
+        half = torch.empty(N_PAIRS, 1, self.n_prior_noise).normal_(generator=generator)
+        self.nodes: Tensor
+        self.register_buffer("nodes", torch.cat([half, -half]))
+        outputs, sources = (torch.tensor(part, dtype=torch.long) for part in centres)
+        self.centred_outputs: Tensor
+        self.centred_sources: Tensor
+        self.register_buffer("centred_outputs", outputs, persistent=False)
+        self.register_buffer("centred_sources", sources, persistent=False)
+        self.spread: Tensor
+        self.register_buffer("spread", torch.ones(len(outputs)))
+
+    def decode(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        """Return the decoder outputs px, (..., n_outputs)."""
+        assert c is not None
+        px = super().decode(z, c)
+        noise = self.nodes.expand(-1, len(c), -1)
+        nodes = super().decode(self.prior(c).rsample(noise), c)
+        average = nodes[..., self.centred_outputs].mean(0)
+        deviation = px[..., self.centred_outputs] - average
+        loc = c[..., self.centred_sources] + self.spread * deviation
+        return px.index_copy(-1, self.centred_outputs, loc)
+
+    def initialise_at_mean(self, mean: ConditionalMean) -> None:
+        """Start the decoder at what the conditional mean says already."""
+        deviations = range(mean.n_context - len(mean.number_slots), mean.n_context)
+        position = {int(c): i for i, c in enumerate(mean.columns)}
+        outputs: list[int] = []
+        sources: list[int] = []
+        column = output = source = 0
+        for head, point, n_columns, n_outputs, n_sources in zip(
+            self.joint.heads,
+            mean.joint.heads,
+            self.joint.columns,
+            self.joint.outputs,
+            mean.joint.outputs,
+            strict=True,
+        ):
+            width = min(n_outputs, n_sources)
+            same = type(head) is type(point) or isinstance(head, LocationScale)
+            if same and isinstance(point, type(head) | LocationScale):
+                outputs += range(output, output + width)
+                sources += range(source, source + width)
+            if isinstance(head, LocationScale) and head.per_cell and deviations:
+                outputs += range(output + width, output + 2 * width)
+                sources += [deviations[position[column + i]] for i in range(width)]
+            column += n_columns
+            output, source = output + n_outputs, source + n_sources
+        of_copies = torch.tensor([outputs, sources], dtype=torch.long)
+        self.initialise_at_context(*of_copies)
+        columns, _, _ = self.joint.number_slots()
+        kept = [position[int(c)] for c in columns]
+        scales = [
+            h.scale(h.raw_log_scale)
+            for h in mean.joint.heads
+            if isinstance(h, LocationScale)
+        ]
+        if kept:
+            self.joint.set_deviation(torch.cat(scales).detach()[kept])
+
+    @torch.no_grad()
+    def calibrate(
+        self, x: Tensor, hidden: Tensor, c: Tensor, generator: torch.Generator
+    ) -> None:
+        """Widen or narrow the draws of each centred column to the errors of its cells.
+
+        A short training leaves scales where they happen to be. The mean absolute error
+        of ``hidden`` cells and that of their draws are brought together, less so where
+        there are few cells; latents and noise alike.
+        """
+        columns, _, outputs = self.joint.number_slots()
+        shape = (CALIBRATION_DRAWS, len(x), self.n_prior_noise)
+        noise = x.new_empty(shape).normal_(generator=generator)
+        px = self.decode(self.prior(c).rsample(noise), c)
+        draws = self.joint.sample(px, generator)
+        slot_of = {int(output): slot for slot, output in enumerate(outputs)}
+        factors = x.new_ones(len(columns))
+        for k, output in enumerate(self.centred_outputs.tolist()):
+            slot = slot_of[output]
+            column = columns[slot]
+            cells = hidden[:, column]
+            n_cells = int(cells.sum())
+            if not n_cells:
+                continue
+            centre = c[cells, self.centred_sources[k]]
+            error = (x[cells, column] - centre).abs().mean()
+            drawn = (draws[:, cells, column] - centre).abs().mean()
+            if float(error) > 0 and float(drawn) > 0:
+                ratio = (error / drawn).clamp(1 / MOST_SPREAD, MOST_SPREAD)
+                factors[slot] = ratio ** (n_cells / (n_cells + SPREAD_CELLS))
+                self.spread[k] *= factors[slot]
+        self.joint.scale_by(factors)
+
+
+def find_centres(
+    joint: Joint, mean: ConditionalMean, bent: Collection[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return which outputs of ``joint`` are centred, and on which entries of ``mean``.
+
+    Those are the locations of numbers, but for the columns in ``bent``: a mean in the
+    units of the table is no location there.
+    """
+    if mean.ensemble is None:
+        return (), ()
+    columns, _, outputs = joint.number_slots()
+    sources = dict(zip(mean.columns.tolist(), mean.outputs.tolist(), strict=True))
+    centred = {
+        output: sources[column]
+        for column, output in zip(columns.tolist(), outputs.tolist(), strict=True)
+        if column not in bent
+    }
+    return tuple(centred), tuple(centred.values())

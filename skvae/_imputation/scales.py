@@ -1,0 +1,168 @@
+"""Numbers in the two spaces of the imputer, and the ranges that they keep to.
+
+``x`` is what heads see, shaped to be near N(0, 1); ``y`` is what means are means of:
+the numbers as given, shifted and scaled. Positions are those of the columns in the
+order of the heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, from_numpy
+
+from .._tables.columns import Column
+from .._tables.transforms import Affine
+
+#: Draws may lie beyond the observed range by this share of it.
+RANGE_REACH = 0.25
+
+
+@dataclass
+class Scales:
+    """What leads from ``x`` to ``y`` and back, column by column.
+
+    Attributes
+    ----------
+    columns : list of Column
+        The columns, in the order of the heads.
+    scales : dict of int to tuple of float
+        Mean and standard deviation of the columns of numbers whose ``y`` is not their
+        ``x``, by position.
+    drawn : ndarray of shape (2, n_columns)
+        Lowest and highest draw of every column, in ``x``.
+    expected : ndarray of shape (2, n_columns)
+        Lowest and highest point estimate of every column, in ``y``.
+    """
+
+    columns: list[Column]
+    scales: dict[int, tuple[float, float]]
+    drawn: np.ndarray
+    expected: np.ndarray
+
+    @classmethod
+    def fit(
+        cls,
+        columns: list[Column],
+        values: np.ndarray,
+        observed: np.ndarray | None,
+        order: np.ndarray,
+    ) -> Scales:
+        """Measure an encoded table; ``order`` says where its columns are in it."""
+        scales = {}
+        drawn = np.full((2, len(columns)), np.inf, dtype=np.float32)
+        drawn[0] *= -1
+        expected = drawn.copy()
+        for position, column in enumerate(columns):
+            if not is_number(column):
+                continue
+            cells = values[:, order[position]]
+            if observed is not None:
+                cells = cells[observed[:, order[position]]]
+            if not len(cells):
+                continue
+            ends = np.array([cells.min(), cells.max()], dtype=np.float64)
+            expected[:, position] = ends
+            drawn[:, position] = column.map.forward(widened(column.map.inverse(ends)))
+            if column.transform != "standard":
+                cells = column.map.inverse(cells.astype(np.float64))
+                mean, scale = float(cells.mean()), float(cells.std()) or 1.0
+                scales[position] = (mean, scale)
+                expected[:, position] = (column.map.inverse(ends) - mean) / scale
+        return cls(columns, scales, drawn, expected)
+
+    def y_of(self, x: np.ndarray, position: int) -> np.ndarray:
+        """Turn encoded values of a column into the space of ``y``."""
+        if position not in self.scales:
+            return x
+        mean, scale = self.scales[position]
+        return (self.columns[position].map.inverse(x.astype(np.float64)) - mean) / scale
+
+    def x_of(self, y: np.ndarray, position: int) -> np.ndarray:
+        """Turn values of a column in the space of ``y`` into encoded ones."""
+        if position not in self.scales:
+            return y
+        mean, scale = self.scales[position]
+        return self.columns[position].map.forward(y.astype(np.float64) * scale + mean)
+
+    def rows_of_y(self, x: Tensor, observed: Tensor) -> Tensor:
+        """Turn encoded rows into the space of ``y``, missing cells at 0."""
+        if not self.scales:
+            return x
+        y = x.clone()
+        for position in self.scales:
+            column = self.y_of(x[:, position].cpu().numpy(), position)
+            y[:, position] = from_numpy(column).to(y)
+        return y * observed
+
+    def rows_of_x(self, y: Tensor) -> np.ndarray:
+        """Turn rows in the space of ``y``, (..., columns), into encoded ones."""
+        x = y.cpu().numpy()
+        for position in self.scales:
+            x[..., position] = self.x_of(x[..., position], position)
+        return x
+
+    def nearest_values(self, x: np.ndarray, position: int) -> np.ndarray | None:
+        """Return draws of a column as values of it, encoded.
+
+        None stands for a column whose values do not repeat.
+        """
+        column = self.columns[position]
+        if column.kind == "ordinal":
+            return np.rint(x)
+        if column.kind == "count":
+            return np.maximum(np.rint(x), 0)
+        if column.support is None:
+            return None
+        values = column.map.inverse(x.astype(np.float64))
+        middle = (column.support[1:] + column.support[:-1]) / 2
+        nearest = column.support[np.searchsorted(middle, values)]
+        return column.map.forward(nearest)
+
+    def log_jacobian(self, observed: np.ndarray) -> np.ndarray:
+        """Return the log-slopes of ``y``, observed cells only, summed by row."""
+        scales = np.ones(len(self.columns))
+        for position, column in enumerate(self.columns):
+            if position in self.scales:
+                scales[position] = self.scales[position][1]
+            elif isinstance(column.map, Affine):
+                scales[position] = column.map.scale
+        return -(observed * np.log(scales)).sum(1)
+
+    def ordered(self) -> list[int]:
+        """Return the columns whose values have an order: numbers and ordinals."""
+        return [
+            position
+            for position, column in enumerate(self.columns)
+            if is_number(column) or column.kind == "ordinal"
+        ]
+
+
+def clamp(rows: Tensor, ends: np.ndarray) -> Tensor:
+    """Return rows, (..., columns), with every column between its ends."""
+    low, high = from_numpy(ends).to(rows)
+    return rows.clamp(low, high)
+
+
+def is_number(column: Column) -> bool:
+    """Tell whether the column has means: numbers and counts, not what is 0 or 1."""
+    return not column.has_categories and column.likelihood != "bernoulli"
+
+
+def widened(ends: np.ndarray) -> np.ndarray:
+    """Return the range that draws of a column may have.
+
+    Hidden values may lie beyond the observed ones, above all where large ones are
+    missing more often: cut off there, draws would flatten every relation. What is never
+    negative stays so. Point estimates have the observed range: few rows make for wild
+    extrapolations.
+    """
+    low, high = ends
+    reach = RANGE_REACH * (high - low)
+    return np.array(
+        [
+            max(low - reach, 0.0) if low >= 0 else low - reach,
+            min(high + reach, 0.0) if high <= 0 else high + reach,
+        ]
+    )

@@ -1,0 +1,146 @@
+"""Perceptrons: one, or several of the same shape side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    # in place where autograd allows it: saves one allocation per layer
+    "relu": lambda: nn.ReLU(inplace=True),
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
+
+
+def has_matrix_units() -> bool:
+    """Tell whether the processor multiplies matrices of bfloat16 in hardware."""
+    # unknown to older versions of torch
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16", False))
+
+
+#: Intel's AMX units multiply bfloat16 many times faster than float32. From so many
+#: multiplications per layer the casts that this takes pay.
+HAS_MATRIX_UNITS, LEAST_WORK = has_matrix_units(), 2**25
+
+
+class BatchedMLP(nn.Module):
+    """Several perceptrons of the same shape, side by side."""
+
+    def __init__(
+        self,
+        n_members: int,
+        widths: Sequence[int],
+        activation: str,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]()
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for n_in, n_out in pairwise(widths):
+            bound = 1 / math.sqrt(n_in)
+            weight = torch.empty(n_members, n_in, n_out)
+            bias = torch.empty(n_members, 1, n_out)
+            self.weights.append(weight.uniform_(-bound, bound, generator=generator))
+            self.biases.append(bias.uniform_(-bound, bound, generator=generator))
+        with torch.no_grad():  # the start is close to what the networks correct
+            self.weights[-1].mul_(0.1)
+            self.biases[-1].zero_()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (members, rows, n_out) from (rows, n_in) or (members, rows, n_in).
+
+        The products of training are in half the precision where that is faster; the
+        outputs are corrections, which that hardly blurs.
+        """
+        state = features.expand(self.biases[0].shape[0], -1, -1)
+        dtype = torch.bfloat16 if self._halves(state) else state.dtype
+        state = state.to(dtype)
+        layers = list(zip(self.weights, self.biases, strict=True))
+        for weight, bias in layers[:-1]:
+            product = torch.baddbmm(bias.to(dtype), state, weight.to(dtype))
+            state = self.activation(product)
+        weight, bias = layers[-1]
+        product = torch.baddbmm(bias.to(dtype), state, weight.to(dtype))
+        return product.to(features.dtype)
+
+    def _halves(self, state: Tensor) -> bool:
+        """Tell whether to multiply in bfloat16."""
+        weight = self.weights[0]
+        return (
+            HAS_MATRIX_UNITS
+            and torch.is_grad_enabled()
+            and weight.device.type == "cpu"
+            and weight.dtype == torch.float32
+            and state.numel() * weight.shape[-1] >= LEAST_WORK
+        )
+
+
+def make_linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
+    """Return a linear layer with Xavier weights drawn from ``generator``."""
+    # skip_init: nn.Linear() would draw from the global generator
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class MLP(nn.Module):
+    """A multilayer perceptron, optionally with a linear path around its layers.
+
+    With ``linear_path`` the output layer sees the input beside the last hidden layer,
+    so a linear model is a special case that training starts from.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        hidden_layer_sizes: Sequence[int],
+        n_out: int,
+        activation: str,
+        generator: torch.Generator,
+        *,
+        linear_path: bool = False,
+    ) -> None:
+        super().__init__()
+        widths = [n_in, *hidden_layer_sizes]
+        layers: list[nn.Module] = []
+        for width, next_width in pairwise(widths):
+            layers += [make_linear(width, next_width, generator)]
+            layers += [ACTIVATIONS[activation]()]
+        self.hidden = nn.Sequential(*layers)
+        self.linear_path = linear_path and bool(hidden_layer_sizes)
+        self.n_hidden = widths[-1]
+        self.output = make_linear(widths[-1], n_out, generator)
+        if self.linear_path:
+            direct = self.output.weight.new_zeros(n_out, n_in)
+            weight = torch.cat([self.output.weight.detach(), direct], 1)
+            self.output.weight = nn.Parameter(weight)
+
+    @property
+    def linear_inputs(self) -> slice:
+        """Which inputs of the output layer are those of the network itself."""
+        if not len(self.hidden):
+            return slice(None)
+        return slice(self.n_hidden, None)  # nothing without a linear path
+
+    def forward(self, x: Tensor) -> Tensor:  # (..., n_in) -> (..., n_out)
+        hidden = self.hidden(x)
+        if self.linear_path:
+            hidden = torch.cat([hidden, x], -1)
+        out: Tensor = self.output(hidden)
+        return out
+
+    @torch.no_grad()
+    def initialise_linear(self, weight: Tensor, bias: Tensor) -> None:
+        """Make the network equal to ``x @ weight.T + bias``."""
+        # the input comes last, and alone where there is no hidden layer
+        self.output.weight.zero_()
+        self.output.weight[:, -weight.shape[1] :] = weight
+        self.output.bias.copy_(bias)

@@ -1,0 +1,86 @@
+"""Labels as classes and codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+
+def labels_of(y: Any, estimator: Any) -> np.ndarray:
+    """Return the labels as one array; None is refused."""
+    if y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is "
+            "None."
+        )
+    if hasattr(y, "to_pylist"):  # of pyarrow: NumPy would read nulls as categories
+        y = np.array(y.to_pylist(), dtype=object)
+    elif not hasattr(y, "dtype"):
+        labels = np.asarray(y)
+        if labels.dtype.kind == "U" and not all(isinstance(name, str) for name in y):
+            labels = np.asarray(y, dtype=object)  # NaN and -1 are no strings
+        y = labels
+    return column_or_1d(y, warn=True)
+
+
+def declared_classes(y: Any) -> list[Any]:
+    """Return the categories that a pandas column of labels declares."""
+    categories: Any = getattr(getattr(y, "dtype", None), "categories", None)
+    if not hasattr(categories, "tolist"):
+        return []
+    return [name for name in categories.tolist() if name != -1]
+
+
+def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes, sorted, and the place of every row among them, -1 unknown.
+
+    Raises
+    ------
+    ValueError
+        If no row has a label, or if the labels are not those of classes.
+    """
+    if y.dtype.kind == "O":
+        missing = np.array([is_missing(label) for label in y.tolist()], dtype=bool)
+        labels = y[~missing].tolist()
+        if len({isinstance(label, str) for label in labels}) > 1:
+            raise ValueError(
+                "y mixes strings and other labels: give labels of one kind, and None "
+                "to a row without one."
+            )
+        known = y[~missing]
+        if not isinstance(labels[0] if labels else "", str):
+            known = np.array(labels)  # numbers and booleans get their own dtype
+    else:
+        missing = np.isnat(y) if y.dtype.kind in "mM" else np.zeros(len(y), dtype=bool)
+        known = y[~missing]
+    if known.dtype.kind in "if":
+        unmarked = known != -1
+        if known.dtype.kind == "f":
+            if np.isinf(known).any():
+                raise ValueError("y contains infinity, which is no label.")
+            unmarked &= ~np.isnan(known)
+        missing[~missing] = ~unmarked
+        known = known[unmarked]
+    if not len(known):
+        raise ValueError(
+            "y has no label: label at least one row of every class (-1, or None and "
+            "NaN, mark rows without a label)."
+        )
+    check_classification_targets(known)
+    classes, places = np.unique(known, return_inverse=True)
+    codes = np.full(len(y), -1, dtype=np.int64)
+    codes[~missing] = places
+    return classes, codes
+
+
+def is_missing(value: Any) -> bool:
+    """Tell whether a value stands for no value: None, NaN, NaT or pandas' NA."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas' NA answers neither yes nor no
+        return True

@@ -1,0 +1,387 @@
+"""Few labels: a VAE with a classifier q(y | x), and the objectives that train both.
+
+Letters as in :mod:`skvae._networks.vae`, and
+
+``y``
+    labels, (rows, n_classes): one-hot, or all zero where the label is unknown
+``q``
+    q(y | x), (rows, n_classes)
+``inputs``
+    what encoder and classifier see of a row: embedded cells, and the mask of the
+    missing ones if there are any
+
+An unknown label is summed out, not drawn: its classes are a leading dimension.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._density.evidence import proposals
+from .._distributions.families import Latent
+from .._distributions.normal import Mixture
+from .._networks.batch import Batch
+from .._training.bounds import Terms
+from .labelled_vae import LabelledVAE
+
+#: Labelled rows that a step sees; up to so many labels, it sees all of them.
+LABELLED_ROWS = 256
+
+#: Noise columns beyond those for directions and hidden cells: three uniform numbers
+#: whose median is Beta(2, 2), the share of a row in its mixture with a partner.
+MIXING_COLUMNS = 3
+
+#: The interpolation's weight rises with exp(-5 (1 - t)^2) over the first part t of
+#: training (Feng et al. 2021, section 5).
+RAMP_SHARE = 0.4
+
+
+@dataclass
+class LabelOptions:
+    """What the labels weigh, and how far training has come."""
+
+    #: Weight of the classifier's terms, in nats per row.
+    classification_weight: float
+    #: Weight of the smoothness of q(y | x) within them.
+    smoothness: float
+    #: Length of the step within which q(y | x) is to be smooth.
+    radius: float
+    #: Share of the cells that are hidden from the classifier, anew at every step.
+    hidden: float = 0.0
+    #: Share of a known label that goes to all classes alike.
+    label_smoothing: float = 0.0
+    #: How "shot" finds the partner of a row.
+    pairing: str = "nearest"
+    #: Steps that were made, and those that there will be.
+    step: int = 0
+    total_steps: int = 1
+
+    def ramp(self) -> float:
+        """Return the weight of a term that rises with training, between 0 and 1."""
+        t = min(1.0, self.step / max(1.0, RAMP_SHARE * self.total_steps))
+        return math.exp(-5 * (1 - t) ** 2)
+
+
+def n_noise(vae: LabelledVAE) -> int:
+    """Return the width of a batch's noise: direction, hidden cells, mixture."""
+    return vae.n_row_inputs + vae.joint.n_columns + MIXING_COLUMNS
+
+
+def split_noise(vae: LabelledVAE, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the parts of a batch's noise."""
+    widths = [vae.n_row_inputs, vae.joint.n_columns, MIXING_COLUMNS]
+    direction, cells, mixture = noise.split(widths, -1)
+    return direction, cells, mixture
+
+
+def log_label(vae: LabelledVAE, batch: Batch, hidden: float = 0.0) -> Tensor:
+    """Return log q(y | x), some cells of x hidden from it, (rows, n_classes)."""
+    observed = batch.observed
+    if hidden and batch.noise is not None:
+        _, cells, _ = split_noise(vae, batch.noise)
+        kept = torch.special.ndtr(cells) >= hidden
+        observed = kept if observed is None else kept & observed
+    return F.log_softmax(vae.logits(vae.inputs(batch.x, observed)), -1)
+
+
+def classification(vae: LabelledVAE, batch: Batch, labelling: LabelOptions) -> Tensor:
+    """Return the classification term, the weighted mean over the labelled rows."""
+    labelled = batch.labelled
+    assert labelled is not None
+    assert labelled.y is not None
+    log_q = log_label(vae, labelled, labelling.hidden)
+    smoothing = labelling.label_smoothing
+    target = (1 - smoothing) * labelled.y + smoothing / vae.n_classes
+    value = (target * log_q).sum(-1)
+    if labelled.weight is None:
+        return value.mean()
+    return (value * labelled.weight).sum() / labelled.weight.sum()
+
+
+def label_bounds(
+    vae: LabelledVAE, inputs: Tensor, batch: Batch, noise: Tensor
+) -> Terms:
+    """Return bounds on log p(x | y) for every label, (rows, n_classes).
+
+    All labels share the noise, (K, rows, latent), so that they differ by the model.
+    """
+    qz = vae.encode_every_label(inputs)
+    pz = vae.prior()
+    single = noise.shape[0] == 1
+    z = qz.rsample(noise if single else noise.unsqueeze(1))
+    if isinstance(pz, Mixture):  # no closed form
+        kl = qz.log_prob(z) - pz.log_prob(z)
+        kl = kl if single else kl.mean(0)
+    else:
+        kl = qz.kl(pz)
+    px = vae.decode_every_label(z)
+    reconstruction = vae.joint.log_prob(px, batch.x, batch.observed)
+    if not single:
+        reconstruction = reconstruction.mean(0)
+    kl = kl.expand_as(reconstruction)
+    return Terms((reconstruction - kl).t(), reconstruction.t(), kl.t())
+
+
+def average_over_labels(
+    vae: LabelledVAE,
+    bounds: Terms,
+    y: Tensor,
+    log_q: Tensor,
+    kl_weight: float | Tensor,
+) -> Terms:
+    """Return bounds on log p(x, y) of known and log p(x) of unknown labels, (rows,).
+
+    Known: the bound of the label plus log p(y). Unknown: the mean under q(y | x) plus
+    its entropy, Kingma et al. (2014), eq. 6 and 7.
+    """
+    unknown = 1 - y.sum(-1, keepdim=True)
+    share = y + unknown * log_q.exp()
+    reconstruction = (share * bounds.reconstruction).sum(-1)
+    kl = (share * bounds.kl).sum(-1)
+    label = (share * (vae.log_prior - unknown * log_q)).sum(-1)
+    objective = reconstruction - kl_weight * kl + label
+    return Terms(objective, reconstruction.detach(), kl.detach())
+
+
+def roughness(
+    logits: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    log_q: Tensor,
+    noise: Tensor,
+    radius: float,
+) -> Tensor:
+    """Return how much q(y | x) changes within ``radius``, in nats, (..., rows).
+
+    KL(q(y | x) || q(y | x + r)), where r points where that grows fastest at a random
+    place so far from x; closer to x little changes, and the direction is worse.
+    ``noise`` (..., rows, n_inputs) gives the place, ``logits`` maps inputs to
+    log q(y | x) up to a constant per row.
+
+    References
+    ----------
+    Miyato, Maeda, Koyama, Ishii (2019), Virtual Adversarial Training, algorithm 1.
+    """
+    target = log_q.detach()
+
+    def divergence(shift: Tensor) -> Tensor:
+        moved = F.log_softmax(logits(inputs + shift), -1)
+        return (target.exp() * (target - moved)).sum(-1)
+
+    if not torch.is_grad_enabled():  # a direction needs a gradient
+        return log_q.new_zeros(log_q.shape[:-1])
+    direction = F.normalize(noise, dim=-1).requires_grad_(True)
+    probe = divergence(radius * direction).sum()
+    (gradient,) = torch.autograd.grad(probe, direction)
+    length = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
+    direction = gradient / length.clamp(min=1e-20)
+    return divergence(radius * direction)
+
+
+def indecision(log_q: Tensor, log_prior: Tensor, weight: Tensor | None) -> Tensor:
+    """Return how little q(y | x) decides, in nats, (..., rows).
+
+    Its entropy, and the divergence of the classes' shares m among the rows from p(y):
+    without it one class could take all. The mean over rows is H(y | x) + KL(m || p(y)),
+    and the gradient that of the mean, as the derivative of log m sums to zero.
+
+    References
+    ----------
+    Krause, Perona, Gomes (2010), Discriminative Clustering by Regularized Information
+    Maximization, eq. 3.
+    """
+    q = log_q.exp()
+    share = q if weight is None else q * (weight / weight.mean()).unsqueeze(1)
+    log_share = share.detach().mean(-2, keepdim=True).clamp(min=1e-9).log()
+    return (q * (log_share - log_prior - log_q)).sum(-1)
+
+
+def nearest_partners(qz: Latent) -> Tensor:
+    """Return argmin over j != i of KL(q(z | x_i) || q(z | x_j)), (rows,).
+
+    References
+    ----------
+    Feng et al. (2021), SHOT-VAE, section 4.2.
+    """
+    family = type(qz)
+    rows = family(*(parameter.unsqueeze(1) for parameter in qz))
+    partners = family(*(parameter.unsqueeze(0) for parameter in qz))
+    return rows.kl(partners).fill_diagonal_(math.inf).argmin(-1)
+
+
+def mixing_share(noise: Tensor) -> Tensor:
+    """Turn three standard normal numbers per row into one from Beta(2, 2), (rows, 1).
+
+    It is the distribution of the median of three uniform numbers.
+    """
+    return torch.special.ndtr(noise).median(-1, keepdim=True).values
+
+
+def interpolation(
+    vae: LabelledVAE,
+    inputs: Tensor,
+    y: Tensor,
+    log_q: Tensor,
+    noise: Tensor,
+    pairing: str,
+) -> Tensor:
+    """Return KL of the mixed labels of two rows to q(y | their mixture), (rows,).
+
+    ``noise`` (rows, 3) gives the shares of the mixture, Beta(2, 2).
+
+    References
+    ----------
+    Feng et al. (2021), SHOT-VAE, eq. 12 to 14.
+    """
+    n_rows = len(inputs)
+    if n_rows < 2:  # nobody to mix with
+        return log_q.new_zeros(n_rows)
+    with torch.no_grad():
+        if pairing == "nearest":
+            partner = nearest_partners(vae.encode_inputs(inputs, None))
+        else:  # batches are shuffled: the next row is a random one
+            partner = torch.arange(1, n_rows + 1, device=inputs.device) % n_rows
+        share = mixing_share(noise)
+        label = y + (1 - y.sum(-1, keepdim=True)) * log_q.exp()
+        target = share * label + (1 - share) * label[partner]
+        mixture = share * inputs + (1 - share) * inputs[partner]
+    found = F.log_softmax(vae.logits(mixture), -1)
+    return (torch.xlogy(target, target) - target * found).sum(-1)
+
+
+def m1(
+    vae: LabelledVAE,
+    batch: Batch,
+    noise: Tensor,
+    labelling: LabelOptions,
+    *,
+    kl_weight: float | Tensor = 1.0,
+) -> Terms:
+    """Bound on log p(x), and a classifier of the latents trained along with it."""
+    inputs = vae.inputs(batch.x, batch.observed)
+    bounds = label_bounds(vae, inputs, batch, noise)
+    reconstruction, kl = bounds.reconstruction[:, 0], bounds.kl[:, 0]
+    value = reconstruction - kl_weight * kl
+    log_q = log_label(vae, batch, labelling.hidden)
+    value = value + _classifier_terms(vae, batch, inputs, log_q, labelling)
+    return Terms(value, reconstruction.detach(), kl.detach())
+
+
+def m2(
+    vae: LabelledVAE,
+    batch: Batch,
+    noise: Tensor,
+    labelling: LabelOptions,
+    *,
+    kl_weight: float | Tensor = 1.0,
+) -> Terms:
+    """Bounds on log p(x, y) and log p(x), unknown labels summed out, and classifier.
+
+    Without smoothness the bounds train the generator under q(y | x), and not q(y | x):
+    where classes are no clusters of rows they would pull it away from the labels.
+
+    References
+    ----------
+    Kingma, Rezende, Mohamed, Welling (2014), eq. 8 and 9.
+    """
+    assert batch.y is not None
+    inputs = vae.inputs(batch.x, batch.observed)
+    log_q = log_label(vae, batch, labelling.hidden)
+    bounds = label_bounds(vae, inputs, batch, noise)
+    given = log_q if labelling.smoothness else log_q.detach()
+    terms = average_over_labels(vae, bounds, batch.y, given, kl_weight)
+    extra = _classifier_terms(vae, batch, inputs, log_q, labelling)
+    return terms._replace(objective=terms.objective + extra)
+
+
+def shot(
+    vae: LabelledVAE,
+    batch: Batch,
+    noise: Tensor,
+    labelling: LabelOptions,
+    *,
+    kl_weight: float | Tensor = 1.0,
+) -> Terms:
+    """Smooth bound for known labels, optimal interpolation between rows.
+
+    References
+    ----------
+    Feng et al. (2021), SHOT-VAE, eq. 8 and 15.
+    """
+    assert batch.y is not None
+    inputs = vae.inputs(batch.x, batch.observed)
+    log_q = log_label(vae, batch, labelling.hidden)
+    bounds = label_bounds(vae, inputs, batch, noise)
+    unknown = 1 - batch.y.sum(-1, keepdim=True)
+    share = batch.y + unknown * log_q.exp()
+    reconstruction = (share * bounds.reconstruction).sum(-1)
+    kl = bounds.kl[:, 0]
+    # the divergence of q(y | x) from p(y) is there for known labels, too
+    label_kl = (log_q.exp() * (log_q - vae.log_prior)).sum(-1)
+    value = reconstruction - kl_weight * kl - label_kl
+    weight = labelling.classification_weight
+    if batch.labelled is not None:
+        value = value + weight * classification(vae, batch, labelling)
+    if labelling.smoothness and batch.noise is not None:
+        _, _, noise = split_noise(vae, batch.noise)
+        mixed = interpolation(vae, inputs, batch.y, log_q, noise, labelling.pairing)
+        value = value - weight * labelling.smoothness * labelling.ramp() * mixed
+    return Terms(value, reconstruction.detach(), kl.detach())
+
+
+def _classifier_terms(
+    vae: LabelledVAE,
+    batch: Batch,
+    inputs: Tensor,
+    log_q: Tensor,
+    labelling: LabelOptions,
+) -> Tensor:
+    """Return what the classifier adds to each row's value, (rows,)."""
+    weight = labelling.classification_weight
+    value = inputs.new_zeros(len(inputs))
+    if batch.labelled is not None:
+        value = value + weight * classification(vae, batch, labelling)
+    if labelling.smoothness and batch.noise is not None:
+        noise, _, _ = split_noise(vae, batch.noise)
+        rough = roughness(vae.logits, inputs, log_q, noise, labelling.radius)
+        rough = rough + indecision(log_q, vae.log_prior, batch.weight)
+        value = value - weight * labelling.smoothness * rough
+    return value
+
+
+OBJECTIVES: dict[str, Callable[..., Terms]] = {"m1": m1, "m2": m2, "shot": shot}
+
+
+def label_score(vae: LabelledVAE, batch: Batch, noise: Tensor, **_: object) -> Terms:
+    """Return log q(y | x) of the known labels, which validation goes by."""
+    assert batch.y is not None
+    value = (batch.y * log_label(vae, batch)).sum(-1)
+    return Terms(value, value, torch.zeros_like(value))
+
+
+def log_evidence(
+    vae: LabelledVAE,
+    x: Tensor,
+    observed: Tensor | None,
+    noise: Tensor,  # (K, 1 or rows, n_noise)
+    prior_noise: Tensor | None = None,  # (K, 1, n_prior_noise)
+) -> Tensor:
+    """Return log p̂(x) for every draw, the label summed out, (K, rows).
+
+    Importance weights p(x | z, y) p(z) / q(z | x, y) for every label, averaged under
+    p(y). With ``prior_noise`` there are draws of the prior too, see ``proposals``.
+    """
+    qz = vae.encode_every_label(vae.inputs(x, observed))
+    if prior_noise is not None:
+        prior_noise = prior_noise.unsqueeze(1)
+    z, log_prior, log_q = proposals(vae.prior(), qz, noise.unsqueeze(1), prior_noise)
+    log_p = vae.joint.log_prob(vae.decode_every_label(z), x, observed)
+    log_weight = log_p + log_prior - log_q
+    if vae.kind == "m1":
+        return log_weight[:, 0]
+    return torch.logsumexp(log_weight + vae.log_prior.view(1, -1, 1), 1)

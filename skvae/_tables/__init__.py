@@ -1,0 +1,1 @@
+"""Tables as float32 matrices and masks, and back; knows no torch."""

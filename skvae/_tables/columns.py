@@ -1,0 +1,132 @@
+"""One column of a table: its kind, its head, its map, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import numpy as np
+
+from .schema import DecodedColumn
+from .transforms import Affine, PiecewiseLinear
+
+CATEGORY_KINDS = ("ordinal", "categorical")
+
+
+@dataclass
+class Column:
+    """What is known of one column of the training table.
+
+    Attributes
+    ----------
+    name : str
+        Feature name, or "x0", "x1", ... where the table has none.
+    kind : {"numeric", "count", "boolean", "ordinal", "categorical"}
+        What the encoded values are.
+    likelihood : str
+        Name of the decoder head.
+    transform : {"standard", "quantile", "none"}
+        Name of the map of a numeric column.
+    map : Affine or PiecewiseLinear
+        The map itself; the identity for every other kind.
+    categories : list
+        Values behind the codes 0, 1, ... of a column of categories.
+    n_categories : int
+        Number of categories (at least 1) of an ordinal or categorical column,
+        and 0 for the others.
+    constant : float, int or None
+        The only value of a numeric column without spread.
+    is_empty : bool
+        Whether no cell was observed in training.
+    is_automatic : bool
+        Whether the head of a numeric column was chosen by its data.
+    support : ndarray or None
+        The values of a numeric column that repeats them, in increasing order.
+    shares : ndarray or None
+        The share of the observed cells, by weight, that holds each of these values.
+    """
+
+    name: str
+    kind: str = "numeric"
+    likelihood: str = "normal"
+    transform: str = "none"
+    map: Affine | PiecewiseLinear = field(default_factory=Affine)
+    categories: list = field(default_factory=list)
+    n_categories: int = 0
+    constant: float | int | None = None
+    is_empty: bool = False
+    is_automatic: bool = False
+    support: np.ndarray | None = None
+    shares: np.ndarray | None = None
+
+    @property
+    def has_categories(self) -> bool:
+        """Whether encoded values are codes of ``categories``."""
+        return self.kind in CATEGORY_KINDS or bool(self.categories)
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether the head allows only some numbers."""
+        return self.kind in ("count", "boolean") or self.likelihood == "bernoulli"
+
+    def drop_impossible(self, values: np.ndarray) -> list[float]:
+        """Set numbers to NaN that the head cannot have produced, and return them.
+
+        They are refused where the user chose the head, or the dtype did.
+        """
+        cells, values = values, values[~np.isnan(values)]
+        if self.kind == "count":
+            fits, wanted = is_whole(values) & (values >= 0), "non-negative whole"
+        elif self.kind == "boolean":
+            fits, wanted = (values == 0) | (values == 1), "0 or 1 (boolean)"
+        else:
+            fits, wanted = (values >= 0) & (values <= 1), "between 0 and 1"
+        if np.isinf(values).any():
+            raise_infinite(self.name)
+        if fits.all():
+            return []
+        if not self.is_automatic:
+            raise ValueError(
+                f"Column {self.name!r} has the head {self.likelihood!r}, whose values "
+                f"are {wanted}, but got {values[~fits][0]}."
+            )
+        impossible: list[float] = np.unique(values[~fits]).tolist()
+        cells[np.isin(cells, impossible)] = np.nan
+        return impossible
+
+
+def is_whole(values: np.ndarray) -> np.ndarray:
+    return values == np.floor(values)
+
+
+def raise_infinite(name: str) -> NoReturn:
+    """Raise scikit-learn's error for infinities, with the name of the column."""
+    raise ValueError(
+        "Input X contains infinity or a value too large for dtype('float32') in "
+        f"column {name!r}. Missing cells are given as NaN, infinity is no value."
+    )
+
+
+def decode_column(
+    encoded: np.ndarray, column: Column, *, drawn: bool = False
+) -> DecodedColumn:
+    """Values of one column, in the units of the table, from its encoded values.
+
+    Of a column that repeats its values, ``drawn`` takes the nearest of them.
+    """
+    missing = np.full(len(encoded), True) if column.is_empty else np.isnan(encoded)
+    encoded = np.where(missing, 0.0, encoded.astype(np.float64))
+    if column.has_categories:
+        highest = max(0, len(column.categories) - 1)
+        codes = np.clip(np.rint(encoded), 0, highest).astype(np.intp)
+        return DecodedColumn(codes, missing, column.categories)
+    if column.kind == "count":
+        values = np.maximum(np.rint(encoded), 0)
+    elif column.constant is not None:
+        values = np.full(len(encoded), column.constant)
+    else:
+        values = column.map.inverse(encoded)
+        if drawn and column.support is not None:
+            middle = (column.support[1:] + column.support[:-1]) / 2
+            values = column.support[np.searchsorted(middle, values)]
+    return DecodedColumn(values, missing)

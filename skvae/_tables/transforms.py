@@ -1,0 +1,186 @@
+"""Monotone maps of one numeric column, and the rule that chooses between them.
+
+A map takes the values of a column, in the units of the table, to values near
+N(0, 1). Every map is invertible on the whole line and has a slope everywhere, so
+that a density of the encoded value gives a density of the original value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaln, ndtri
+from sklearn.preprocessing import QuantileTransformer
+
+# The rules of numeric_transform="auto", also stated in TableEncoder's docstring.
+MAX_ROWS_FOR_CHOICE = 20_000
+
+MIN_ROWS_FOR_QUANTILE = 500
+
+MIN_DISTINCT_SHARE = 0.8
+
+MIN_GAIN_IN_NATS = 0.1
+
+MAX_QUANTILES = 100
+
+LOG_2_PI = np.log(2 * np.pi)
+
+
+@dataclass
+class Affine:
+    """Shift and scale: ``(x - mean) / scale``; the identity by default."""
+
+    mean: float = 0.0
+    scale: float = 1.0
+
+    def forward(self, values: np.ndarray) -> np.ndarray:
+        return (values - self.mean) / self.scale
+
+    def inverse(self, encoded: np.ndarray) -> np.ndarray:
+        return encoded * self.scale + self.mean
+
+    def log_slope(self, encoded: np.ndarray) -> np.ndarray:
+        return np.full(len(encoded), -np.log(self.scale))
+
+
+@dataclass
+class PiecewiseLinear:
+    """Strictly increasing line through knots, extended straight beyond the ends."""
+
+    knots: np.ndarray
+    scores: np.ndarray
+
+    def forward(self, values: np.ndarray) -> np.ndarray:
+        return _interpolate(values, self.knots, self.scores)
+
+    def inverse(self, encoded: np.ndarray) -> np.ndarray:
+        return _interpolate(encoded, self.scores, self.knots)
+
+    def log_slope(self, encoded: np.ndarray) -> np.ndarray:
+        slopes = np.diff(self.scores) / np.diff(self.knots)
+        return np.log(slopes)[_segment(encoded, self.scores)]
+
+
+def _segment(points: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """Index of the segment of each point; the end segments reach to infinity."""
+    return np.searchsorted(knots[1:-1], points, side="right")
+
+
+def _interpolate(points: np.ndarray, knots: np.ndarray, values: np.ndarray):
+    segment = _segment(points, knots)
+    slopes = np.diff(values) / np.diff(knots)
+    return values[segment] + (points - knots[segment]) * slopes[segment]
+
+
+def fit_affine(values: np.ndarray, weights: np.ndarray | None = None) -> Affine:
+    """Mean and standard deviation of the observed values of one column.
+
+    A column without spread gets the scale 1.
+    """
+    if len(values) == 0:
+        return Affine()
+    # Dividing by a power of two near the largest value first is exact, and keeps
+    # the squares of huge values finite.
+    largest = max(abs(float(values.min())), abs(float(values.max())))
+    size = float(2.0 ** min(np.frexp(largest)[1], 1023)) if largest > 0 else 1.0
+    scaled = values / np.float64(size)
+    if weights is None:
+        mean = float(np.mean(scaled, dtype=np.float64))
+        scaled -= mean
+        variance = float(np.dot(scaled, scaled)) / len(scaled)
+    else:
+        total = float(np.sum(weights, dtype=np.float64))
+        mean = float(np.dot(weights, scaled)) / total
+        scaled -= mean
+        variance = float(np.dot(weights, scaled * scaled)) / total
+    # The rounding error of the mean is not spread (scikit-learn's scalers have
+    # the same rule).
+    rounding = (len(values) * mean * np.finfo(np.float64).eps) ** 2
+    is_flat = variance <= len(values) * np.finfo(np.float64).eps * variance + rounding
+    scale = 1.0 if is_flat else float(np.sqrt(variance)) * size
+    return Affine(mean * size, scale)
+
+
+def fit_quantile(values: np.ndarray) -> Affine | PiecewiseLinear:
+    """Map the quantiles of the observed values to those of N(0, 1).
+
+    scikit-learn's ``QuantileTransformer`` supplies the quantiles. Its own map is
+    not used, because it clips beyond the training range: it has no inverse there
+    and no density.
+    """
+    n_values = len(values)
+    if n_values < 2:
+        return fit_affine(values)
+    quantiles = QuantileTransformer(
+        n_quantiles=min(n_values, MAX_QUANTILES, max(10, n_values // 20)),
+        output_distribution="normal",
+        random_state=0,
+    ).fit(values.reshape(-1, 1))
+    # The ends stand for the smallest and the largest of n values, whose expected
+    # ranks are about 0.5 / n and 1 - 0.5 / n: finite normal scores.
+    references = np.clip(quantiles.references_, 0.5 / n_values, 1 - 0.5 / n_values)
+    knots, scores = _merge_ties(quantiles.quantiles_[:, 0], ndtri(references))
+    if len(knots) < 2:
+        return fit_affine(values)
+    return PiecewiseLinear(knots, scores)
+
+
+def _merge_ties(knots: np.ndarray, scores: np.ndarray):
+    """Merge equal knots and average their scores, so that both strictly increase."""
+    # A gap far below the column's range is rounding; the slope of a subnormal one
+    # would overflow.
+    smallest_gap = max(1e-12 * (knots[-1] - knots[0]), 1e-300)
+    starts = np.concatenate([[True], np.diff(knots) > smallest_gap])
+    group = np.cumsum(starts) - 1
+    counts = np.bincount(group)
+    return knots[starts].astype(np.float64), np.bincount(group, scores) / counts
+
+
+def quantile_helps(values: np.ndarray) -> bool:
+    """Tell whether a quantile map raises the held-out density of a column.
+
+    The Normal density of standardised values and that of quantile-transformed
+    values, both in the units of the column, are fitted on every other value and
+    compared on the rest.
+    """
+    if len(values) < MIN_ROWS_FOR_QUANTILE:
+        return False
+    if len(values) > MAX_ROWS_FOR_CHOICE:
+        # Drawn, not strided: the rows of a table often have a period.
+        chosen = np.random.default_rng(0).choice(
+            len(values), MAX_ROWS_FOR_CHOICE, replace=False
+        )
+        values = values[np.sort(chosen)]
+    values = values.astype(np.float64)
+    if len(np.unique(values)) < MIN_DISTINCT_SHARE * len(values):
+        return False
+    train, held_out = values[::2], values[1::2]
+    gain = _mean_log_density(fit_quantile(train), held_out)
+    gain -= _mean_log_density(fit_affine(train), held_out)
+    return bool(gain > MIN_GAIN_IN_NATS)
+
+
+def _mean_log_density(map_: Affine | PiecewiseLinear, values: np.ndarray) -> float:
+    encoded = map_.forward(values)
+    log_density = -0.5 * (LOG_2_PI + encoded**2) + map_.log_slope(encoded)
+    return float(np.mean(log_density))
+
+
+def poisson_fits(values: np.ndarray, weights: np.ndarray | None = None) -> bool:
+    """Tell whether a Poisson describes whole numbers at least as well as a Normal.
+
+    Both are fitted to the column as a whole; the Normal density stands for the
+    probability of a bin of width 1.
+    """
+    if len(values) == 0:
+        return False
+    smallest, largest = values.min(), values.max()
+    has_between = np.any((values != smallest) & (values != largest))
+    if smallest < 0 or not has_between:
+        return False
+    affine = fit_affine(values, weights)
+    log_factorial = float(np.average(gammaln(values + 1.0), weights=weights))
+    poisson = affine.mean * np.log(affine.mean) - affine.mean - log_factorial
+    normal = -0.5 * (LOG_2_PI + 1) - np.log(affine.scale)
+    return bool(poisson >= normal)

@@ -1,0 +1,1 @@
+"""A bound on log p(x), its gradient, and its maximisation."""

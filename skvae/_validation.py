@@ -1,0 +1,53 @@
+"""Checks of arguments and small promises that every room keeps, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils.validation import _check_sample_weight
+
+
+def make_random_state(random_state: Any) -> np.random.RandomState:
+    """Return a RandomState; None gives a fresh one and leaves NumPy's global alone."""
+    if random_state is None:
+        return np.random.RandomState()
+    return check_random_state(random_state)
+
+
+def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
+    """Return row weights as float64, non-negative and not all zero."""
+    return _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+
+
+def check_count(number: Any, name: str) -> int:
+    """Return a whole number of at least 1."""
+    if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"{name} must be an int of at least 1, but got {number!r}.")
+    return int(number)
+
+
+def weighted_rows(X: Any, weights: np.ndarray) -> tuple[Any, np.ndarray | None]:
+    """Return the rows with a weight, and their weights (None where all are equal)."""
+    if not weights.all():  # a row of weight zero is a row that is not there
+        rows = np.flatnonzero(weights)
+        X, weights = _safe_indexing(X, rows), weights[rows]
+    return X, None if (weights == weights[0]).all() else weights
+
+
+@contextmanager
+def restored_on_error(estimator: Any) -> Iterator[None]:
+    """Give the estimator its attributes back if the block fails."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
