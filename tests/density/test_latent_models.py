@@ -7,9 +7,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from encoder_gradients import encoder_gradients
 from linear_gaussian import normal_noise
 from scipy import integrate, stats
-from test_gradients import encoder_gradients
 
 from skvae import VAEImputer, VAETransformer
 from skvae._distributions.families import FAMILIES

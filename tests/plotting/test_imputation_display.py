@@ -4,9 +4,9 @@ import warnings
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from mixed_tables import CONTAINERS, LEVELS, make_mixed_table
 from numpy.testing import assert_allclose, assert_array_equal
 
-from conftest import CONTAINERS, LEVELS, make_mixed_table
 from skvae import VAEImputer
 from skvae.datasets import ampute
 from skvae.plotting import ImputationDisplay
