@@ -6,6 +6,9 @@ from mixed_tables import make_mixed_table
 
 from skvae import VAETransformer
 
+# --doctest-modules would import the files of this name a second time, as one module.
+collect_ignore_glob = ["*/conftest.py"]
+
 
 @pytest.fixture
 def numbers():
