@@ -241,7 +241,11 @@ def test_embedding_cuts_off_wild_cells(name):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_embedding_has_the_declared_width(name):
+    """And it tells different cells apart."""
     head = make_head(name, N_COLUMNS, N_CATEGORIES)
-    embedded = head.embed(random_cells(name, 5).float())
+    cells = random_cells(name, 5).float()
+    embedded = head.embed(cells)
     assert embedded.shape == (5, head.n_inputs)
     assert embedded.dtype == torch.float32
+    differ = (cells.unsqueeze(0) != cells.unsqueeze(1)).any(-1)
+    assert torch.equal(torch.cdist(embedded, embedded) > 1e-3, differ)

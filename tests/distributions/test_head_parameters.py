@@ -96,8 +96,12 @@ def test_start_is_finite_on_degenerate_columns(name):
         biases = head.initialise(constant, weight)
         assert torch.isfinite(biases).all()
         assert all(torch.isfinite(p).all() for p in head.parameters())
-        log_prob = head.log_prob(biases.expand(len(constant), -1), constant)
+        outputs = biases.expand(len(constant), -1)
+        log_prob = head.log_prob(outputs, constant)
         assert torch.isfinite(log_prob).all()
+        if weight.any():  # the only value that was seen is the most likely one
+            torch.testing.assert_close(head.point(outputs), constant, atol=0.1, rtol=0)
+            assert (log_prob > head.log_prob(outputs, constant + 1)).all()
 
 
 # -- scales, gradients and extremes --------------------------------------------
@@ -204,6 +208,9 @@ def test_extremes_stay_finite_in_float32(name, data):
         assert torch.isfinite(head.point(outputs)).all()
         draws = head.sample(outputs.expand(3, -1), generator())
         assert torch.isfinite(draws).all()
+    if name in (*CODES, "bernoulli", "poisson"):
+        assert log_prob.max() <= 1e-5  # of a probability
+        assert draws.min() >= 0 and torch.equal(draws, draws.round())
 
 
 @pytest.mark.parametrize("raw", [-20.0, 0.0, 3.0, 6.0, 10.0, 100.0])

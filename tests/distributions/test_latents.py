@@ -165,6 +165,8 @@ def test_nothing_is_infinite_in_float32(name):
         values = [z, q.log_prob(z), kl, q.mean, q.entropy(), q.standardise(z)]
         for value in values:
             assert torch.isfinite(value).all()
+        assert kl.min() > -1e-3
+        check_support(z.detach().flatten(0, 1).numpy(), name)
         (z.clamp(max=1e3).sum() + kl.sum() + q.log_prob(z.detach()).mean()).backward()
         assert torch.isfinite(out.grad).all()
 

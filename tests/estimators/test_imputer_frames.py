@@ -120,20 +120,23 @@ def test_set_output(holes, mixed_table):
 
 
 def test_empty_columns_of_frames(mixed):
-    frame = nw.from_native(mixed)
-    for name in frame.columns:
-        nulls = frame.with_columns(
-            nw.when(nw.col(name).is_null()).then(nw.col(name)).alias(name)
-        ).to_native()
-        assert name not in imputer().fit_transform(nulls).columns or (
-            hasattr(nulls, "column_names")
+    """The column goes, or one value stands in it; the others are filled alike."""
+    names = list(nw.from_native(mixed).columns)
+    for position, name in enumerate(names):
+        frame = nw.from_native(mixed).with_columns(
+            nw.when(nw.lit(False)).then(nw.col(name)).alias(name)
         )
-        filled = imputer(keep_empty_features=True).fit_transform(nulls)
+        with pytest.warns(UserWarning, match=f"dropped: '{name}'"):
+            dropped = nw.from_native(imputer().fit_transform(frame.to_native()))
+        assert list(dropped.columns) == [other for other in names if other != name]
+        keeping = imputer(keep_empty_features=True)
+        filled = nw.from_native(keeping.fit_transform(frame.to_native()))
+        assert list(filled.columns) == names
         rows = cells(filled)
-        assert rows.shape == (60, 5)
-        assert not (rows == np.array(None)).any()
-        position = frame.columns.index(name)
         assert len(set(rows[:, position])) == 1
+        others = np.delete(rows, position, axis=1)
+        np.testing.assert_array_equal(others, cells(dropped))
+        assert not (rows == np.array(None)).any()
 
 
 @pytest.mark.parametrize("container", CONTAINERS)

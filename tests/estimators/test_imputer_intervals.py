@@ -222,8 +222,11 @@ def test_draws_can_be_pooled():
     estimates = [table[:, 0].mean() for table in tables]
     variances = [table[:, 0].var(ddof=1) / 500 for table in tables]
     pooled = pool(estimates, variances)
-    assert pooled is not None
-    assert abs(np.mean(estimates) - X[:, 0].mean()) < 0.15
+    assert pooled.estimate == pytest.approx(np.mean(estimates))
+    assert pooled.estimate == pytest.approx(X[:, 0].mean(), abs=0.15)
+    # missing cells widen the standard error of the complete table
+    complete = X[:, 0].std(ddof=1) / np.sqrt(500)
+    assert complete < pooled.standard_error < 1.5 * complete
 
 
 def test_new_rows_have_the_parameters_of_their_table():

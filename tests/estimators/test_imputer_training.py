@@ -200,20 +200,38 @@ def test_without_layers_counts_are_numbers():
     filled = model.transform(np.array([[-20.0, np.nan], [0, np.nan], [20, np.nan]]))
     low, mid, high = filled[:, 1]
     assert 0 <= low < mid < high
-    assert np.isfinite(model.score(X))
+    # rows that fit the table score more than shuffled ones
+    shuffled = np.column_stack([X[:, 0], np.roll(X[:, 1], 7)])
+    assert model.score(X) > model.score(shuffled)
 
 
 @pytest.mark.parametrize("objective", ["elbo", "iwae"])
 def test_objectives(holes, objective):
+    """Each has its own result, which tells rows of the table from others."""
     model = imputer(objective=objective, n_draws=2).fit(holes)
-    assert np.isfinite(model.score(holes))
+    score = model.score(holes)
+    assert score > model.score(holes[:, ::-1]) + 1
+    other = imputer(objective={"elbo": "iwae", "iwae": "elbo"}[objective], n_draws=2)
+    assert abs(other.fit(holes).score(holes) - score) > 0.01
 
 
-def test_likelihoods(holes):
+def test_likelihoods(numbers, holes):
+    """Every likelihood fills nearer to the truth than the means of the columns."""
+    missing = np.isnan(holes)
+
+    def error(filled):
+        return np.sqrt(np.mean((filled - numbers)[missing] ** 2))
+
+    of_means = error(np.broadcast_to(np.nanmean(holes, axis=0), holes.shape))
     for likelihood in ("normal", "normal_heteroscedastic", "student_t"):
         model = imputer(likelihood=likelihood, max_iter=3).fit(holes)
-        assert np.isfinite(model.transform(holes)).all()
-        assert np.isfinite(model.sample(holes, 1)[0]).all()
+        assert set(model.likelihood_.values()) == {likelihood}
+        filled = model.transform(holes)
+        assert error(filled) < 0.7 * of_means
+        draws = np.array(model.sample(holes, 20, random_state=0))[:, missing]
+        # draws vary around what is filled in, as far as this errs
+        assert np.abs(draws.mean(0) - filled[missing]).mean() < 0.3
+        assert 0.6 < draws.std(0).mean() / error(filled) < 1.6
 
 
 def test_categories_only():
@@ -242,7 +260,8 @@ def test_pipeline_and_search(holes):
     search = GridSearchCV(pipeline, grid, cv=2).fit(holes, y)
     assert search.best_score_ > 0.6
     density = GridSearchCV(imputer(), {"n_components": [1, 2]}, cv=2).fit(holes)
-    assert np.isfinite(density.best_score_)
+    scores = density.cv_results_["mean_test_score"]
+    assert density.best_score_ == scores.max() and scores[0] != scores[1]
 
 
 # -- state ---------------------------------------------------------------------------
@@ -295,7 +314,14 @@ def test_a_table_of_counts_alone():
     X = np.random.default_rng(0).poisson(2, (80, 3)).astype(float)
     X[::4, 0] = np.nan
     model = imputer(likelihood="poisson").fit(X)
-    assert np.isfinite(model.transform(X)).all()
+    assert set(model.likelihood_.values()) == {"poisson"}
+    # columns that say nothing of each other are filled by their mean
+    filled = model.transform(X)[::4, 0]
+    assert filled.mean() == pytest.approx(np.nanmean(X[:, 0]), abs=0.4)
+    draws = np.array(model.sample(X, 30, random_state=0))[:, ::4, 0]
+    assert draws.min() >= 0 and (draws == draws.round()).all()
+    assert draws.mean() == pytest.approx(np.nanmean(X[:, 0]), abs=0.4)
+    assert draws.var() == pytest.approx(np.nanvar(X[:, 0]), rel=0.4)
 
 
 def test_both_parts_of_the_training_are_told(holes, capsys):

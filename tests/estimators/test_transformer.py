@@ -6,6 +6,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -83,7 +84,9 @@ def test_tables_come_back_like_the_training_table(fitted, method):
 
 
 def test_default_sample_is_one_row(mixed_vae):
-    assert mixed_vae.sample().shape == (1, 5)
+    row = mixed_vae.sample(random_state=3)
+    assert len(row) == 1
+    assert row.equals(mixed_vae.sample(1, random_state=3))
 
 
 def test_sample_posterior(fitted):
@@ -298,25 +301,37 @@ def test_odd_tables_give_no_warning(table):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         vae = VAETransformer(max_iter=2, random_state=0).fit(X)
-        assert np.isfinite(vae.transform(X)).all()
+        rows = vae.inverse_transform(vae.transform(X))
         assert np.isfinite(vae.score_samples(X)).all()
+    # what the latents say of a row is nearer to it than the means of the columns
+    left, variance = np.nanmean((rows - X) ** 2), np.nanvar(X, axis=0).mean()
+    assert left < variance or left == variance == 0
 
 
 def test_one_column():
     X = np.random.default_rng(0).normal(size=(40, 1))
     vae = VAETransformer(max_iter=3, random_state=0).fit(X)
     assert vae.transform(X).shape == (40, 1)
+    expected = norm.logpdf(X[:, 0], X.mean(), X.std())
+    np.testing.assert_allclose(vae.score_samples(X), expected, atol=0.5)
+    assert vae.score(X) == pytest.approx(expected.mean(), abs=0.1)
 
 
 def test_two_rows(numbers):
+    """They are told apart, and other rows are new."""
     vae = VAETransformer(max_iter=2, random_state=0).fit(numbers[:2])
-    assert np.isfinite(vae.transform(numbers)).all()
+    rows = vae.inverse_transform(vae.transform(numbers[:2]))
+    np.testing.assert_allclose(rows, numbers[:2], atol=1e-3)
+    assert vae.score_samples(numbers[2:]).max() < vae.score_samples(numbers[:2]).min()
 
 
 def test_many_components(numbers):
+    """Latents beyond the number of columns stay unused, and cost nothing."""
     vae = VAETransformer(n_components=9, max_iter=2, random_state=0).fit(numbers)
     assert vae.transform(numbers).shape == (80, 9)
-    assert vae.history_["active_units"].max() <= 9
+    assert 0 < vae.history_["active_units"].max() <= 5
+    few = VAETransformer(n_components=5, max_iter=2, random_state=0).fit(numbers)
+    assert vae.score(numbers) == pytest.approx(few.score(numbers), abs=0.1)
 
 
 # -- nothing else changes ------------------------------------------------------------

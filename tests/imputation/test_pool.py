@@ -208,7 +208,7 @@ def test_one_parameter_gives_floats_and_several_give_arrays():
 
 
 def test_one_column_stays_an_array():
-    assert pool([[1.0], [2.0]], [[1.0], [1.0]]).estimate.shape == (1,)
+    assert pool([[1.0], [2.0]], [[1.0], [1.0]]).estimate.tolist() == [1.5]
 
 
 def test_data_frames_are_accepted():

@@ -132,7 +132,7 @@ def test_nothing_is_said_of_one_network_or_no_numbers(monkeypatch, heads, n_memb
         share = choose(
             monkeypatch, y, torch.zeros(200, n_outputs), outputs, heads=heads
         )
-    assert torch.isfinite(share).all()
+    assert (share == 0).all()  # noise gains nothing
 
 
 def test_estimates_of_noise_shrink_to_the_marginal():

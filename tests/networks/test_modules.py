@@ -75,6 +75,8 @@ def test_shapes(options, hidden, missing):
         log_prob = vae.joint.log_prob(px, batch.x, batch.observed)
         assert log_prob.shape == (*draws, N_ROWS)
         assert torch.isfinite(log_prob).all()
+        torch.testing.assert_close(z, qz.loc + qz.log_scale.exp() * noise)
+        torch.testing.assert_close(px[..., 0, :], vae.decode(z, batch.c)[..., 0, :])
         assert pz.log_prob(z).shape == (*draws, N_ROWS)
         expected = DiagonalNormal if vae.n_context else StandardNormal
         assert isinstance(pz, expected)

@@ -52,7 +52,11 @@ def test_colour_images():
 
 
 def test_images_of_one_grey():
-    plot_mosaic(None, np.zeros((1, 2, 3, 3)))
+    ax = plot_mosaic(None, np.full((1, 2, 3, 3), 5.0))
+    canvas = np.asarray(ax.images[0].get_array())
+    assert canvas.shape == (4, 8, 4)  # a gap of one pixel
+    assert len(np.unique(canvas[:3, [0, 1, 2, 4, 5, 6]].reshape(-1, 4), axis=0)) == 1
+    assert not (canvas[0, 0] == MISSING_PIXEL).all()
 
 
 @pytest.mark.parametrize(("n", "most"), [(1, 7), (2, 7), (7, 7), (15, 7), (100, 7)])

@@ -145,6 +145,9 @@ def test_an_infinite_density_is_drawn():
     animation = ElboAnimation.from_path([0.5, 0.5], [1.0, 2.0], loc=0)
     drawn = animation.plot().axes_[1].lines[1].get_ydata()
     assert np.isfinite(drawn).all()
+    positive = animation.z > 0
+    assert np.isinf(animation.q[-1]).any()  # else this test shows nothing
+    assert_allclose(drawn[positive], gamma.pdf(animation.z[positive], 0.5, scale=0.5))
 
 
 def test_gif(tmp_path):

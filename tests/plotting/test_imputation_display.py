@@ -235,11 +235,20 @@ def test_a_constant_column(value):
     display = ImputationDisplay(
         feature_name="same", observed=[value] * 3, imputed=[[value]]
     ).plot()
-    assert len(display.ax_.containers[0]) == 1
+    for bars in display.ax_.containers:
+        assert len(bars) == 1  # in the middle, and of area one
+        assert bars[0].get_x() + bars[0].get_width() / 2 == value
+        assert bars[0].get_width() * bars[0].get_height() == pytest.approx(1)
 
 
 def test_nothing_observed():
-    ImputationDisplay(feature_name="x", observed=[], imputed=[[0.5, 1.5]]).plot()
+    """The draws are shown alone."""
+    imputed = [0.5, 1.5]
+    display = ImputationDisplay(feature_name="x", observed=[], imputed=[imputed]).plot()
+    (polygon,) = display.ax_.patches
+    corners = polygon.get_xy()
+    edges = np.unique(corners[:, 0])
+    assert edges[0] <= 0.5 and edges[-1] >= 1.5
 
 
 def test_shares_of_categories():

@@ -1,7 +1,8 @@
 """Training as a user meets it: when it stops, and which weights it keeps."""
 
+import math
 import warnings
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,8 @@ from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
 
 from skvae import VAEClassifier, VAETransformer
-from skvae._networks.batch import Batch
 from skvae._networks.vae import VAE
 from skvae._training import loop
-from skvae._training.monitor import Monitor
 
 
 @pytest.fixture
@@ -107,24 +106,37 @@ def test_labels_choose_the_weights_of_the_classifier_alone(objective):
         start += p.numel()
 
 
+@pytest.fixture
+def trained(numbers):
+    """Return the net and the monitor of a training, best after its first epoch."""
+    vae = VAETransformer(2, max_iter=2, likelihood="normal", callbacks=[Recorder()])
+    vae.set_params(random_state=0).fit(numbers)
+    recorder = vae.callbacks[0]
+    recorder.monitor.best_weights.copy_(recorder.weights[0])
+    return recorder.net, recorder.monitor
+
+
 @pytest.mark.parametrize(("gain", "kept"), [(0.05, "start"), (0.5, "best")])
-def test_the_start_stays_unless_it_is_clearly_beaten(gain, kept):
-    weights = torch.zeros(1)
-    net = SimpleNamespace(record=SimpleNamespace(best_score=9.0))
-    plan = SimpleNamespace(prefer_start=True)
-    monitor = Monitor(plan, Batch(torch.zeros(100, 1)), None)
-    monitor.judged = weights
-    monitor.start_weights, monitor.best_weights = torch.tensor([1.0]), torch.ones(1) + 1
-    # gains of standard deviation 1: two standard errors of their mean are 0.2
-    noise = torch.linspace(-1.72, 1.72, 100)
-    monitor.start_rows = torch.linspace(-5, 3, 100)
+def test_the_start_stays_unless_it_is_clearly_beaten(trained, gain, kept):
+    """Clearly: by more than two standard errors of the mean gain over rows."""
+    net, monitor = trained
+    weights = {"start": monitor.start_weights, "best": monitor.best_weights}
+    assert not torch.equal(weights["start"], weights["best"])
+    n_rows = len(monitor.valid)
+    noise = torch.linspace(-1, 1, n_rows)
+    noise *= 0.1 * math.sqrt(n_rows) / noise.std()  # two standard errors are 0.2
     monitor.best_rows = monitor.start_rows + noise + gain
-    monitor.restore(net)
-    assert weights.item() == {"start": 1.0, "best": 2.0}[kept]
-    assert (net.record.best_score == 9.0) is (kept == "best")
-    plan.prefer_start = False  # a start that is no linear model
-    monitor.restore(net)
-    assert weights.item() == 2.0
+    net.record.best_score = best_score = monitor.mean(monitor.best_rows)
+    for prefer_start in (True, False):  # False: a start that is no linear model
+        monitor.plan = replace(monitor.plan, prefer_start=prefer_start)
+        monitor.restore(net)
+        expected = weights[kept if prefer_start else "best"]
+        found = net.flat_.detach()
+        assert torch.equal(found, expected)
+        if prefer_start:
+            of_start = monitor.mean(monitor.start_rows)
+            expected = {"start": of_start, "best": best_score}[kept]
+            assert net.record.best_score == expected
 
 
 def test_scale_choice_does_not_worsen_the_restored_model(numbers):
@@ -135,22 +147,17 @@ def test_scale_choice_does_not_worsen_the_restored_model(numbers):
     assert score > vae.best_validation_score_ - 0.05
 
 
-def test_rows_that_the_start_cannot_explain_do_not_speak_for_it(numbers):
+def test_rows_that_the_start_cannot_explain_do_not_speak_for_it(trained):
     """One of them would make the standard error as large as the gain."""
-    vae = VAETransformer(2, max_iter=2, likelihood="normal", callbacks=[Recorder()])
-    vae.set_params(random_state=0).fit(numbers)
-    recorder = vae.callbacks[0]
-    net, monitor = recorder.net, recorder.monitor
+    net, monitor = trained
     n_rows = len(monitor.valid)
     usual = torch.linspace(0.5, 1.5, n_rows)
     for gains, kept in ((usual, "best"), (usual - 1, "start")):
         gains[-1] = 1e7
-        monitor.start_rows, monitor.best_rows = torch.zeros(n_rows), gains
-        monitor.best_weights = torch.full_like(monitor.best_weights, 1.0)
-        monitor.start_weights = torch.full_like(monitor.best_weights, 2.0)
-        monitor.judged = torch.zeros_like(monitor.best_weights)
+        monitor.best_rows = monitor.start_rows + gains
         monitor.restore(net)
-        assert (monitor.judged == {"best": 1.0, "start": 2.0}[kept]).all()
+        found = net.flat_.detach()
+        assert torch.equal(found, getattr(monitor, f"{kept}_weights"))
 
 
 def test_without_early_stopping_the_last_weights_stay(numbers):

@@ -29,7 +29,12 @@ def test_partial_fit_takes_chunks(numbers, mixed_table):
     X = mixed_table()
     vae = VAETransformer(2, random_state=0).partial_fit(X[:30])
     vae.partial_fit(X[30:], sample_weight=np.arange(30))
-    assert np.isfinite(vae.score(X))
+    assert vae.n_iter_ == 2
+    # the second chunk is trained on: without weight, its rows change nothing
+    again = VAETransformer(2, random_state=0).partial_fit(X[:30])
+    weight = (np.arange(30) == 0).astype(float)
+    again.partial_fit(X[30:], sample_weight=weight)
+    assert vae.score(X) != again.score(X)
 
 
 def test_partial_fit_honours_a_changed_learning_rate(numbers):
