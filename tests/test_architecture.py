@@ -161,3 +161,85 @@ def test_only_training_knows_skorch():
 @pytest.mark.parametrize("module", FILES)
 def test_optional_libraries_are_imported_lazily(module):
     assert not libraries(module, at_import_time=True) & OPTIONAL
+
+
+FIT = {"fit", "partial_fit"}  # where constructor parameters are read
+ESTIMATORS = [
+    skvae.VAEClassifier,
+    skvae.VAEImputer,
+    skvae.VAERegressor,
+    skvae.VAETransformer,
+]
+
+
+def methods_of(estimator):
+    """Syntax trees of the methods that an estimator has from skvae, by name."""
+    found = {}
+    for room in ("base", estimator.__name__.removeprefix("VAE").lower()):
+        for node in tree_of(f"_estimators.{room}").body:
+            if isinstance(node, ast.ClassDef):
+                found |= {
+                    n.name: n for n in node.body if isinstance(n, ast.FunctionDef)
+                }
+    return found
+
+
+def attributes_read(node):
+    """Names that a method reads from self."""
+    return {
+        part.attr
+        for part in ast.walk(node)
+        if isinstance(part, ast.Attribute)
+        and isinstance(part.value, ast.Name)
+        and part.value.id == "self"
+        and isinstance(part.ctx, ast.Load)
+    }
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_inference_reads_no_constructor_parameter(estimator):
+    methods, parameters = methods_of(estimator), set(estimator().get_params())
+    public = {name for name in methods if not name.startswith("_")} - FIT
+    assert {"score_samples", "score"} <= public
+    pending, seen = [*public, "__getstate__", "__setstate__"], set()
+    while pending:
+        name = pending.pop()
+        if name not in methods or name in seen:
+            continue
+        seen.add(name)
+        read = attributes_read(methods[name])
+        assert not read & parameters, f"{name} reads {read & parameters}"
+        pending += read
+
+
+def test_estimators_override_two_methods_and_the_hooks_of_scikit_learn():
+    hooks = {"__init__", "__sklearn_tags__", "_read", "_build", "score", "fit"}
+    base = {
+        node.name
+        for top in tree_of("_estimators.base").body
+        if isinstance(top, ast.ClassDef)
+        for node in top.body
+        if isinstance(node, ast.FunctionDef)
+    }
+    for estimator in ESTIMATORS:
+        (own,) = (
+            node
+            for node in tree_of(
+                f"_estimators.{estimator.__name__.removeprefix('VAE').lower()}"
+            ).body
+            if isinstance(node, ast.ClassDef) and node.name == estimator.__name__
+        )
+        names = {node.name for node in own.body if isinstance(node, ast.FunctionDef)}
+        assert names & base <= hooks, names & base
+
+
+def test_models_do_not_inherit_from_each_other():
+    models = ["VAEModel", "ImputationModel", "LabelledModel", "Stacked"]
+    models.append("ConditionalModel")
+    found = {}
+    for module in FILES:
+        for node in ast.walk(tree_of(module)):
+            if isinstance(node, ast.ClassDef) and node.name in models:
+                found[node.name] = node.bases
+    assert sorted(found) == sorted(models)
+    assert not any(found.values())

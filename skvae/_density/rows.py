@@ -55,7 +55,7 @@ class Encoded:
         """Mask of the columns without a missing cell, (n_columns,)."""
         if self.observed is None:
             return np.ones(self.values.shape[1], dtype=bool)
-        complete: np.ndarray = self.observed.all(axis=0)
+        complete: np.ndarray = np.all(self.observed, axis=0)
         return complete
 
 

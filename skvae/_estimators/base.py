@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -27,7 +28,6 @@ from .._density.model import FitResult
 from .._density.rows import Encoded
 from .._distributions.families import FAMILIES, LEARNED_PRIORS
 from .._networks.mlp import ACTIVATIONS
-from .._tables.columns import Column
 from .._tables.encoder import TableEncoder
 from .._training.device import resolve_device
 from .._training.progress import Progress
@@ -92,8 +92,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     #: Whether the model computes in double precision, which not all devices have.
     _needs_double: ClassVar[bool] = False
 
-    #: Class of the model.
-    _model_class: ClassVar[Any]
+    #: Rebuilds the model from its state and the columns of its tables.
+    _load: ClassVar[Callable[..., Any]]
     _model: Any
 
     def __sklearn_tags__(self):
@@ -252,11 +252,6 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         return torch.Generator(self.device_).manual_seed(seed)
 
     # -- persistence -------------------------------------------------------------
-
-    @classmethod
-    def _load(cls, state: dict[str, Any], *columns: list[Column]) -> Any:
-        """Rebuild the model of columns from its state."""
-        return cls._model_class.from_state(state, *columns)
 
     def __getstate__(self):
         """Return parameters, fitted attributes and the plain state of the model."""

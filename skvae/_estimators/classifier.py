@@ -29,7 +29,7 @@ from .._semi_supervised.labels import (
     labels_of,
 )
 from .._semi_supervised.model import LabelledModel
-from .._semi_supervised.stacked import Stacked
+from .._semi_supervised.stacked import Stacked, labels_from_state
 from .._validation import check_count, check_weights, make_random_state
 from .base import BaseVAE
 
@@ -318,6 +318,8 @@ class VAEClassifier(
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
 
+    _load = staticmethod(labels_from_state)
+
     def __init__(
         self,
         n_components=None,
@@ -452,11 +454,6 @@ class VAEClassifier(
     def _build(self, data, params, random):
         kind = Stacked if self.objective == "m1+m2" else LabelledModel
         return kind.build(data, params, random)
-
-    @staticmethod
-    def _load(state, columns):
-        kind = Stacked if state["kind"] == "m1+m2" else LabelledModel
-        return kind.from_state(state, columns)
 
     # -- use ---------------------------------------------------------------------
 

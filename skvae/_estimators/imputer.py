@@ -328,7 +328,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
     }
 
     _needs_double: ClassVar[bool] = True
-    _model_class: ClassVar[Any] = ImputationModel
+    _load = staticmethod(ImputationModel.from_state)
 
     def __init__(
         self,

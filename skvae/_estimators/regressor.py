@@ -274,7 +274,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         "weight_decay": [Interval(Real, 0, None, closed="left")],
     }
 
-    _model_class: ClassVar[Any] = ConditionalModel
+    _load = staticmethod(ConditionalModel.from_state)
 
     def __init__(
         self,

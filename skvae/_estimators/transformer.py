@@ -277,7 +277,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         "gradient": [StrOptions(set(DRAWS))],
     }
 
-    _model_class: ClassVar[Any] = VAEModel
+    _load = staticmethod(VAEModel.from_state)
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from .._training.random import Random
 from .fit_labels import BUDGET, fit_labels
 from .labelled_vae import LabelledVAE
 from .model import (
+    LabelledModel,
     averaged_evidence,
     class_limits,
     class_shares,
@@ -288,3 +289,11 @@ class Stacked:
         model.label_architecture = state["architecture"]
         set_label_state(model, state)
         return model
+
+
+def labels_from_state(
+    state: Mapping[str, Any], columns: list[Column]
+) -> LabelledModel | Stacked:
+    """Rebuild a model of labels, stacked or not, from its state."""
+    kind = Stacked if state["kind"] == Stacked.kind else LabelledModel
+    return kind.from_state(state, columns)
