@@ -6,7 +6,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from imputed_cells import CONTAINERS, cells, imputer
+from imputed_cells import cells, imputer
+from mixed_tables import CONTAINERS
 from sklearn.base import clone
 from sklearn.callback import ProgressBar
 from sklearn.linear_model import LogisticRegression
