@@ -1,10 +1,19 @@
 """One mixed table with missing cells, in the container of any library."""
 
+import narwhals.stable.v2 as nw
 import numpy as np
 import pytest
 
 CONTAINERS = ("pandas", "polars", "pyarrow")
 LEVELS = ["low", "mid", "high"]
+
+
+def schema(table):
+    """Names and dtypes of a data frame, with the categories that a dtype declares."""
+    if hasattr(table, "schema") and hasattr(table.schema, "types"):  # pyarrow
+        return dict(zip(table.schema.names, table.schema.types, strict=True))
+    table = nw.from_native(table)
+    return {name: table[name].to_native().dtype for name in table.columns}
 
 
 def make_mixed_table(container="pandas", n_rows=60):

@@ -4,6 +4,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
+import import_graph
 import pytest
 
 import skvae
@@ -44,11 +45,7 @@ OPTIONAL = {"pandas", "polars", "pyarrow", "matplotlib", "rich"}
 PICTURES = ["_axes", "_cells", "_latents"]
 
 
-def dotted(path):
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-
-
-FILES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+FILES = import_graph.files_of(PACKAGE)
 
 
 def room_of(module):
@@ -63,20 +60,9 @@ def tree_of(module):
 @cache
 def imported(module, *, at_import_time=False):
     """Full names of what a module imports, those of skvae as its files' names."""
-    package = FILES[module].relative_to(PACKAGE).parts[:-1]
     tree = tree_of(module)
-    names = set()
-    for node in top_level(tree) if at_import_time else ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            source = node.module or ""
-            if node.level:
-                above = package[: len(package) - node.level + 1]
-                source = ".".join(["skvae", *above, *source.split(".")]).rstrip(".")
-            # from . import x; from skvae._room import x: x may be a file
-            names |= {f"{source}.{alias.name}" for alias in node.names}
-    return frozenset(names)
+    nodes = top_level(tree) if at_import_time else ast.walk(tree)
+    return frozenset(import_graph.names_imported(nodes, module, "skvae"))
 
 
 def top_level(tree):
@@ -94,15 +80,7 @@ def top_level(tree):
 
 def files_imported(module):
     """The files of skvae that a module imports from, type hints included."""
-    found = set()
-    for name in imported(module):
-        if not name.startswith("skvae."):
-            continue
-        own = name.removeprefix("skvae.")
-        candidates = [own, f"{own}.__init__", own.rpartition(".")[0]]
-        candidates.append(f"{candidates[-1]}.__init__".lstrip("."))
-        found.add(next(name for name in candidates if name in FILES))
-    return found - {module}
+    return import_graph.holders(imported(module), "skvae", FILES) - {module}
 
 
 def libraries(module, **kwargs):

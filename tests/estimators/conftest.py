@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from imputed_cells import CONTAINERS
+from mixed_tables import CONTAINERS
 from sklearn.datasets import make_blobs
 
 

@@ -5,21 +5,11 @@ import numpy as np
 
 from skvae import VAEImputer
 
-CONTAINERS = ["pandas", "polars", "pyarrow"]
-
 SMALL = {"max_iter": 2, "hidden_layer_sizes": (8,), "random_state": 0}
 
 
 def imputer(**kwargs):
     return VAEImputer(**(SMALL | kwargs))
-
-
-def schema(table):
-    """Names and dtypes of a data frame, with the categories that a dtype declares."""
-    if hasattr(table, "schema") and hasattr(table.schema, "types"):  # pyarrow
-        return dict(zip(table.schema.names, table.schema.types, strict=True))
-    table = nw.from_native(table)
-    return {name: table[name].to_native().dtype for name in table.columns}
 
 
 def cells(table):

@@ -3,7 +3,8 @@
 import narwhals.stable.v2 as nw
 import numpy as np
 import pytest
-from imputed_cells import CONTAINERS, assert_observed_stay, cells, imputer, schema
+from imputed_cells import assert_observed_stay, cells, imputer
+from mixed_tables import CONTAINERS, schema
 
 
 def test_frames(mixed):

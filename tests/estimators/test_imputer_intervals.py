@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from imputed_cells import assert_observed_stay, cells, imputer, schema
+from imputed_cells import assert_observed_stay, cells, imputer
+from mixed_tables import schema
 
 from skvae import VAEImputer, VAETransformer, pool
 from skvae._imputation.scales import RANGE_REACH, widened

@@ -6,6 +6,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import pytest
 import torch
+from mixed_tables import CONTAINERS, schema
 from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -14,8 +15,6 @@ from sklearn.pipeline import make_pipeline
 
 from skvae import VAETransformer
 
-CONTAINERS = ["pandas", "polars", "pyarrow"]
-
 KINDS = {
     "mass": ("normal", "student_t"),  # or the same with a scale per cell
     "island": "categorical",
@@ -23,14 +22,6 @@ KINDS = {
     "flag": "bernoulli",
     "visits": "poisson",
 }
-
-
-def schema(table):
-    """Names and dtypes of a data frame, with the categories that a dtype declares."""
-    if hasattr(table, "schema") and hasattr(table.schema, "types"):  # pyarrow
-        return dict(zip(table.schema.names, table.schema.types, strict=True))
-    table = nw.from_native(table)
-    return {name: table[name].to_native().dtype for name in table.columns}
 
 
 @pytest.fixture(params=CONTAINERS)

@@ -1,6 +1,7 @@
 """What all displays share: mosaics, axes, and estimators that will not do."""
 
 import builtins
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -52,7 +53,9 @@ def test_colour_images():
 
 
 def test_images_of_one_grey():
-    ax = plot_mosaic(None, np.full((1, 2, 3, 3), 5.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ax = plot_mosaic(None, np.full((1, 2, 3, 3), 5.0))
     canvas = np.asarray(ax.images[0].get_array())
     assert canvas.shape == (4, 8, 4)  # a gap of one pixel
     assert len(np.unique(canvas[:3, [0, 1, 2, 4, 5, 6]].reshape(-1, 4), axis=0)) == 1
