@@ -259,7 +259,7 @@ def test_pixels_are_seen_in_their_unit():
     ratio = vae.input_scale_[seen] / spread[seen]
     np.testing.assert_allclose(ratio, ratio[0])
     assert seen.sum() >= 50
-    inputs = vae._module.inputs(vae._batch(*vae._encoder.encode(X[:300]), None).x, None)
+    inputs = vae._module.inputs(vae._encode(X[:300]).x, None)
     # embedding draws far outliers, as of rare pixels, nearer
     varied = np.sort(inputs.std(0, correction=0).numpy())
     assert (varied <= np.sort(vae.input_scale_[spread > 0]) + 1e-4).all()
@@ -353,7 +353,7 @@ def test_evidence_of_the_stack_is_exact_where_m2_adds_nothing(blobs):
                 parameter.zero_()
         module.joint.heads[0].set_deviation(torch.ones(1))
     covariance = loadings @ loadings.t() + noise_sd.square().diag()
-    encoded = torch.from_numpy(vae._encoder.encode(X)[0])
+    encoded = vae._encode(X).x
     exact = torch.distributions.MultivariateNormal(torch.zeros(3), covariance)
     expected = exact.log_prob(encoded).numpy() + vae._log_jacobian(vae._encode(X))
     np.testing.assert_allclose(vae.score_samples(X), expected, atol=1e-3)
@@ -711,7 +711,7 @@ def test_the_distance_of_neighbours_is_that_of_all_rows(monkeypatch):
     few[:3], few[-3:] = 0, 1
     vae = VAEClassifier(**SHORT | {"max_iter": 1}, numeric_transform="standard")
     vae.fit(X, few)
-    data = vae._batch(*vae._encoder.encode(X), None)
+    data = vae._encode(X)
     assert vae._neighbour_distance(data) > 0.05
 
 

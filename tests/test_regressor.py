@@ -17,6 +17,7 @@ from sklearn.metrics import r2_score
 
 from skvae import VAERegressor
 from skvae._networks.batch import Batch
+from skvae._tables.numpy_table import ArrayTable
 from skvae._training.bounds import elbo
 
 N_ROWS, N_FEATURES, N_OUTPUTS, N_FACTORS = 3000, 4, 5, 2
@@ -83,8 +84,8 @@ def test_linear_density_is_ppca_of_the_residuals(table, linear):
 
 def test_linear_bound_is_the_exact_likelihood(table, linear):
     X, y, *_ = table
-    data = linear._batch(*linear._encoder.encode(y), None)
-    c = linear._contexts(*linear._context_encoder.encode(X))
+    data = linear._batch(*linear._encoder.encode(ArrayTable(y)), None)
+    c = linear._contexts(*linear._encode_features(X))
     data = type(data)(data.x, None, None, c)
     noise = cubature_noise(len(X), N_FACTORS, torch.float32)
     with torch.no_grad():
@@ -236,7 +237,7 @@ def test_the_spread_covers_what_was_held_out(linear, weighted):
     observed = np.ones(y.shape, dtype=bool)
     observed[19:, 3] = observed[20:, 4] = False  # 19 rows decide nothing
     data = model._batch(y.astype(np.float32), observed, weight)
-    c = model._contexts(*model._context_encoder.encode(X, estimator=model))
+    c = model._contexts(*model._encode_features(X))
     model._widen(Batch(data.x, data.observed, data.weight, c))
     np.testing.assert_allclose(model.spread_[:3], [3, 1, 1], rtol=0.15)
     assert model.spread_[3] == 1 < model.spread_[4]

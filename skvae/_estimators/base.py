@@ -35,11 +35,13 @@ from .._density.model import (
     is_constant,
 )
 from .._distributions.families import FAMILIES, LEARNED_PRIORS, resolve_prior
+from .._distributions.registry import LIKELIHOODS
 from .._networks.batch import Batch
 from .._networks.mlp import ACTIVATIONS
 from .._networks.vae import VAE
 from .._tables.columns import Column
 from .._tables.encoder import TableEncoder
+from .._tables.libraries import open_table
 from .._training.device import resolve_device
 from .._training.gradients import DRAWS, check_gradient
 from .._training.loop import train
@@ -197,15 +199,18 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             # trained in place: if that fails, what was there must be as it was
             for name in (*self._torch_parts, "_random"):
                 setattr(self, name, copy.deepcopy(getattr(self, name)))
-        else:
+        table = open_table(self, X, reset=not going_on)
+        if not going_on:
             self._encoder = TableEncoder(
+                LIKELIHOODS,
                 categorical_features=self.categorical_features,
                 numeric_transform=self.numeric_transform,
                 likelihood=self.likelihood,
-            ).fit(X, sample_weight, estimator=self)
+            ).fit(table, sample_weight)
         if not (going_on and one_pass):
             self._random = make_random_state(self.random_state)
-        values, observed = self._encoder.encode(X, estimator=self)
+        values, observed = self._encoder.encode(table)
+        del table
         self.device_ = device
         generator = torch.Generator(device)
         generator.manual_seed(int(self._random.randint(2**31 - 1)))
@@ -516,7 +521,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     def _encode(self, X) -> Batch:
         """Check a table and put it on the device."""
         check_is_fitted(self)
-        values, observed = self._encoder.encode(X, estimator=self)
+        values, observed = self._encoder.encode(open_table(self, X, reset=False))
         return self._batch(values, observed, None)
 
     def _posterior(self, data: Batch) -> Iterator[tuple[Batch, Any]]:

@@ -39,7 +39,7 @@ from .._imputation.residual_vae import find_centres
 from .._imputation.scales import Scales
 from .._imputation.self_masking import declared_signs, fit_slope
 from .._networks.batch import Batch
-from .._tables.missing import Filling, missing_mask, with_nan
+from .._tables.missing import fill_missing, missing_mask, replace_marker
 from .._training.plan import History
 from .._validation import check_count, check_weights, restored_on_error
 from .base import BaseVAE
@@ -457,7 +457,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
             non-finite; an already fitted estimator stays as it was.
         """
         with restored_on_error(self), callback_management_context(self):
-            X = with_nan(X, self.missing_values)
+            X = replace_marker(X, self.missing_values)
             self._fit(X, sample_weight)
             missing = missing_mask(X)
             if sample_weight is not None:
@@ -702,7 +702,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
             If the columns are not those of the training table.
         """
         check_is_fitted(self)
-        with_nulls = with_nan(X, self.missing_values)
+        with_nulls = replace_marker(X, self.missing_values)
         encoded = self._point(self._encode(with_nulls))
         table = self._complete(X, self._filling(with_nulls), encoded)
         return as_configured(table, self)
@@ -736,7 +736,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         """
         check_is_fitted(self)
         n_draws = check_count(n_draws, "n_draws")
-        with_nulls = with_nan(X, self.missing_values)
+        with_nulls = replace_marker(X, self.missing_values)
         data = self._encode(with_nulls)
         generator = self._generator(random_state)
         draws = list(self._cells().tables(data, n_draws, generator))
@@ -774,7 +774,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
             the training table.
         """
         check_is_fitted(self)
-        with_nulls = with_nan(X, self.missing_values)
+        with_nulls = replace_marker(X, self.missing_values)
         data = self._encode(with_nulls)
         ordered = self._units.ordered()
         ends = self._cells().intervals(data, ordered, coverage)
@@ -804,7 +804,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
             If the columns are not those of the training table.
         """
         check_is_fitted(self)
-        data = self._encode(with_nan(X, self.missing_values))
+        data = self._encode(replace_marker(X, self.missing_values))
         if self._mean.ensemble is None:
             n_inputs = len(self._mean.slots)
             parts = []
@@ -844,7 +844,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     # -- tables ------------------------------------------------------------------
 
-    def _filling(self, X) -> Filling:
+    def _filling(self, X) -> dict[str, Any]:
         """Return which cells of a table to fill, and which columns to return."""
         columns = self._encoder.columns_
         empty = {i: c.has_categories for i, c in enumerate(columns) if c.is_empty}
@@ -852,11 +852,12 @@ class VAEImputer(TransformerMixin, BaseVAE):
         if not self.keep_empty_features:
             kept = [i for i in kept if i not in empty]
         flagged = self.indicator_features_.tolist() if self.add_indicator else []
-        return Filling(missing_mask(X), kept, empty, flagged)
+        mask = missing_mask(X)
+        return {"mask": mask, "kept": kept, "empty": empty, "flagged": flagged}
 
-    def _complete(self, X, filling: Filling, encoded: np.ndarray, drawn: bool = False):
+    def _complete(self, X, filling: dict, encoded: np.ndarray, drawn: bool = False):
         """Fill the missing cells of a table from encoded rows."""
-        table = filling.fill(X, self._decode_table(encoded, drawn=drawn))
+        table = fill_missing(X, self._decode_table(encoded, drawn=drawn), **filling)
         if self._encoder.schema_.library == "numpy" and not isinstance(
             table, np.ndarray
         ):  # a model of an array knows no names but its own
@@ -865,7 +866,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
                 return table.rename_columns(names)
             table.columns = names
         if (
-            filling.flagged
+            filling["flagged"]
             and nw.dependencies.is_pandas_dataframe(table)
             and not all(isinstance(label, str) for label in table.columns)
         ):  # scikit-learn takes no mixture of strings and other labels

@@ -38,6 +38,7 @@ from .._conditional.outputs import (
     completed_likelihood,
     declared_categories,
     naming_outputs,
+    open_outputs,
     share_map,
 )
 from .._density.evidence import EVIDENCE_DRAWS, INFERENCE_FLOATS
@@ -46,9 +47,11 @@ from .._density.model import head_key, is_constant
 from .._distributions.intervals import INTERVAL_DRAWS, interval_draws, sorted_quantiles
 from .._distributions.location_scale import LocationScale, StudentT
 from .._distributions.predictive import cell_moments, tempered_draws, tempered_latents
+from .._distributions.registry import LIKELIHOODS
 from .._networks.batch import Batch
 from .._networks.vae import VAE
 from .._tables.encoder import TableEncoder
+from .._tables.libraries import open_table
 from .._tables.missing import missing_mask
 from .._tables.transforms import Affine, PiecewiseLinear
 from .._training.plan import Plan
@@ -428,17 +431,21 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             # trained in place: if that fails, what was there must be as it was
             for name in self._torch_parts:
                 setattr(self, name, copy.deepcopy(getattr(self, name)))
-        else:
-            self._fit_encoders(X, outputs, sample_weight)
+        inputs = open_table(self, X, reset=not going_on)
+        with naming_outputs():
+            schema = self._encoder.schema_ if going_on else None
+            outputs = open_outputs(self, outputs, schema)
         if not going_on:
+            self._fit_encoders(inputs, outputs, sample_weight)
             self._form = form
         self.n_outputs_ = len(self._encoder.columns_)
         self._random = make_random_state(self.random_state)
         self.device_ = device
         generator = torch.Generator(device).manual_seed(self._new_seed())
-        features = self._context_encoder.encode(X, estimator=self)
+        features = self._context_encoder.encode(inputs)
         with naming_outputs():
             values, observed = self._encoder.encode(outputs)
+        del inputs, outputs
         if not going_on:
             self._settle_heads(scored=self.early_stopping)
             self._start_context(*features)
@@ -501,7 +508,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             if isinstance(columns[self._order[position]].map, Affine)
         ]
 
-    def _fit_encoders(self, X, outputs, sample_weight):
+    def _fit_encoders(self, inputs, outputs, sample_weight):
         is_table = self.image_shape is None
         likelihood, transform = self.likelihood, self.numeric_transform
         if likelihood == "auto":
@@ -509,15 +516,17 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         if transform == "auto" and not is_table:
             transform = "standard"
         self._context_encoder = TableEncoder(
+            LIKELIHOODS,
             categorical_features=self.categorical_features,
             numeric_transform="auto" if is_table else "standard",
             likelihood="normal",
-        ).fit(X, sample_weight, estimator=self)
+        ).fit(inputs, sample_weight)
         with naming_outputs():
             categories = declared_categories(likelihood, outputs)
             if isinstance(likelihood, dict):
                 likelihood = completed_likelihood(likelihood, outputs, categories)
             self._encoder = TableEncoder(
+                LIKELIHOODS,
                 categorical_features=categories,
                 numeric_transform=transform,
                 likelihood=likelihood,
@@ -725,12 +734,15 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             start += len(means)
         return mean, deviation
 
+    def _encode_features(self, X) -> tuple[np.ndarray, np.ndarray | None]:
+        return self._context_encoder.encode(open_table(self, X, reset=False))
+
     def _for_inference(self, X) -> tuple[VAE, Tensor]:
         """Return the module and the contexts of a table, in the precision of X.
 
         In float64 results do not depend on which rows are predicted together.
         """
-        values, observed = self._context_encoder.encode(X, estimator=self)
+        values, observed = self._encode_features(X)
         c = self._contexts(values, observed)
         single = getattr(X, "dtype", None) == np.float32
         if single or self.device_.startswith("mps"):
@@ -839,7 +851,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 f"{self.latent!r}: use at most 1, or latent='normal'."
             )
         generator = self._generator(random_state)
-        values, observed = self._context_encoder.encode(X, estimator=self)
+        values, observed = self._encode_features(X)
         c = self._contexts(values, observed)
         parts = [
             x.cpu().numpy()
@@ -901,7 +913,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         """
         check_is_fitted(self)
         n_draws = interval_draws(coverage)
-        values, observed = self._context_encoder.encode(X, estimator=self)
+        values, observed = self._encode_features(X)
         c = self._contexts(values, observed)
         generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
         levels = [(1 - coverage) / 2, (1 + coverage) / 2]
@@ -973,7 +985,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             If X or y does not fit the training table.
         """
         check_is_fitted(self)
-        values, observed = self._context_encoder.encode(X, estimator=self)
+        values, observed = self._encode_features(X)
         if y is None:
             warnings.warn(
                 "y is None: nothing is observed, which has the log-likelihood 0.",
@@ -984,7 +996,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         outputs = self._outputs_like_training(y)
         check_consistent_length(values, outputs)
         with naming_outputs():
-            encoded, seen = self._encoder.encode(outputs)
+            table = open_outputs(self, outputs, self._encoder.schema_)
+            encoded, seen = self._encoder.encode(table)
         data = self._batch(encoded, seen, None)
         data = Batch(data.x, data.observed, None, self._contexts(values, observed))
         scores = self._log_jacobian(data)
@@ -1041,8 +1054,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 f"{', '.join(map(repr, named))}. Use score_samples."
             )
         outputs = self._outputs_like_training(y)
-        with naming_outputs():
-            self._encoder.encode(outputs)  # are these the outputs of the training?
+        with naming_outputs():  # are these the outputs of the training?
+            table = open_outputs(self, outputs, self._encoder.schema_)
+            self._encoder.encode(table)
         predicted = self._moments(X)[0]
         check_consistent_length(outputs, predicted)
         seen = ~missing_mask(outputs)
