@@ -134,10 +134,12 @@ def test_a_state_is_no_part_of_its_encoder():
     encoder = fitted("polars")
     state = encoder.to_state()
     state["columns"][0]["map"]["mean"] = 1e9
+    state["columns"][1]["map"]["knots"][:] = 0
     state["columns"][5]["categories"].clear()
     state["columns"][2]["support"][:] = 0
     state["schema"]["types"][6]["categories"].clear()
     assert encoder.columns_[0].map.mean != 1e9
+    assert encoder.columns_[1].map.knots.any()
     assert len(encoder.columns_[5].categories) == 3
     assert encoder.columns_[2].support.any()
     assert encoder.to_state()["schema"]["types"][6]["categories"] == WORDS
