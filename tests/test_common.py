@@ -135,12 +135,6 @@ def test_column_names_of_later_chunks():
     check("VAETransformer", VAETransformer(max_iter=2, early_stopping=False))
 
 
-def test_nothing_but_weights_and_the_mark_of_no_label_is_expected_to_fail():
-    for failures in EXPECTED_FAILURES.values():
-        others = set(failures) - {"check_classifiers_classes"}
-        assert all(name.startswith("check_sample_weight_eq") for name in others)
-
-
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_loop_parameters_are_named_as_in_the_mlp(estimator):
     ours = inspect.signature(estimator).parameters

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mixed_tables import CONTAINERS
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from conftest import CONTAINERS
 from skvae._tables.values import is_missing
 from skvae.datasets import ampute, load_penguins
 

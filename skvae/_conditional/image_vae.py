@@ -191,9 +191,9 @@ class ImageVAE(VAE):
         return torch.cat([maps, images], 1)
 
     @property
-    def widest_map(self) -> int:
-        """Floats of the widest layer of convolutions, by row."""
-        return CHANNELS * math.prod(self.coarse)
+    def widest(self) -> int:
+        """Floats per row of the widest layer, convolutions included."""
+        return max(super().widest, CHANNELS * math.prod(self.coarse))
 
 
 def shape_of_context(

@@ -1,17 +1,50 @@
-"""The model of outputs given features: how its parts are built."""
+"""The model of outputs given features: a conditional VAE."""
 
 from __future__ import annotations
 
+import copy
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.stats import norm, t
+from torch import Tensor
 
-from .._density.model import build_module, make_joint
-from .._distributions.joint import Joint
-from .._distributions.registry import make_head
+from .._density.evidence import EVIDENCE_DRAWS, evidence, log_jacobian, rows_at_once
+from .._density.linear_start import factor_analysis, regression
+from .._density.model import (
+    FitResult,
+    build_module,
+    choose_rows,
+    chosen_likelihoods,
+    describe,
+    fit_module,
+    free_scale,
+    has_gaps,
+    starting_cells,
+)
+from .._density.rows import ColumnGroups, Encoded, drop_cell_scales
+from .._distributions.intervals import (
+    INTERVAL_DRAWS,
+    interval_draws,
+    sorted_quantiles,
+)
+from .._distributions.location_scale import LocationScale, StudentT
+from .._distributions.predictive import cell_moments, tempered_draws, tempered_latents
+from .._networks.arrays import load_arrays, to_arrays
+from .._networks.batch import Batch
 from .._networks.vae import VAE
+from .._tables.columns import Column
+from .._tables.transforms import Affine, PiecewiseLinear
+from .._training.plan import Budget, Plan, split_rows
+from .._training.progress import Progress
+from .._training.random import Random
+from .conformal import LEVELS, stretch_factor
 from .features import FeatureEmbedding
 from .image_vae import ImageVAE
+from .outputs import image_shapes
 
 #: Draws of z behind predicted means and deviations, in pairs of opposite signs.
 MEAN_DRAWS = 64
@@ -19,19 +52,473 @@ MEAN_DRAWS = 64
 #: Points that stand for the noise of an output with a quantile map.
 NOISE_POINTS = 50
 
-#: Held-out rows that ``spread_`` needs, and the coverage that it restores.
-SPREAD_ROWS, SPREAD_COVERAGE = 20, 0.9
+
+class ConditionalModel:
+    """Distribution of outputs given features.
+
+    Outputs of rows are encoded, (..., n_outputs), unless it says "in units".
+
+    Parameters
+    ----------
+    groups : ColumnGroups
+        The outputs.
+    features : ColumnGroups
+        The features.
+    architecture : dict of str to object
+        How the module is built, in plain values.
+    embedding : FeatureEmbedding
+        What the networks see of the features.
+    module : VAE
+        The networks.
+    seed : int
+        Seed of draws that are the same at every call.
+    """
+
+    def __init__(
+        self,
+        groups: ColumnGroups,
+        features: ColumnGroups,
+        architecture: dict[str, Any],
+        embedding: FeatureEmbedding,
+        module: VAE,
+        seed: int,
+    ) -> None:
+        self.groups = groups
+        self.features = features
+        self.architecture = architecture
+        self.embedding = embedding
+        self.module = module
+        self.seed = seed
+        #: Factors by which the distributions of the outputs are stretched.
+        self.spread = np.ones(len(groups.table))
+
+    @classmethod
+    def build(
+        cls,
+        data: Encoded,
+        params: Mapping[str, Any],
+        random: Random,
+    ) -> ConditionalModel:
+        """Build the model, initialised at a regression and factors of its residuals."""
+        assert data.features is not None
+        shapes = image_shapes(
+            params["image_shape"],
+            data.encoder.columns_,
+            data.features.encoder.columns_,
+        )
+        if not params["early_stopping"]:
+            drop_cell_scales(data.encoder.columns_)
+        is_image = bool(shapes.get("context_shape"))
+        features = feature_groups(data.features.encoder.columns_, shapes)
+        embedding = build_embedding(features, masked=has_gaps(data.features))
+        cells = features.cells(data.features.values, data.features.observed)
+        embedding.fit(cells.x, cells.observed, scale=not is_image)
+        groups = ColumnGroups(data.encoder.columns_)
+        architecture = describe(
+            groups, params, len(groups.order), masked=has_gaps(data)
+        )
+        architecture |= {"n_context": embedding.n_outputs, **shapes}
+        module = build_pair(architecture, random.new_seed())
+        seed = random.new_seed()
+        model = cls(groups, features, architecture, embedding, module, seed)
+        model._initialise(data, random)
+        return model
+
+    def _initialise(self, data: Encoded, random: Random) -> None:
+        """Initialise at the marginals, and outputs that are numbers at a regression."""
+        module = self.module
+        rows = choose_rows(data, random.state)
+        x, weight = starting_cells(data, self.groups, rows)
+        module.initialise_marginals(x, weight)
+        columns, _, slots = module.joint.number_slots()
+        if not len(columns) or not self.architecture["linear_path"]:
+            return
+        assert data.features is not None
+        mask = data.features.observed
+        cells = self.features.cells(
+            data.features.values[rows], None if mask is None else mask[rows]
+        )
+        c = self.embedding(cells.x, cells.observed).double().numpy()
+        intercept, coefficients, residuals = regression(
+            c, x[:, columns].double().numpy(), weight[:, columns].numpy() > 0
+        )
+        loadings, noise = factor_analysis(residuals, module.n_latent)
+        with torch.no_grad():
+            bias = module.decoder.output.bias
+            bias[slots] = torch.from_numpy(intercept).to(bias)
+        module.initialise_factor_analysis(
+            torch.from_numpy(loadings),
+            torch.from_numpy(noise),
+            torch.from_numpy(coefficients),
+        )
+
+    def fit(
+        self,
+        data: Encoded,
+        params: Mapping[str, Any],
+        random: Random,
+        progress: Progress,
+        *,
+        resume: bool = False,
+    ) -> FitResult:
+        """Train on pairs of features and outputs, and widen by what was held out."""
+        self.to(str(random.generator.device))
+        batch = self.batch(data)
+        split = split_rows(len(batch), params, random.state)
+        plan = Plan.resolve(
+            params,
+            len(split[0]),
+            Budget(),
+            is_linear=self.architecture["linear_path"],
+            weight_decay=params["weight_decay"],
+        )
+        progress.open(plan.max_iter)
+        history, _ = fit_module(
+            self.module,
+            batch,
+            split,
+            plan,
+            random.generator,
+            progress,
+            resume=resume,
+            free_scale=free_scale(self.groups.columns, batch),
+        )
+        self.spread = np.ones(len(self.groups.table))
+        if split[1] is not None and not self.is_image:
+            held_out = torch.as_tensor(split[1], device=batch.x.device)
+            self._widen(batch.take(held_out))
+        attributes = {"spread_": self.spread, "n_outputs_": len(self.groups.table)}
+        return FitResult(history, plan, attributes)
+
+    def _widen(self, held_out: Batch) -> None:
+        """Set ``spread`` by rows that were not trained on.
+
+        Of numbers with a location and a scale whose map is linear: the mean stays.
+        """
+        assert held_out.c is not None
+        bounds = [
+            sorted_quantiles(x.cpu().numpy(), LEVELS)
+            for x in self._draws(held_out.c, INTERVAL_DRAWS, self.new_generator())
+        ]
+        lower, upper = np.concatenate(bounds, axis=1)
+        mean = self._means(self.module, held_out.c).cpu().numpy()
+        error = held_out.x.cpu().numpy() - mean
+        weight = np.ones(len(error))
+        if held_out.weight is not None:
+            weight = held_out.weight.cpu().numpy().astype(np.float64)
+        columns = self.groups.columns
+        for place in self.module.joint.number_slots()[0].tolist():
+            if not isinstance(columns[place].map, Affine):
+                continue
+            rows = np.arange(len(error))
+            if held_out.observed is not None:
+                rows = np.flatnonzero(held_out.observed[:, place].cpu().numpy())
+            self.spread[self.groups.order[place]] = stretch_factor(
+                error[rows, place],
+                (lower - mean)[rows, place],
+                (upper - mean)[rows, place],
+                weight[rows],
+            )
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the outputs are the pixels of an image."""
+        return "image_shape" in self.architecture
+
+    # -- use ---------------------------------------------------------------------
+
+    def contexts(self, features: Encoded) -> Tensor:
+        """Return what the networks see of features, (n_rows, n_context)."""
+        cells = self.features.cells(features.values, features.observed)
+        device = self.module.device
+        observed = None if cells.observed is None else cells.observed.to(device)
+        with torch.no_grad():
+            context: Tensor = self.embedding(cells.x.to(device), observed)
+        return context
+
+    def batch(self, data: Encoded) -> Batch:
+        """Return outputs and contexts on the device of the model."""
+        assert data.features is not None
+        batch = self.groups.batch(data, str(self.module.device))
+        return batch.replace(c=self.contexts(data.features))
+
+    def moments(
+        self, features: Encoded, *, double: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return means and standard deviations of all outputs, in units.
+
+        Categories are codes, with the deviation 0. With ``double`` precision results do
+        not depend on which rows are predicted together.
+        """
+        module, c = self.module, self.contexts(features)
+        if double and module.device.type != "mps":
+            module, c = double_of(module), c.double()
+        shape = (len(c), len(self.groups.table))
+        mean, deviation = np.zeros(shape), np.zeros(shape)
+        for index, column in enumerate(self.groups.table):
+            if column.constant is not None:
+                mean[:, index] = column.constant
+        start = 0
+        for px in self._decoded(module, c):
+            rows = slice(start, start + px.shape[1])
+            self._write_moments(px, module, mean[rows], deviation[rows])
+            start = rows.stop
+        return mean, deviation
+
+    def _write_moments(
+        self, px: Tensor, module: VAE, mean: np.ndarray, deviation: np.ndarray
+    ) -> None:
+        """Set the moments of some rows from their decoder outputs."""
+        means, variances = (m.cpu().numpy() for m in cell_moments(module.joint, px))
+        nonlinear = {}
+        for place, column in enumerate(self.groups.columns):
+            index = self.groups.order[place]
+            if isinstance(column.map, PiecewiseLinear):
+                nonlinear[place] = column.map
+                continue
+            mean[:, index] = column.map.inverse(means[:, place])
+            deviation[:, index] = np.sqrt(variances[:, place]) * column.map.scale
+            deviation[:, index] *= self.spread[index]
+        for place, values in mapped_points(module, px, nonlinear):
+            index = self.groups.order[place]
+            mean[:, index] = values.mean((0, 1))
+            deviation[:, index] = values.std((0, 1))
+
+    def _decoded(self, module: VAE, c: Tensor) -> Iterator[Tensor]:
+        """Yield decoder outputs of prior draws, (MEAN_DRAWS, rows, n_outputs)."""
+        noise = self._mean_noise(c)
+        for rows in c.split(self._rows_at_once(MEAN_DRAWS)):
+            with torch.inference_mode():
+                z = module.prior(rows).rsample(noise.expand(-1, len(rows), -1))
+                yield module.decode(z, rows)
+
+    def _mean_noise(self, c: Tensor) -> Tensor:
+        """Return draws of N(0, I), the same for every row.
+
+        Opposite pairs, and orthogonal where there are enough of them: averages of
+        quadratic functions of normal latents come out exactly.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        n_pairs, n_noise = MEAN_DRAWS // 2, self.module.n_prior_noise
+        half = torch.randn(n_pairs, n_noise, generator=generator, dtype=torch.float64)
+        if n_noise <= n_pairs:
+            half = torch.linalg.qr(half).Q * math.sqrt(n_pairs)
+        return torch.cat([half, -half]).unsqueeze(1).to(c)
+
+    def _means(self, module: VAE, c: Tensor) -> Tensor:
+        """Return the means of the encoded outputs, (rows, columns)."""
+        parts = [cell_moments(module.joint, px)[0] for px in self._decoded(module, c)]
+        return torch.cat(parts)
+
+    def draws(
+        self,
+        features: Encoded,
+        n_draws: int,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        add_noise: bool = True,
+    ) -> np.ndarray:
+        """Return draws of encoded outputs, (n_draws, n_rows, n_columns of the table).
+
+        Raises
+        ------
+        ValueError
+            If the temperature would leave the range of the latent variables.
+        """
+        latent = self.architecture["latent"]
+        if temperature > 1 and latent != "normal":
+            raise ValueError(
+                f"temperature={temperature!r} would leave the range of latent="
+                f"{latent!r}: use at most 1, or latent='normal'."
+            )
+        c = self.contexts(features)
+        parts = [
+            x.cpu().numpy()
+            for x in self._draws(c, n_draws, generator, temperature, add_noise)
+        ]
+        draws = np.concatenate(parts, axis=1)
+        return np.stack([self.groups.restored(x) for x in draws])
+
+    def _draws(
+        self,
+        c: Tensor | None,
+        n_draws: int,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        add_noise: bool = True,
+    ) -> Iterator[Tensor]:
+        """Yield draws of encoded outputs, (n_draws, rows, columns)."""
+        assert c is not None
+        vae, spread = self.module, self._encoded_spread(c)
+        for rows in c.split(self._rows_at_once(n_draws)):
+            with torch.inference_mode():
+                noise = rows.new_empty(n_draws, len(rows), vae.n_prior_noise)
+                noise.normal_(generator=generator)
+                z = tempered_latents(vae.prior(rows), noise, temperature)
+                px = vae.decode(z, rows)
+                if add_noise:
+                    x = tempered_draws(vae.joint, px, generator, temperature)
+                else:
+                    x = vae.joint.point(px)
+                if spread is not None:
+                    mean = self._means(vae, rows)
+                    x = torch.where(spread > 1, mean + spread * (x - mean), x)
+                yield x
+
+    def _encoded_spread(self, c: Tensor) -> Tensor | None:
+        """Return ``spread`` in the order of the heads; None if nothing widens."""
+        if (self.spread == 1).all():
+            return None
+        spread = self.spread[self.groups.order]
+        return torch.tensor(spread, dtype=c.dtype, device=c.device)
+
+    def intervals(
+        self, features: Encoded, coverage: float, *, double: bool
+    ) -> list[np.ndarray]:
+        """Return lower and upper ends of intervals of encoded outputs, two tables.
+
+        Categories without order have the most probable value in both.
+        """
+        n_draws = interval_draws(coverage)
+        levels = [(1 - coverage) / 2, (1 + coverage) / 2]
+        draws = self._draws(self.contexts(features), n_draws, self.new_generator())
+        parts = [sorted_quantiles(x.cpu().numpy(), levels) for x in draws]
+        bounds = np.concatenate(parts, axis=1)
+        unordered = [
+            place
+            for place, column in enumerate(self.groups.columns)
+            if column.has_categories and column.kind != "ordinal"
+        ]
+        if unordered:
+            modes = self.moments(features, double=double)[0]
+            bounds[..., unordered] = modes[:, self.groups.order[unordered]]
+        return [self.groups.restored(bound) for bound in bounds]
+
+    def log_likelihood(self, data: Encoded) -> np.ndarray:
+        """Return log p(outputs | features) in units, (n_rows,)."""
+        batch = self.batch(data)
+        scores = log_jacobian(self.groups, data.encoder, batch)
+        assert batch.c is not None
+        spread = self._encoded_spread(batch.c)
+        if spread is not None:  # the density of mean + spread * (draw - mean)
+            mean = self._means(self.module, batch.c)
+            drawn = torch.where(spread > 1, mean + (batch.x - mean) / spread, batch.x)
+            batch = batch.replace(x=drawn)
+            shrink = -spread.log().expand_as(drawn)
+            if batch.observed is not None:
+                shrink = shrink * batch.observed
+            scores += shrink.sum(1).cpu().numpy()
+        scores += evidence(
+            self.module, batch, EVIDENCE_DRAWS, self.seed, defensive=True
+        )
+        if data.observed is not None:
+            scores[~data.observed.any(1)] = 0  # nothing has probability 1
+        return scores.astype(np.float32)
+
+    def in_units(self, encoded: np.ndarray) -> np.ndarray:
+        """Return encoded numbers of the table as float64 in their units."""
+        units = encoded.astype(np.float64)
+        for index, column in enumerate(self.groups.table):
+            units[:, index] = column.map.inverse(units[:, index])
+            if column.constant is not None:
+                units[:, index] = column.constant
+        return units
+
+    def new_generator(self) -> torch.Generator:
+        """Return the generator of draws that are the same at every call."""
+        return torch.Generator(self.module.device).manual_seed(self.seed)
+
+    def likelihoods(self) -> dict[str, str]:
+        """Return the likelihood of every output, with the kind of scale chosen."""
+        return chosen_likelihoods(self.groups, self.module)
+
+    def _rows_at_once(self, n_draws: int) -> int:
+        return rows_at_once(self.module.widest * n_draws)
+
+    # -- state -------------------------------------------------------------------
+
+    def to(self, device: str) -> None:
+        """Move the networks to a device."""
+        self.module.to(device)
+        self.embedding.to(device)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the model as plain containers and NumPy arrays."""
+        return {
+            "architecture": self.architecture,
+            "masked_features": self.embedding.masked,
+            "weights": to_arrays(self.module),
+            "embedding": to_arrays(self.embedding),
+            "seed": self.seed,
+            "spread": self.spread,
+        }
+
+    @classmethod
+    def from_state(
+        cls,
+        state: Mapping[str, Any],
+        columns: list[Column],
+        feature_columns: list[Column],
+    ) -> ConditionalModel:
+        """Rebuild the model of ``columns`` from what :meth:`to_state` returned."""
+        architecture = state["architecture"]
+        features = feature_groups(feature_columns, architecture)
+        embedding = build_embedding(features, masked=state["masked_features"])
+        load_arrays(embedding, state["embedding"])
+        module = build_pair(architecture)
+        load_arrays(module, state["weights"])
+        model = cls(
+            ColumnGroups(columns),
+            features,
+            architecture,
+            embedding,
+            module,
+            state["seed"],
+        )
+        model.spread = state["spread"]
+        return model
 
 
-def build_pair(architecture: dict[str, Any], seed: int) -> VAE:
-    """Build the module of outputs given features, on the CPU."""
-    if "image_shape" not in architecture:
-        return build_module(architecture, seed)
-    options = {key: architecture[key] for key in architecture if key != "heads"}
-    generator = torch.Generator().manual_seed(seed)
-    return ImageVAE(make_joint(architecture), generator=generator, **options).float()
+def feature_groups(columns: list[Column], shapes: Mapping[str, Any]) -> ColumnGroups:
+    """Return the features: all of them where they are pixels, which keep places."""
+    return ColumnGroups(columns, keep_constants=bool(shapes.get("context_shape")))
 
 
-def build_context(heads, masked) -> FeatureEmbedding:
+def build_embedding(features: ColumnGroups, *, masked: bool) -> FeatureEmbedding:
     """Build the part that reads features, on the CPU."""
-    return FeatureEmbedding(Joint([make_head(*head) for head in heads]), masked).float()
+    return FeatureEmbedding(features.joint(), masked).float()
+
+
+def build_pair(architecture: Mapping[str, Any], seed: int = 0) -> VAE:
+    """Build the module of outputs given features, on the CPU."""
+    kind = ImageVAE if "image_shape" in architecture else VAE
+    return build_module(kind, architecture, seed)
+
+
+def double_of(module: VAE) -> VAE:
+    """Return a copy of a module in double precision."""
+    return copy.deepcopy(module).double()
+
+
+def mapped_points(
+    module: VAE, px: Tensor, nonlinear: Mapping[int, PiecewiseLinear]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield values of outputs with a quantile map, (points, draws, rows)."""
+    if not nonlinear:
+        return
+    position = 0
+    levels = (np.arange(NOISE_POINTS) + 0.5) / NOISE_POINTS
+    for head, part in module.joint.split(px):
+        if isinstance(head, LocationScale):
+            locs = head.loc(part).cpu().numpy()
+            scales = head.scale(part).expand_as(head.loc(part)).cpu().numpy()
+            for k in range(head.n_columns):
+                if position + k not in nonlinear:
+                    continue
+                points = norm.ppf(levels)
+                if isinstance(head, StudentT):
+                    points = t.ppf(levels, float(head.freedom()[k]))
+                points = points[:, None, None] * scales[..., k]
+                encoded = locs[..., k] + points
+                yield position + k, nonlinear[position + k].inverse(encoded)
+        position += head.n_columns

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from .._density.rows import head_key
 from .._distributions.registry import LIKELIHOODS
 from .._tables.columns import CATEGORY_KINDS, Column
 from .._tables.encoder import TableEncoder
 from .._tables.libraries import TableSchema, open_table
 from .._tables.table import Table
 from .._tables.transforms import Affine
+from .image_vae import shape_of_context
 
 #: Likelihood of numbers where ``likelihood`` leaves it to the data.
 AUTO_LIKELIHOOD = "normal"
@@ -53,6 +57,38 @@ def completed_likelihood(
         if name != "auto":
             completed[labels.index(key) if key in labels else key] = name
     return completed
+
+
+def output_encoder(
+    outputs: Table, likelihood: str | dict, transform: str | dict, sample_weight: Any
+) -> TableEncoder:
+    """Fit the encoder of outputs.
+
+    Raises
+    ------
+    ValueError
+        If an output has no value.
+    """
+    with naming_outputs():
+        categories = declared_categories(likelihood, outputs)
+        if isinstance(likelihood, dict):
+            likelihood = completed_likelihood(likelihood, outputs, categories)
+        encoder = TableEncoder(
+            LIKELIHOODS,
+            categorical_features=categories,
+            numeric_transform=transform,
+            likelihood=likelihood,
+        ).fit(outputs, sample_weight)
+    if encoder.schema_.library == "numpy":
+        for index, column in enumerate(encoder.columns_):
+            column.name = f"y{index}"
+    empty = [column.name for column in encoder.columns_ if column.is_empty]
+    if empty:
+        raise ValueError(
+            f"Outputs without any value: {', '.join(map(repr, empty))}. Drop these "
+            "columns of y."
+        )
+    return encoder
 
 
 def share_map(columns: list[Column]) -> None:
@@ -107,7 +143,8 @@ def open_outputs(
         owner.n_features_in_ = len(schema.labels)
         if schema.library != "numpy" and all(isinstance(n, str) for n in schema.labels):
             owner.feature_names_in_ = np.array(schema.labels, dtype=object)
-    return open_table(owner, outputs, reset=schema is None)
+    with naming_outputs():
+        return open_table(owner, outputs, reset=schema is None)
 
 
 @contextmanager
@@ -124,3 +161,56 @@ def naming_outputs():
             )
         )
         raise type(error)(f"In the outputs y: {text}") from error
+
+
+def image_shapes(
+    image_shape: Any, columns: list[Column], feature_columns: list[Column]
+) -> dict[str, list[int] | None]:
+    """Return the shapes of the outputs and of the features, if these are pixels.
+
+    Empty where the outputs are no image; "context_shape" is None where the features
+    are none.
+
+    Raises
+    ------
+    ValueError
+        If the outputs cannot be the pixels of such an image.
+    """
+    if image_shape is None:
+        return {}
+    shape = checked_image_shape(image_shape, columns)
+    context = shape_of_context(shape, len(feature_columns))
+    if any(column.kind != "numeric" for column in feature_columns):
+        context = None
+    return {
+        "image_shape": list(shape),
+        "context_shape": None if context is None else list(context),
+    }
+
+
+def checked_image_shape(image_shape: Any, columns: list[Column]) -> list[int]:
+    """Return channels, height and width of the outputs."""
+    shape = tuple(image_shape)
+    if len(shape) not in (2, 3) or any(
+        not isinstance(side, Integral) or side < 1 for side in shape
+    ):
+        raise ValueError(
+            "image_shape must be (height, width) or (channels, height, width), but "
+            f"got {image_shape!r}."
+        )
+    if math.prod(shape) != len(columns):
+        raise ValueError(
+            f"image_shape={image_shape!r} stands for {math.prod(shape)} outputs, but y "
+            f"has {len(columns)}."
+        )
+    heads = {head_key(column) for column in columns}
+    if len(heads) > 1 or any(
+        column.kind not in ("numeric", "boolean", "count")
+        or column.transform not in ("standard", "none")
+        for column in columns
+    ):
+        raise ValueError(
+            "image_shape needs pixels of one kind: numbers with one likelihood and "
+            "numeric_transform 'auto', 'standard' or 'none'."
+        )
+    return [int(side) for side in (1, *shape)[-3:]]

@@ -12,6 +12,8 @@ from torch import Tensor
 from .._distributions.families import Latent, Prior
 from .._networks.batch import Batch
 from .._networks.vae import VAE
+from .._tables.encoder import TableEncoder
+from .rows import ColumnGroups
 
 #: Floats that one layer may hold during inference: memory stays bounded and the
 #: activations stay in the processor's cache.
@@ -19,6 +21,89 @@ INFERENCE_FLOATS = 2**22
 
 #: Importance draws of ``score_samples``.
 EVIDENCE_DRAWS = 256
+
+
+def rows_at_once(floats_per_row: int) -> int:
+    """Return how many rows a chunk has, the one rule of memory in inference."""
+    return max(1, INFERENCE_FLOATS // max(1, floats_per_row))
+
+
+def chunked(data: Batch, floats_per_row: int) -> Iterator[Batch]:
+    """Yield consecutive rows whose widest layers fit into the memory budget."""
+    step = rows_at_once(floats_per_row)
+    for start in range(0, len(data), step):
+        yield data.rows(start, start + step)
+
+
+def posterior(vae: VAE, data: Batch) -> Iterator[tuple[Batch, Latent]]:
+    """Yield chunks of rows with their q(z | x)."""
+    with torch.inference_mode():
+        for chunk in chunked(data, 4 * vae.widest):
+            yield chunk, vae.encode(chunk.x, chunk.observed)
+
+
+def posterior_means(vae: VAE, data: Batch) -> np.ndarray:
+    """Return E[z | x] under q, (n_rows, n_latent), float32."""
+    means = np.empty((len(data), vae.n_latent), dtype=np.float32)
+    start = 0
+    for chunk, qz in posterior(vae, data):
+        means[start : start + len(chunk)] = qz.mean.cpu()
+        start += len(chunk)
+    return means
+
+
+def evidence(
+    vae: VAE, data: Batch, n_draws: int, seed: int, *, defensive: bool = False
+) -> np.ndarray:
+    """Return importance-weighted log p(encoded row) in nats, (n_rows,).
+
+    ``defensive`` adds as many draws of the prior, see :func:`log_weights`.
+    """
+    draws_at_once = min(n_draws, 1024)
+    # The same noise for every row: a row's score depends on no other row.
+    generator = torch.Generator(data.x.device).manual_seed(seed)
+    noise, of_prior = (
+        data.x.new_empty(n_draws, 1, n).normal_(generator=generator).split(1024)
+        for n in (vae.n_noise, vae.n_prior_noise)
+    )
+    scores = []
+    with torch.inference_mode():
+        for chunk in chunked(data, vae.widest * draws_at_once * (1 + defensive)):
+            qz = vae.encode(chunk.x, chunk.observed, chunk.c)
+            parts = [
+                log_weights(vae, chunk, qz, own, prior if defensive else None)
+                for own, prior in zip(noise, of_prior, strict=True)
+            ]
+            parts = [torch.logsumexp(part, 0) for part in parts]
+            scores.append(torch.logsumexp(torch.stack(parts), 0))
+    n_draws *= 1 + defensive
+    return torch.cat(scores).cpu().numpy() - math.log(n_draws)
+
+
+def log_jacobian(
+    groups: ColumnGroups, encoder: TableEncoder, data: Batch
+) -> np.ndarray:
+    """Return the log-Jacobian of the encoding per row, observed cells only."""
+    parts = []
+    for chunk in chunked(data, 2 * len(groups.table)):
+        cells = encoder.log_jacobian(groups.restored(chunk.x.cpu()))[:, groups.order]
+        if chunk.observed is not None:
+            cells = cells * chunk.observed.cpu().numpy()
+        parts.append(cells.sum(1))
+    return np.concatenate(parts)
+
+
+def decoded(
+    vae: VAE, z: Tensor | np.ndarray, read: Callable[[Tensor], Tensor]
+) -> np.ndarray:
+    """Decode latents in chunks; ``read`` turns decoder outputs into rows."""
+    latents = torch.as_tensor(z, device=vae.device)
+    with torch.inference_mode():
+        parts = [
+            read(vae.decode(part)).cpu()
+            for part in latents.split(rows_at_once(4 * vae.widest))
+        ]
+    return torch.cat(parts).numpy()
 
 
 def score_with_gaps(
@@ -42,12 +127,6 @@ def score_with_gaps(
         if len(index):
             scores[index.cpu().numpy()] = score(data.take(index), with_gaps)
     return scores
-
-
-def pieces(data: Batch, n_rows: int) -> Iterator[Batch]:
-    """Yield consecutive rows of a table."""
-    for start in range(0, len(data), n_rows):
-        yield data.rows(start, start + n_rows)
 
 
 def proposals(

@@ -1,42 +1,446 @@
-"""The VAE of the columns of a table: how it is built from them."""
+"""The model of a table: a VAE of its columns.
+
+What the other models need of it are functions: how a module is described by columns
+and parameters, built, initialised at a linear model and trained.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from numbers import Integral
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from .._distributions.joint import Joint
-from .._distributions.registry import make_head
+from .._distributions.families import check_support, resolve_prior
+from .._networks.arrays import load_arrays, to_arrays
+from .._networks.batch import Batch
 from .._networks.vae import VAE
 from .._tables.columns import Column
+from .._tables.repeated_values import cut_into_values, limits_of_values
+from .._training.loop import train
+from .._training.plan import Budget, History, Plan, split_rows
+from .._training.progress import Progress
+from .._training.random import Random
+from .evidence import (
+    decoded,
+    evidence,
+    log_jacobian,
+    posterior,
+    posterior_means,
+    score_with_gaps,
+)
+from .linear_start import factor_analysis
+from .rows import ColumnGroups, Encoded, drop_cell_scales, make_joint
 
-#: Rows from which the linear start is computed.
+#: Rows from which the linear model is computed that training starts at.
 LINEAR_START_ROWS = 5_000
 
 #: The most latent variables that ``n_components=None`` gives.
 MAX_DEFAULT_COMPONENTS = 32
 
+Module = TypeVar("Module", bound=VAE)
 
-def build_module(architecture: dict[str, Any], seed: int) -> VAE:
+
+class FitResult(NamedTuple):
+    """What a fit leaves beside the model.
+
+    Attributes
+    ----------
+    history : History
+        What was recorded by epoch.
+    plan : Plan
+        How it was trained.
+    attributes : dict of str to object
+        Fitted attributes of the estimator, by name.
+    """
+
+    history: History
+    plan: Plan
+    attributes: dict[str, Any]
+
+
+class VAEModel:
+    """Posterior, density and generator of the rows of a table.
+
+    Parameters
+    ----------
+    groups : ColumnGroups
+        The columns.
+    architecture : dict of str to object
+        How the module is built, in plain values.
+    module : VAE
+        The networks.
+    seed : int
+        Seed of draws that are the same at every call.
+    """
+
+    def __init__(
+        self,
+        groups: ColumnGroups,
+        architecture: dict[str, Any],
+        module: VAE,
+        seed: int,
+    ) -> None:
+        self.groups = groups
+        self.architecture = architecture
+        self.module = module
+        self.seed = seed
+        #: Where draws of columns that repeat their values are cut, by place.
+        self.limits: dict[int, np.ndarray] = {}
+        #: Adam's state after a pass over a chunk of rows, which the next goes on from.
+        self.optimizer_state: dict[str, np.ndarray] | None = None
+
+    @classmethod
+    def build(
+        cls,
+        data: Encoded,
+        params: Mapping[str, Any],
+        random: Random,
+        *,
+        scored: bool,
+        starts_linear: bool = True,
+    ) -> VAEModel:
+        """Build the model of a table, initialised at a linear one.
+
+        ``scored`` tells whether validation rows will choose between scales per cell
+        and scales per column.
+        """
+        columns = data.encoder.columns_
+        if not scored:
+            drop_cell_scales(columns)
+        groups = ColumnGroups(columns)
+        architecture = describe(groups, params, len(columns), masked=has_gaps(data))
+        module = build_module(VAE, architecture, random.new_seed())
+        seed = random.new_seed()
+        x, weight = starting_rows(data, groups, random.state)
+        starts_linear = starts_linear and architecture["linear_path"]
+        initialise(module, x, weight, starts_linear=starts_linear)
+        return cls(groups, architecture, module, seed)
+
+    def fit(
+        self,
+        data: Encoded,
+        params: Mapping[str, Any],
+        random: Random,
+        progress: Progress,
+        *,
+        resume: bool = False,
+        incremental: bool = False,
+    ) -> FitResult:
+        """Train on a table; with ``incremental`` for one pass over a chunk of it."""
+        batch = self.groups.batch(data, str(random.generator.device))
+        history, plan = self.train(
+            batch, params, random, progress, resume=resume, incremental=incremental
+        )
+        self.limits = {}  # a chunk does not tell how often values occur
+        if not incremental:
+            generator = self.new_generator()
+            self.limits = limits_of_values(
+                self.groups.columns, lambda n_rows: self._draw(n_rows, generator)
+            )
+        return FitResult(history, plan, {})
+
+    def train(
+        self,
+        batch: Batch,
+        params: Mapping[str, Any],
+        random: Random,
+        progress: Progress,
+        *,
+        resume: bool,
+        incremental: bool = False,
+        budget: Budget = Budget(),  # noqa: B008
+        chooses_scales: bool = True,
+    ) -> tuple[History, Plan]:
+        """Train the module on rows on the device.
+
+        ``chooses_scales`` lets validation rows choose between scales per cell and per
+        column.
+        """
+        split = split_rows(len(batch), params, random.state)
+        plan = Plan.resolve(
+            params,
+            len(split[0]),
+            budget,
+            is_linear=self.architecture["linear_path"],
+            incremental=incremental,
+        )
+        progress.open(plan.max_iter)
+        history, state = fit_module(
+            self.module.to(batch.x.device),
+            batch,
+            split,
+            plan,
+            random.generator,
+            progress,
+            resume=resume,
+            free_scale=free_scale(self.groups.columns, batch)
+            if chooses_scales
+            else None,
+            optimizer_state=self.optimizer_state if incremental else None,
+        )
+        self.optimizer_state = state if incremental else None
+        return history, plan
+
+    # -- use ---------------------------------------------------------------------
+
+    def batch(self, data: Encoded) -> Batch:
+        """Return rows on the device of the model."""
+        return self.groups.batch(data, str(self.module.device))
+
+    def means(self, data: Encoded) -> np.ndarray:
+        """Return E[z | x] under q, (n_rows, n_latent), float32."""
+        return posterior_means(self.module, self.batch(data))
+
+    def draws(
+        self, data: Encoded, n_draws: int, generator: torch.Generator
+    ) -> np.ndarray:
+        """Return draws of q(z | x), (n_draws, n_rows, n_latent), float32."""
+        shape = (n_draws, len(data), self.module.n_latent)
+        draws = np.empty(shape, dtype=np.float32)
+        start = 0
+        for chunk, qz in posterior(self.module, self.batch(data)):
+            for draw in draws[:, start : start + len(chunk)]:
+                noise = chunk.x.new_empty(len(chunk), self.module.n_noise)
+                draw[:] = qz.rsample(noise.normal_(generator=generator)).cpu()
+            start += len(chunk)
+        return draws
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Return the decoder's means and most probable categories, encoded rows.
+
+        Raises
+        ------
+        ValueError
+            If latent variables lie outside the support of their family.
+        """
+        check_support(z, self.architecture["latent"])
+        return self.groups.restored(decoded(self.module, z, self.module.joint.point))
+
+    def sample(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
+        """Return draws of encoded rows, (n_rows, n_columns of the table)."""
+        rows = self._draw(n_rows, generator)
+        cut_into_values(rows, self.groups.columns, self.limits)
+        return self.groups.restored(rows)
+
+    def _draw(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
+        """Draw encoded rows in the order of the heads."""
+        vae = self.module
+        shape = (n_rows, vae.n_prior_noise)
+        noise = torch.empty(shape, dtype=torch.float32, device=vae.device)
+        noise.normal_(generator=generator)
+        with torch.inference_mode():
+            z = vae.prior().rsample(noise)
+        return decoded(vae, z, lambda px: vae.joint.sample(px, generator))
+
+    def log_likelihood(self, data: Encoded, n_draws: int) -> np.ndarray:
+        """Return importance-weighted log p(x) in the units of the table, (n_rows,)."""
+        batch = self.batch(data)
+
+        def score(rows: Batch, with_gaps: bool) -> np.ndarray:
+            return evidence(self.module, rows, n_draws, self.seed, defensive=with_gaps)
+
+        logs = score_with_gaps(batch, score)
+        logs = logs + log_jacobian(self.groups, data.encoder, batch)
+        return logs.astype(np.float32)
+
+    def new_generator(self) -> torch.Generator:
+        """Return the generator of draws that are the same at every call."""
+        return torch.Generator(self.module.device).manual_seed(self.seed)
+
+    def likelihoods(self) -> dict[str, str]:
+        """Return the likelihood of every column, with the kind of scale chosen."""
+        return chosen_likelihoods(self.groups, self.module)
+
+    # -- state -------------------------------------------------------------------
+
+    def to(self, device: str) -> None:
+        """Move the networks to a device."""
+        self.module.to(device)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the model as plain containers and NumPy arrays."""
+        return {
+            "architecture": self.architecture,
+            "weights": to_arrays(self.module),
+            "seed": self.seed,
+            "limits": {str(place): cuts for place, cuts in self.limits.items()},
+            "optimizer_state": self.optimizer_state,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], columns: list[Column]) -> VAEModel:
+        """Rebuild the model of ``columns`` from what :meth:`to_state` returned."""
+        module = build_module(VAE, state["architecture"])
+        load_arrays(module, state["weights"])
+        model = cls(ColumnGroups(columns), state["architecture"], module, state["seed"])
+        model.limits = {int(place): cuts for place, cuts in state["limits"].items()}
+        model.optimizer_state = state["optimizer_state"]
+        return model
+
+
+# -- what the models share -----------------------------------------------------------
+
+
+def has_gaps(data: Encoded) -> bool:
+    """Tell whether a cell is missing."""
+    return data.observed is not None and not data.observed.all()
+
+
+def describe(
+    groups: ColumnGroups, params: Mapping[str, Any], n_explained: int, *, masked: bool
+) -> dict[str, Any]:
+    """Return the architecture of a VAE of the columns, in plain values.
+
+    ``n_explained`` columns are what the latent variables explain, ``masked`` tells
+    whether the encoder sees which cells are observed.
+    """
+    latent = params["latent"]
+    n_latent = resolve_n_components(params["n_components"], latent, n_explained)
+    has_scale = len(groups.joint().number_slots()[0]) > 0
+    return {
+        "heads": [list(head) for head in groups.heads],
+        "n_latent": n_latent,
+        "hidden_layer_sizes": resolve_layers(params["hidden_layer_sizes"]),
+        "activation": params["activation"],
+        "masked": masked,
+        # a factor analysis to start at has normal latent variables
+        "linear_path": latent == "normal" and has_scale,
+        "latent": latent,
+        "n_prior_components": int(params["n_prior_components"]),
+        "prior": resolve_prior(latent, params["prior"], n_latent),
+    }
+
+
+def resolve_n_components(
+    n_components: int | None, latent: str, n_explained: int
+) -> int:
+    """Return the number of latent variables."""
+    fewest = 2 if latent == "dirichlet" else 1
+    if n_components is None:
+        return min(max(fewest, n_explained - 1), MAX_DEFAULT_COMPONENTS)
+    if n_components < fewest:
+        raise ValueError(
+            "n_components must be at least 2 with latent='dirichlet', whose "
+            f"latent variables sum to one, but got {n_components}."
+        )
+    return int(n_components)
+
+
+def resolve_layers(hidden_layer_sizes: Any) -> list[int]:
+    """Return the widths of the hidden layers."""
+    sizes = hidden_layer_sizes
+    sizes = [sizes] if isinstance(sizes, Integral) else list(sizes)
+    if any(not isinstance(size, Integral) or size < 1 for size in sizes):
+        raise ValueError(
+            "hidden_layer_sizes must hold integers of at least 1, but got "
+            f"{hidden_layer_sizes!r}."
+        )
+    return [int(size) for size in sizes]
+
+
+def build_module(
+    kind: type[Module], architecture: Mapping[str, Any], seed: int = 0
+) -> Module:
     """Build the module that ``architecture`` describes, on the CPU."""
     options = {key: architecture[key] for key in architecture if key != "heads"}
     generator = torch.Generator().manual_seed(seed)
+    joint = make_joint(architecture["heads"])
     # float32 also where the user has set another default
-    return VAE(make_joint(architecture), generator=generator, **options).float()
+    return kind(joint, generator=generator, **options).float()
 
 
-def make_joint(architecture: dict[str, Any]) -> Joint:
-    """Return the heads that ``architecture`` lists."""
-    return Joint([make_head(*head) for head in architecture["heads"]])
+def starting_rows(
+    data: Encoded, groups: ColumnGroups, random: np.random.RandomState
+) -> tuple[Tensor, Tensor]:
+    """Return some rows, drawn by their weights, and the weights of their cells."""
+    return starting_cells(data, groups, choose_rows(data, random))
 
 
-def head_key(column: Column) -> tuple[str, int]:
-    """Return what columns under one head have in common: its name and width."""
-    return column.likelihood, column.n_categories if column.has_categories else 0
+def choose_rows(data: Encoded, random: np.random.RandomState) -> np.ndarray:
+    """Return the numbers of the rows that a module is initialised from."""
+    n_chosen = min(len(data), LINEAR_START_ROWS)
+    chances = None if data.weight is None else data.weight / data.weight.sum()
+    if len(data) == n_chosen and chances is None:
+        return np.arange(len(data))
+    return random.choice(len(data), n_chosen, replace=chances is not None, p=chances)
 
 
-def is_constant(column: Column) -> bool:
-    """Whether training saw at most one value: decoding restores it without a model."""
-    single = column.has_categories and column.n_categories < 2
-    return column.is_empty or column.constant is not None or single
+def starting_cells(
+    data: Encoded, groups: ColumnGroups, rows: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """Return cells of some rows in the order of the heads, and 0 where missing."""
+    x = torch.from_numpy(data.values[rows][:, groups.order])
+    if data.observed is None:
+        return x, torch.ones_like(x)
+    return x, torch.from_numpy(data.observed[rows][:, groups.order]).to(x.dtype)
+
+
+def initialise(module: VAE, x: Tensor, weight: Tensor, *, starts_linear: bool) -> None:
+    """Initialise a module at the marginals, or at a factor analysis of the numbers."""
+    module.initialise_marginals(x, weight)
+    columns, _, _ = module.joint.number_slots()
+    if len(columns) > 1 and starts_linear:
+        loadings, noise = factor_analysis(
+            x[:, columns].double().numpy(), module.n_latent
+        )
+        module.initialise_factor_analysis(
+            torch.from_numpy(loadings), torch.from_numpy(noise)
+        )
+
+
+def free_scale(columns: list[Column], batch: Batch) -> Tensor:
+    """Return the mask of the columns whose kind of scale is chosen by the data."""
+    flags = [column.is_automatic for column in columns]
+    return torch.tensor(flags, device=batch.x.device)
+
+
+def fit_module(
+    module: VAE,
+    batch: Batch,
+    split: tuple[np.ndarray, np.ndarray | None],
+    plan: Plan,
+    generator: torch.Generator,
+    progress: Progress,
+    *,
+    resume: bool,
+    prepare: Callable[[Batch], Batch] | None = None,
+    **options: Any,
+) -> tuple[History, dict[str, np.ndarray]]:
+    """Train a module on the rows; return what was recorded and Adam's state.
+
+    ``prepare`` makes what the module sees of the rows of a batch.
+    """
+    train_rows, valid_rows = (
+        None if rows is None else torch.as_tensor(rows, device=batch.x.device)
+        for rows in split
+    )
+    assert train_rows is not None
+    if module.pseudo_inputs is not None and not resume:
+        count = torch.arange(len(module.pseudo_inputs), device=batch.x.device)
+        some = batch.take(train_rows[count % len(train_rows)])
+        module.initialise_prior(some if prepare is None else prepare(some))
+    return train(
+        module,
+        batch,
+        train_rows,
+        valid_rows,
+        plan,
+        generator,
+        progress=progress,
+        prepare=prepare,
+        **options,
+    )
+
+
+def chosen_likelihoods(groups: ColumnGroups, module: VAE) -> dict[str, str]:
+    """Return the likelihood of every column of a table, with its kind of scale."""
+    names = {column.name: column.likelihood for column in groups.table}
+    per_cell = module.joint.has_scale_per_cell()
+    for column, varies in zip(groups.columns, per_cell, strict=True):
+        if not varies:
+            names[column.name] = column.likelihood.removesuffix("_heteroscedastic")
+    return names

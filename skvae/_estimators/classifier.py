@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from sklearn.base import (
     ClassifierMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     _fit_context,
 )
-from sklearn.callback._callback_support import callback_management_context
-from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
@@ -25,54 +20,18 @@ from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
 )
-from torch import Tensor
 
-from .._density.evidence import INFERENCE_FLOATS, pieces, score_with_gaps
-from .._density.model import build_module
-from .._distributions.joint import Joint
-from .._distributions.registry import make_head
-from .._networks.batch import Batch
-from .._networks.vae import VAE
-from .._semi_supervised.labelled_vae import LabelledVAE
-from .._semi_supervised.labels import declared_classes, encode_labels, labels_of
-from .._semi_supervised.model import (
-    CANDIDATES_PER_ROW,
-    CLASS_EVIDENCE_DRAWS,
-    DEFAULT_VALIDATION_FRACTION,
-    FEATURE_DEVIATION,
-    MAX_CANDIDATES,
-    MIN_CANDIDATES,
-    NEIGHBOUR_ROWS,
-    SETTINGS,
+from .._semi_supervised.labels import (
+    check_declared,
+    declared_classes,
+    encode_labels,
+    known_codes,
+    labels_of,
 )
-from .._semi_supervised.objectives import (
-    LABELLED_ROWS,
-    OBJECTIVES,
-    LabelOptions,
-    label_score,
-    log_evidence,
-    n_noise,
-)
-from .._semi_supervised.selection import (
-    MAX_LABELLED,
-    MAX_ROWS,
-    Regularisation,
-    choose_setting,
-)
-from .._tables.repeated_values import (
-    cut_into_values,
-    limits_of_values,
-    relative_spreads,
-)
-from .._training.loop import train
-from .._training.plan import Plan
-from .._validation import (
-    check_count,
-    check_weights,
-    make_random_state,
-    restored_on_error,
-)
-from .base import MAX_VALIDATION_ROWS, MIN_VALIDATION_ROWS, BaseVAE
+from .._semi_supervised.model import LabelledModel
+from .._semi_supervised.stacked import Stacked
+from .._validation import check_count, check_weights, make_random_state
+from .base import BaseVAE
 
 
 class VAEClassifier(
@@ -348,9 +307,6 @@ class VAEClassifier(
 
     __module__ = "skvae"
 
-    gradient = "pathwise"  # of the only kind
-    _features: Any = None
-
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseVAE._parameter_constraints,
         "objective": [StrOptions({"m1", "m2", "m1+m2", "shot"})],
@@ -361,9 +317,6 @@ class VAEClassifier(
         "hidden_share": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
-    del _parameter_constraints["gradient"]
-
-    _torch_parts: ClassVar[tuple[str, ...]] = ("_module", "_features")
 
     def __init__(
         self,
@@ -401,41 +354,38 @@ class VAEClassifier(
         verbose=False,
         random_state=None,
     ):
-        super().__init__(
-            n_components,
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            likelihood=likelihood,
-            numeric_transform=numeric_transform,
-            categorical_features=categorical_features,
-            objective=objective,
-            n_draws=n_draws,
-            latent=latent,
-            prior=prior,
-            n_prior_components=n_prior_components,
-            kl_weight=kl_weight,
-            kl_warmup_steps=kl_warmup_steps,
-            max_iter=max_iter,
-            batch_size=batch_size,
-            learning_rate_init=learning_rate_init,
-            learning_rate=learning_rate,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            tol=tol,
-            warm_start=warm_start,
-            callbacks=callbacks,
-            device=device,
-            verbose=verbose,
-            random_state=random_state,
-        )
-        del self.gradient  # always the pathwise one
+        self.n_components = n_components
+        self.objective = objective
         self.pairing = pairing
         self.classification_weight = classification_weight
         self.smoothness = smoothness
         self.radius = radius
         self.hidden_share = hidden_share
         self.label_smoothing = label_smoothing
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.likelihood = likelihood
+        self.numeric_transform = numeric_transform
+        self.categorical_features = categorical_features
+        self.n_draws = n_draws
+        self.latent = latent
+        self.prior = prior
+        self.n_prior_components = n_prior_components
+        self.kl_weight = kl_weight
+        self.kl_warmup_steps = kl_warmup_steps
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
 
     # -- fit ---------------------------------------------------------------------
 
@@ -465,325 +415,48 @@ class VAEClassifier(
             If the table, the labels or a parameter cannot be used, or if the loss
             becomes non-finite; an already fitted estimator stays as it was.
         """
-        with restored_on_error(self), callback_management_context(self):
-            declared = declared_classes(y)
-            y = labels_of(y, self)
-            check_consistent_length(X, y)
-            if sample_weight is not None:
-                weights = check_weights(sample_weight, y[:, None])
-                if not weights.all():  # a row of weight zero is one that is not there
-                    kept = np.flatnonzero(weights)
-                    X, y, weights = _safe_indexing(X, kept), y[kept], weights[kept]
-                sample_weight = weights
-            classes, codes = encode_labels(y)
-            missing = [name for name in declared if name not in set(classes.tolist())]
-            if missing:
-                raise ValueError(
-                    f"No row is labelled {missing[0]!r}, a category that y declares: "
-                    "label at least one, or drop it (in pandas by "
-                    "y.cat.remove_unused_categories())."
-                )
-            if self.warm_start and hasattr(self, "_module"):
-                self._check_same_model()
-                codes = self._known_codes(classes, codes)
-            else:
-                self.classes_ = classes
-            self._fit_labels(X, codes, sample_weight)
-            random_state = np.random.RandomState(self._evidence_seed)
+        return self._fit(X, y, sample_weight)
 
-            def draw(n_rows: int) -> np.ndarray:
-                codes = self._codes_to_sample(n_rows, None, random_state)
-                return self._draw(codes, self._generator(random_state))
-
-            self._limits = limits_of_values(self._columns_in_order(), draw)
-            return self
+    def _read(self, X, y, sample_weight, resume):
+        if self.objective == "m1+m2" and (self.latent, self.prior) != ("normal", None):
+            raise ValueError(
+                "objective='m1+m2' needs latent='normal' and prior=None: M2 gives the "
+                "latent variables of M1 their distribution. Use another objective."
+            )
+        declared = declared_classes(y)
+        y = labels_of(y, self)
+        check_consistent_length(X, y)
+        if sample_weight is not None:
+            weights = check_weights(sample_weight, y[:, None])
+            if not weights.all():  # a row of weight zero is one that is not there
+                kept = np.flatnonzero(weights)
+                X, y, weights = _safe_indexing(X, kept), y[kept], weights[kept]
+            sample_weight = weights
+        classes, codes = encode_labels(y)
+        check_declared(declared, classes)
+        if resume:
+            self._check_same_model()
+            codes = known_codes(classes, codes, self.classes_)
+            classes = self.classes_
+        data = self._encode_training(X, sample_weight, resume)
+        return dataclasses.replace(data, codes=codes, classes=classes)
 
     def _check_same_model(self):
-        kind = "m1+m2" if self._features is not None else self._module.kind
+        kind = self._model.kind
         if kind != self.objective:
             raise ValueError(
                 f"warm_start=True goes on with objective={kind!r} of the first fit, "
                 f"but objective is {self.objective!r} now. Set warm_start=False."
             )
 
-    def _known_codes(self, classes, codes):
-        """Return the codes of labels among the classes of the first fit."""
-        unseen = [name for name in classes.tolist() if name not in self.classes_]
-        if unseen:
-            raise ValueError(
-                f"y holds the label {unseen[0]!r}, which the first fit did not see: "
-                "warm_start=True goes on with the classes "
-                f"{self.classes_.tolist()!r}. Set warm_start=False."
-            )
-        places = np.searchsorted(self.classes_, classes)
-        return np.where(codes < 0, -1, places[codes])
+    def _build(self, data, params, random):
+        kind = Stacked if self.objective == "m1+m2" else LabelledModel
+        return kind.build(data, params, random)
 
-    def _fit_labels(self, X, codes, sample_weight):
-        known = codes >= 0
-        weights = np.ones(len(codes)) if sample_weight is None else sample_weight
-        n_classes = len(self.classes_)
-        if not (self.warm_start and hasattr(self, "_module")):
-            share = np.bincount(codes[known], weights[known], minlength=n_classes)
-            self.class_prior_ = share / share.sum()
-        self.n_labelled_ = int(known.sum())
-        self._codes = codes
-        try:
-            self._fit(X, sample_weight)
-        finally:
-            del self._codes
-
-    def _check_options(self):
-        """Refuse other latents where M2 models those of M1, as normal ones."""
-        if self._is_stacked and (self.latent, self.prior) != ("normal", None):
-            raise ValueError(
-                "objective='m1+m2' needs latent='normal' and prior=None: M2 gives the "
-                "latent variables of M1 their distribution. Use another objective."
-            )
-
-    def _settle_heads(self, *, scored: bool):
-        # labelled validation rows say nothing about scales
-        super()._settle_heads(scored=False)
-
-    def _free_scale(self):
-        return None
-
-    def _start(self, values, observed, sample_weight):
-        super()._start(values, observed, sample_weight)
-        self.input_scale_ = np.ones(len(self._encoder.columns_))
-        # the classifier of "m1" and "m1+m2" sees latents, which know no such unit
-        if self.numeric_transform == "auto" and self.objective in ("m2", "shot"):
-            spreads = relative_spreads(self._columns_in_order())
-            self.input_scale_[self._order] = spreads
-            self._module.scale_inputs(torch.from_numpy(spreads))
-
-    def _describe(self, *, masked: bool):
-        super()._describe(masked=masked)
-        self._features = self._active = None
-        if not self._is_stacked:
-            self._architecture["n_classes"] = len(self.classes_)
-            self._architecture["kind"] = self.objective
-
-    def _batch(self, values, observed, sample_weight) -> Batch:
-        """Put a table on the device, in ``fit`` with its labels."""
-        batch = super()._batch(values, observed, sample_weight)
-        codes = getattr(self, "_codes", None)
-        if codes is None:
-            return batch
-        n_classes = len(self.classes_)
-        labels = torch.from_numpy(np.where(codes < 0, n_classes, codes))
-        y = F.one_hot(labels, n_classes + 1)[:, :n_classes].float()
-        return batch.replace(y=y.to(self.device_))
-
-    def _train(self, X, data, generator, *, going_on, one_pass, prepare=None):
-        """Train the classifier and the VAE; for "m1+m2" the VAE of M1 first."""
-        if self._is_stacked:
-            self._train_features(data, generator, going_on=going_on)
-        train_rows, valid_rows = self._split_labels()
-        known = train_rows[self._codes[train_rows] >= 0]
-        pool = data.take(torch.as_tensor(known, device=self.device_))
-        if not going_on:
-            prior = torch.from_numpy(self.class_prior_).to(self._module.log_prior)
-            self._module.log_prior.copy_(prior.log())
-        radius = self.radius * self._neighbour_distance(data)
-        self._choose_setting(data, pool, radius, going_on=going_on)
-        self._labelling = LabelOptions(
-            classification_weight=self.classification_weight
-            or float(self._module.joint.n_columns),
-            smoothness=self.smoothness_,
-            radius=radius,
-            hidden=self.hidden_share_,
-            label_smoothing=self.label_smoothing,
-            pairing=self.pairing,
-        )
-        width = n_noise(self._module)
-
-        def with_noise(batch: Batch) -> Batch:
-            batch = self._seen_by_classifier(batch, generator)
-            noise = batch.x.new_empty(len(batch), width)
-            return batch.replace(noise=noise.normal_(generator=generator))
-
-        def with_labelled(batch: Batch) -> Batch:
-            some = pool
-            if len(pool) > LABELLED_ROWS:
-                index = torch.randint(
-                    len(pool),
-                    (LABELLED_ROWS,),
-                    generator=generator,
-                    device=self.device_,
-                )
-                some = pool.take(index)
-            return with_noise(batch).replace(labelled=with_noise(some))
-
-        self._rows = train_rows, valid_rows
-        self.early_stopping_ = valid_rows is not None
-        try:
-            super()._train(
-                X,
-                data,
-                generator,
-                going_on=going_on,
-                one_pass=one_pass,
-                prepare=with_labelled,
-            )
-        finally:
-            del self._rows, self._labelling
-
-    def _choose_setting(self, data, labelled, radius, *, going_on):
-        """Set what is left to the data: hidden share and smoothness."""
-        generator = self._generator_beside()
-        candidates, smoothness = SETTINGS, self.smoothness
-        if going_on:  # what was chosen stays
-            candidates = (Regularisation(self.hidden_share_, self.smoothness_),)
-        elif self.objective == "shot" and smoothness == "auto":
-            smoothness = SETTINGS[0].smoothness
-        settings = [
-            Regularisation(
-                setting.hidden if self.hidden_share == "auto" else self.hidden_share,
-                setting.smoothness if smoothness == "auto" else smoothness,
-            )
-            for setting in candidates
-        ]
-        settings = list(dict.fromkeys(settings))
-        chosen = settings[0]
-        if len(settings) > 1:
-            chosen = choose_setting(
-                self._module,
-                self._seen_by_classifier(labelled.rows(0, MAX_LABELLED)),
-                self._seen_by_classifier(data.at_random(MAX_ROWS, generator)),
-                settings,
-                radius,
-                generator,
-            )
-        self.hidden_share_, self.smoothness_ = map(float, chosen)
-
-    def _generator_beside(self) -> torch.Generator:
-        """Return a generator of its own: what it serves leaves training as it is."""
-        return torch.Generator(self.device_).manual_seed(self._evidence_seed)
-
-    def _train_features(self, data, generator, *, going_on):
-        """Train M1, and build M2 on the latents that vary."""
-        features = self._features if going_on else self._module
-        rows, valid = BaseVAE._split(self, len(data), False)
-        plan = super()._plan(len(rows), False)
-        on_device = [
-            None if part is None else torch.as_tensor(part, device=self.device_)
-            for part in (rows, valid)
-        ]
-        plan = dataclasses.replace(plan, objective="elbo")
-        train(features, data.replace(y=None), *on_device, plan, generator)
-        if going_on:
-            return
-        self._features = features
-        latents = torch.cat([qz.loc for _, qz in self._feature_posterior(data)])
-        deviation = latents.std(0, correction=0)
-        active = deviation > FEATURE_DEVIATION
-        if not active.any():
-            active = deviation >= deviation.max()
-        self._active = active.cpu().numpy()
-        self._label_architecture = {
-            "heads": [("normal", int(self._active.sum()), 0)],
-            "n_latent": self.n_components_,
-            "hidden_layer_sizes": self._architecture["hidden_layer_sizes"],
-            "activation": self.activation,
-            "linear_path": True,
-            "n_classes": len(self.classes_),
-            "kind": "m2",
-        }
-        self._module = self._build("_module", self._new_seed())
-        start = latents[:, active].cpu()
-        self._module.initialise_marginals(start, torch.ones_like(start))
-        self._module.to(self.device_)
-
-    def _feature_posterior(self, data: Batch):
-        """Yield pieces of a table with M1's q(z | x)."""
-        width = max(self._widths())
-        with torch.inference_mode():
-            for piece in pieces(data, max(1, INFERENCE_FLOATS // (4 * width))):
-                yield piece, self._features.encode(piece.x, piece.observed)
-
-    def _seen_by_classifier(
-        self, batch: Batch, generator: torch.Generator | None = None
-    ) -> Batch:
-        """Return the rows as the labelled VAE sees them: for "m1+m2" M1's latents.
-
-        They are drawn from q(z | x) with ``generator``, and are its means without.
-        """
-        if self._features is None:
-            return batch
-        with torch.no_grad():
-            qz = self._features.encode(batch.x, batch.observed)
-            z = qz.loc
-            if generator is not None:
-                z = qz.rsample(torch.empty_like(z).normal_(generator=generator))
-        active = torch.as_tensor(self._active, device=z.device)
-        return batch.replace(x=z[:, active], observed=None)
-
-    def _neighbour_distance(self, data: Batch) -> float:
-        """Return the median distance of a row to its nearest neighbour."""
-        some = data.at_random(NEIGHBOUR_ROWS, self._generator_beside())
-        some = self._seen_by_classifier(some)
-        with torch.inference_mode():
-            inputs = self._module.inputs(some.x, some.observed).cpu().numpy()
-        if len(inputs) < 2:
-            return 0.0
-        search = NearestNeighbors(n_neighbors=2).fit(inputs)
-        distance = search.kneighbors(inputs)[0][:, 1]
-        apart = distance[distance > 0]  # copies of a row say nothing
-        return float(np.median(apart)) if len(apart) else 0.0
-
-    def _split_labels(self):
-        """Return row numbers for training and validation (None without).
-
-        Validation rows are labelled ones, a share of every class that leaves at
-        least one row of it.
-        """
-        order = self._random.permutation(len(self._codes))
-        if not self.early_stopping:
-            return order, None
-        fraction, least = self.validation_fraction, 1
-        if fraction is None:
-            fraction, least = DEFAULT_VALIDATION_FRACTION, MIN_VALIDATION_ROWS
-        n_labelled = max(1, int((self._codes >= 0).sum()))
-        fraction = min(fraction, MAX_VALIDATION_ROWS / n_labelled)
-        valid = []
-        for code in range(len(self.classes_)):
-            rows = order[self._codes[order] == code]
-            valid.append(rows[: min(round(fraction * len(rows)), len(rows) - 1)])
-        valid = np.concatenate(valid)
-        if len(valid) < least:
-            return order, None
-        return order[~np.isin(order, valid)], valid
-
-    def _split(self, n_rows: int, one_pass: bool):
-        return self._rows
-
-    def _plan(self, n_rows: int, one_pass: bool) -> Plan:
-        plan = super()._plan(n_rows, one_pass)
-        labelling = self._labelling
-        n_batches = max(1, n_rows // plan.batch_size)
-        labelling.total_steps = n_batches * plan.max_iter
-        bound = OBJECTIVES[self._module.kind]
-
-        def objective(vae, batch, noise, *, kl_weight=1.0, gradient="pathwise"):
-            labelling.step += 1
-            return bound(vae, batch, noise, labelling, kl_weight=kl_weight)
-
-        # labels judge the classifier alone where it is a network of its own
-        judged = None if self._module.kind == "m1" else "classifier"
-        patience = plan.n_iter_no_change
-        if self.n_iter_no_change is None and (judged or not self.early_stopping_):
-            # the objective says when to stop too late, the labels too early for the
-            # generator
-            patience = math.inf
-        return dataclasses.replace(
-            plan,
-            objective=objective,
-            score=label_score,
-            early_stopping=self.early_stopping_,
-            n_iter_no_change=patience,
-            judged=judged,
-            prefer_start=False,  # it has no opinion on labels
-        )
+    @staticmethod
+    def _load(state, columns):
+        kind = Stacked if state["kind"] == "m1+m2" else LabelledModel
+        return kind.from_state(state, columns)
 
     # -- use ---------------------------------------------------------------------
 
@@ -800,16 +473,7 @@ class VAEClassifier(
         proba : ndarray of shape (n_samples, n_classes), float32
             Probabilities q(y | x), columns in the order of ``classes_``.
         """
-        data = self._encode(X)
-        proba = np.empty((len(data), len(self.classes_)), dtype=np.float32)
-        start = 0
-        with torch.inference_mode():
-            for piece in self._pieces(data):
-                inputs = self._module.inputs(piece.x, piece.observed)
-                q = F.softmax(self._module.logits(inputs), -1)
-                proba[start : start + len(piece)] = q.cpu()
-                start += len(piece)
-        return proba
+        return self._model.probabilities(self._encode(X))
 
     def predict(self, X):
         """Return the most probable class.
@@ -861,25 +525,7 @@ class VAEClassifier(
             With "m2" and "shot" it holds what the label leaves open. With "m1+m2" it
             is the latents of M1, which know nothing of labels.
         """
-        data = self._encode(X)
-        latents = np.empty((len(data), self.n_components_), dtype=np.float32)
-        start = 0
-        if self._features is not None:
-            for piece, qz in self._feature_posterior(data):
-                latents[start : start + len(piece)] = qz.loc.cpu()
-                start += len(piece)
-            return latents
-        module = self._module
-        with torch.inference_mode():
-            for piece in self._pieces(data):
-                inputs = module.inputs(piece.x, piece.observed)
-                loc = module.encode_every_label(inputs).mean
-                if len(loc) > 1:
-                    q = F.softmax(module.logits(inputs), -1).t().unsqueeze(-1)
-                    loc = (q * loc).sum(0, keepdim=True)
-                latents[start : start + len(piece)] = loc[0].cpu()
-                start += len(piece)
-        return latents
+        return self._model.means(self._encode(X))
 
     def score_samples(self, X):
         """Return the log-likelihood of each row, the label summed out.
@@ -899,58 +545,7 @@ class VAEClassifier(
             bound is loose for them if no cell was missing in training; a row without
             any cell scores 0.
         """
-        data = self._encode(X)
-        evidence = score_with_gaps(data, self._label_free_evidence)
-        return (evidence + self._log_jacobian(data)).astype(np.float32)
-
-    def _label_free_evidence(self, data: Batch, with_gaps: bool) -> np.ndarray:
-        """Return log p(encoded row), the label summed out, (n_rows,)."""
-        module, n_draws = self._module, CLASS_EVIDENCE_DRAWS
-        # The same noise for every row: a row's score depends on no other row.
-        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-        noise, outer, of_prior = (
-            data.x.new_empty(n_draws, 1, n).normal_(generator=generator)
-            for n in (module.n_noise, self.n_components_, module.n_prior_noise)
-        )
-        at_once = 2 * n_draws * len(self.classes_) * max(self._widths())
-        scores = []
-        with torch.inference_mode():
-            for piece in pieces(data, max(1, INFERENCE_FLOATS // at_once)):
-                if self._features is None:
-                    log_p = log_evidence(
-                        module,
-                        piece.x,
-                        piece.observed,
-                        noise,
-                        of_prior if with_gaps else None,
-                    )
-                else:
-                    log_p = self._stacked_evidence(piece, outer, noise)
-                scores.append(torch.logsumexp(log_p, 0) - math.log(len(log_p)))
-        return torch.cat(scores).cpu().numpy()
-
-    def _stacked_evidence(self, piece: Batch, outer: Tensor, noise: Tensor) -> Tensor:
-        """Return log p̂(x) of "m1+m2" for every draw of M1's latents, (K, rows).
-
-        One draw of M2's latents for each of M1's keeps the estimate unbiased.
-        """
-        features = self._features
-        qz = features.encode(piece.x, piece.observed)
-        z = qz.rsample(outer)
-        px = features.decode(z)
-        log_p = features.joint.log_prob(px, piece.x, piece.observed)
-        active = torch.as_tensor(self._active, device=z.device)
-        silent = z[..., ~active]  # M2 does not see these: their prior is M1's
-        log_silent = features.prior().log_prob(silent)
-        shape = (*z.shape[:-1], noise.shape[-1])
-        log_prior = log_evidence(
-            self._module,
-            z[..., active].flatten(0, 1),
-            None,
-            noise.expand(shape).reshape(1, -1, noise.shape[-1]),
-        )
-        log_prior = log_prior[0].view(z.shape[:-1]) + log_silent
-        return log_p + log_prior - qz.log_prob(z)
+        return self._model.log_likelihood(self._encode(X))
 
     def sample(self, n_samples=None, y=None, random_state=None):
         """Draw new rows, of given classes or of all.
@@ -981,29 +576,8 @@ class VAEClassifier(
         check_is_fitted(self)
         random_state = make_random_state(random_state)
         codes = self._codes_to_sample(n_samples, y, random_state)
-        rows = self._draw(codes, self._generator(random_state))
-        cut_into_values(rows, self._columns_in_order(), self._limits)
-        return self._decode_table(rows, drawn=True), self.classes_[codes]
-
-    def _draw(self, codes: np.ndarray, generator: torch.Generator) -> np.ndarray:
-        """Draw encoded rows of classes."""
-        labels = torch.from_numpy(codes).to(self.device_)
-        rows_at_once = max(1, INFERENCE_FLOATS // (4 * max(self._widths())))
-        tables = []
-        with torch.inference_mode():
-            for part in labels.split(rows_at_once):
-                z = self._latents_of_class(part, generator)
-                module = self._module
-                c = None if module.kind == "m1" else module.one_hot[part]
-                rows = module.joint.sample(module.decode(z, c), generator)
-                if self._features is not None:
-                    z = rows.new_empty(len(rows), self.n_components_)
-                    z.normal_(generator=generator)
-                    z[:, torch.as_tensor(self._active, device=z.device)] = rows
-                    features = self._features
-                    rows = features.joint.sample(features.decode(z), generator)
-                tables.append(rows.cpu())
-        return torch.cat(tables).numpy()
+        rows = self._model.sample(codes, self._generator(random_state))
+        return self._encoder.decode(rows, drawn=True), self.classes_[codes]
 
     def decode(self, Z, y):
         """Decode latent variables under given classes.
@@ -1033,30 +607,16 @@ class VAEClassifier(
         """
         check_is_fitted(self)
         Z = check_array(Z, dtype=np.float32, input_name="Z", force_writeable=True)
-        module = self._module
-        if Z.shape[1] != module.n_latent:
+        n_latent = self._model.module.n_latent
+        if Z.shape[1] != n_latent:
             raise ValueError(
-                f"Z has {Z.shape[1]} columns, but the model has {module.n_latent} "
-                "latent variables."
+                f"Z has {Z.shape[1]} columns, but the model has {n_latent} latent "
+                "variables."
             )
         labels = np.asarray(y)
         labels = np.repeat(labels, len(Z)) if labels.ndim == 0 else labels
         codes = self._codes_to_sample(len(Z), labels, None)
-        latents = torch.from_numpy(Z).to(self.device_)
-        classes = torch.from_numpy(codes).to(self.device_)
-        rows_at_once = max(1, INFERENCE_FLOATS // (4 * max(self._widths())))
-        tables = []
-        with torch.inference_mode():
-            for start in range(0, len(latents), rows_at_once):
-                part = slice(start, start + rows_at_once)
-                c = None if module.kind == "m1" else module.one_hot[classes[part]]
-                rows = module.joint.point(module.decode(latents[part], c))
-                if self._features is not None:
-                    z = rows.new_zeros(len(rows), self.n_components_)
-                    z[:, torch.as_tensor(self._active, device=z.device)] = rows
-                    rows = self._features.joint.point(self._features.decode(z))
-                tables.append(rows.cpu())
-        return self._decode_table(torch.cat(tables))
+        return self._encoder.decode(self._model.decode(Z, codes))
 
     def _codes_to_sample(self, n_samples, y, random_state):
         """Return the classes of the rows to draw, as places in ``classes_``."""
@@ -1082,70 +642,6 @@ class VAEClassifier(
                 f"{self.classes_.tolist()!r}."
             )
         return np.array([places[label] for label in labels.tolist()], dtype=np.int64)
-
-    def _latents_of_class(self, codes: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw latents for rows of given classes, (rows, n_latent)."""
-        module = self._module
-        n_candidates = len(codes)
-        if module.kind == "m1":
-            n_candidates = max(MIN_CANDIDATES, CANDIDATES_PER_ROW * len(codes))
-            n_candidates = min(n_candidates, MAX_CANDIDATES)
-        noise = module.log_prior.new_empty(n_candidates, module.n_prior_noise)
-        candidates = module.prior().rsample(noise.normal_(generator=generator))
-        if module.kind != "m1":
-            return candidates
-        q = F.softmax(module.classifier(candidates), -1)
-        z = candidates.new_empty(len(codes), module.n_latent)
-        for code in range(module.n_classes):
-            places = torch.nonzero(codes == code)[:, 0]
-            if len(places):
-                chance = q[:, code].clamp(min=1e-30)
-                drawn = torch.multinomial(
-                    chance, len(places), replacement=True, generator=generator
-                )
-                z[places] = candidates[drawn]
-        return z
-
-    def _pieces(self, data: Batch):
-        """Yield consecutive rows of a table, as the labelled VAE sees them."""
-        width = max(self._widths()) * len(self.classes_)
-        for piece in pieces(data, max(1, INFERENCE_FLOATS // width)):
-            yield self._seen_by_classifier(piece)
-
-    # -- parts -------------------------------------------------------------------
-
-    @property
-    def _default_budget(self) -> tuple[int, int]:  # type: ignore[override]
-        # a decoder of every class takes longer to learn
-        return (1_200 if self.objective == "m1" else 3_000), 50
-
-    @property
-    def _starts_linear(self) -> bool:
-        # latents that explain the classes from the start leave the label nothing to do
-        return self.objective in ("m1", "m1+m2")
-
-    @property
-    def _is_stacked(self) -> bool:
-        return self.objective == "m1+m2"
-
-    @property
-    def _row_module(self) -> VAE:
-        return self._module if self._features is None else self._features
-
-    def _widths(self) -> list[int]:
-        module = self._row_module
-        sizes = self._architecture["hidden_layer_sizes"]
-        return [module.n_encoder_inputs, *sizes, module.joint.n_outputs]
-
-    def _build(self, part: str, seed: int = 0) -> torch.nn.Module:
-        if part == "_features" or (self._is_stacked and self._active is None):
-            return build_module(self._architecture, seed)
-        stacked = self._is_stacked
-        architecture = self._label_architecture if stacked else self._architecture
-        options = dict(architecture)
-        joint = Joint([make_head(*head) for head in options.pop("heads")])
-        generator = torch.Generator().manual_seed(seed)
-        return LabelledVAE(joint, generator=generator, **options).float()
 
     @property
     def _n_features_out(self):

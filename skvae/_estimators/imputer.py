@@ -7,41 +7,15 @@ from typing import Any, ClassVar
 
 import narwhals.stable.v2 as nw
 import numpy as np
-import torch
 from sklearn.base import TransformerMixin, _fit_context
-from sklearn.callback._callback_support import callback_management_context
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from .._density.evidence import EVIDENCE_DRAWS, INFERENCE_FLOATS, pieces
-from .._density.model import make_joint
-from .._distributions.intervals import INTERVAL_DRAWS
-from .._distributions.location_scale import SCALE_FLOOR
-from .._imputation.cells import CellDistribution, seen
-from .._imputation.conditional_mean import Rows
-from .._imputation.fit_mean import choose_recipe, train_conditional_mean
-from .._imputation.masking import has_patterns, hide, judged, some_like_others
-from .._imputation.model import (
-    CALIBRATION_PATTERNS,
-    CALIBRATION_ROWS,
-    FLOOR_PER_GAP,
-    GAUSSIAN_WORK,
-    HIDE_RANGE,
-    MAX_GAUSSIAN_ROWS,
-    MIN_GAUSSIAN_ROWS,
-    MISSINGNESS_ROWS,
-    VAE_LAYERS,
-    build_mean,
-    build_vae,
-)
-from .._imputation.residual_vae import find_centres
-from .._imputation.scales import Scales
-from .._imputation.self_masking import declared_signs, fit_slope
-from .._networks.batch import Batch
+from .._imputation.model import ImputationModel
 from .._tables.missing import fill_missing, missing_mask, replace_marker
-from .._training.plan import History
-from .._validation import check_count, check_weights, restored_on_error
+from .._training.gradients import DRAWS, check_gradient
+from .._validation import check_count
 from .base import BaseVAE
 
 
@@ -343,6 +317,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
             *BaseVAE._parameter_constraints["hidden_layer_sizes"],
             None,
         ],
+        "objective": [StrOptions({"elbo", "iwae"})],
+        "gradient": [StrOptions(set(DRAWS))],
         "missing_values": "no_validation",
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
@@ -351,10 +327,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
         "direction": [StrOptions({"high", "low"}), dict],
     }
 
-    # most of the work is done before: the conditional mean
-    _default_budget: ClassVar[tuple[int, int]] = (400, 3)
-    _default_patience: ClassVar[tuple[int, int]] = (200, 2)
-    _torch_parts: ClassVar[tuple[str, ...]] = ("_module", "_mean")
+    _needs_double: ClassVar[bool] = True
+    _model_class: ClassVar[Any] = ImputationModel
 
     def __init__(
         self,
@@ -393,41 +367,39 @@ class VAEImputer(TransformerMixin, BaseVAE):
         verbose=False,
         random_state=None,
     ):
-        super().__init__(
-            n_components,
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            likelihood=likelihood,
-            numeric_transform=numeric_transform,
-            categorical_features=categorical_features,
-            objective=objective,
-            gradient=gradient,
-            n_draws=n_draws,
-            latent=latent,
-            prior=prior,
-            n_prior_components=n_prior_components,
-            kl_weight=kl_weight,
-            kl_warmup_steps=kl_warmup_steps,
-            max_iter=max_iter,
-            batch_size=batch_size,
-            learning_rate_init=learning_rate_init,
-            learning_rate=learning_rate,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            tol=tol,
-            warm_start=warm_start,
-            callbacks=callbacks,
-            device=device,
-            verbose=verbose,
-            random_state=random_state,
-        )
+        self.n_components = n_components
         self.missing_values = missing_values
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
         self.point = point
         self.missingness = missingness
         self.direction = direction
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.likelihood = likelihood
+        self.numeric_transform = numeric_transform
+        self.categorical_features = categorical_features
+        self.objective = objective
+        self.gradient = gradient
+        self.n_draws = n_draws
+        self.latent = latent
+        self.prior = prior
+        self.n_prior_components = n_prior_components
+        self.kl_weight = kl_weight
+        self.kl_warmup_steps = kl_warmup_steps
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
 
     # -- fit ---------------------------------------------------------------------
 
@@ -456,227 +428,16 @@ class VAEImputer(TransformerMixin, BaseVAE):
             If the table or a parameter cannot be used, or if the loss becomes
             non-finite; an already fitted estimator stays as it was.
         """
-        with restored_on_error(self), callback_management_context(self):
-            X = replace_marker(X, self.missing_values)
-            self._fit(X, sample_weight)
-            missing = missing_mask(X)
-            if sample_weight is not None:
-                missing = missing[check_weights(sample_weight, X) > 0]
-            self.indicator_features_ = np.flatnonzero(missing.any(axis=0))
-            empty = [c.name for c in self._encoder.columns_ if c.is_empty]
-            if empty and not self.keep_empty_features:
-                warnings.warn(
-                    "Columns without any observed value are dropped: "
-                    f"{', '.join(map(repr, empty))}. keep_empty_features=True keeps "
-                    "them.",
-                    UserWarning,
-                    stacklevel=3,
-                )
-            return self
+        self._fit(X, sample_weight=sample_weight)
+        return self._settle_columns()
 
-    def _start(self, values, observed, sample_weight):
-        """Build the conditional mean and the conditional VAE."""
-        self._shape = values.shape
-        self._describe(masked=True)
-        heads = self._architecture["heads"]
-        if not self._hidden_layer_sizes() and any(
-            not name.startswith(("normal", "student_t", "poisson"))
-            for name, _, _ in heads
-        ):
-            raise ValueError(
-                "hidden_layer_sizes=() is the linear model, a multivariate normal, and "
-                "takes numeric columns only: encode the others, or give "
-                "hidden_layer_sizes at least one layer."
-            )
-        recipe = choose_recipe(*self._shape)
-        sizes = self._hidden_layer_sizes()
-        if self.hidden_layer_sizes is None:
-            sizes = recipe.hidden_layer_sizes
-        self._mean_options = {
-            "hidden_layer_sizes": sizes,
-            "n_members": recipe.n_members,
-            "widest_normal": recipe.widest_normal,
-        }
-        seed = self._new_seed()
-        self._evidence_seed = self._new_seed()
-        self._mean = build_mean(self._architecture, self._mean_options, seed)
-        self._units = Scales.fit(
-            self._columns_in_order(), values, observed, self._order
-        )
-        self._signs()  # refuses what cannot be, before the training
-        self._architecture["n_context"] = 0
-        if self._mean.ensemble is not None:
-            self._architecture["n_context"] = self._mean.n_context
-        self._architecture["linear_path"] = True
-        self._architecture["centres"] = find_centres(
-            make_joint(self._architecture), self._mean, self._units.scales
-        )
-        self._module = build_vae(self._architecture, seed)
-        self._set_floors()
-        x, weight = self._starting_rows(values, observed, sample_weight)
-        self._module.initialise_marginals(x, weight)
+    def _read(self, X, y, sample_weight, resume):
+        check_gradient(self.gradient, self.objective, self.n_draws)
+        marked = replace_marker(X, self.missing_values)
+        return self._encode_training(marked, sample_weight, resume)
 
-    def _hidden_layer_sizes(self) -> tuple[int, ...]:
-        if self.hidden_layer_sizes is None:
-            return VAE_LAYERS
-        return super()._hidden_layer_sizes()
-
-    def _set_floors(self):
-        """Keep scales from shrinking below the gaps between repeated values."""
-        columns, _, _ = self._module.joint.number_slots()
-        floors = torch.full((len(columns),), SCALE_FLOOR)
-        for slot, position in enumerate(columns.tolist()):
-            column = self._units.columns[position]
-            if column.support is not None:
-                gaps = np.diff(column.map.forward(column.support))
-                floors[slot] = max(SCALE_FLOOR, FLOOR_PER_GAP * float(np.median(gaps)))
-        self._module.joint.set_floor(floors)
-
-    def _batch(self, values, observed, sample_weight) -> Batch:
-        """Put a table on the device, with its ``y``."""
-        batch = super()._batch(values, observed, sample_weight)
-        observed = batch.observed
-        if observed is None:
-            observed = torch.ones_like(batch.x, dtype=torch.bool)
-        y = self._units.rows_of_y(batch.x, observed)
-        return Batch(batch.x, observed, batch.weight, None, y)
-
-    def _train(self, X, data, generator, *, going_on, one_pass, prepare=None):
-        """Train the conditional mean, then the conditional VAE in its context."""
-        mean = self._mean.to(self.device_).requires_grad_(True)
-        weight = data.weight
-        if weight is None:
-            weight = data.x.new_ones(len(data))
-        rows = Rows(data.x, data.y, data.observed, weight)
-        some = rows
-        n_some = int(GAUSSIAN_WORK / max(1, len(mean.slots)) ** 3)
-        n_some = min(max(n_some, MIN_GAUSSIAN_ROWS), MAX_GAUSSIAN_ROWS)
-        if len(data) > n_some:
-            order = torch.randperm(len(data), generator=generator, device=self.device_)
-            some = rows.take(order[:n_some])
-        linear = mean.ensemble is None
-        trace = []
-        if linear or not going_on:
-            trace = mean.initialise(some)
-            # a generator of its own: draws leave the training as it is
-            seeded = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-            mean.draw_parameters(some, seeded)
-        if linear:
-            self._record_linear(trace)
-            self._fit_missingness(data)
-            return
-        recipe = choose_recipe(*self._shape)
-        if self.max_iter is not None:
-            n_batches = max(1, len(data) // recipe.batch_size)
-            limit = self.max_iter * n_batches
-            recipe = recipe._replace(n_steps=min(recipe.n_steps, limit))
-        losses, folds = train_conditional_mean(
-            mean,
-            rows,
-            recipe,
-            self.learning_rate_init,
-            generator,
-            verbose=bool(self.verbose),
-        )
-        self.mean_losses_ = np.array(losses)
-        mean.requires_grad_(False).eval()
-        if not going_on:
-            self._module.initialise_at_mean(mean)
-
-        copies = has_patterns(data.observed)
-
-        def with_context(batch: Batch) -> Batch:
-            observed = seen(batch)
-            v = hide(observed, *HIDE_RANGE, generator)
-            if copies:
-                v = some_like_others(v, observed, generator)
-            with torch.no_grad():
-                context = mean.context(batch.x, batch.y, v, batch.fold)
-            return Batch(batch.x, observed & ~v, batch.weight, context)
-
-        super()._train(
-            X,
-            Batch(data.x, data.observed, data.weight, None, data.y, folds),
-            generator,
-            going_on=going_on,
-            one_pass=one_pass,
-            prepare=with_context,
-        )
-        if folds is not None:
-            self._calibrate(rows._replace(fold=folds), recipe, generator)
-        mean.gaussian.drop_folds()
-        self._fit_missingness(data)
-
-    def _calibrate(self, rows, recipe, generator):
-        """Bring the draws of training rows to the errors of what has not seen them."""
-        left_out = torch.nonzero(rows.fold >= 0)[:, 0]  # in the order of the table
-        order = torch.randperm(
-            len(left_out), generator=generator, device=left_out.device
-        )
-        chosen = left_out[order[:CALIBRATION_ROWS]]
-        some = rows.take(chosen.repeat(CALIBRATION_PATTERNS))
-        v = judged(some.observed, recipe.most_hidden, generator)
-        with torch.no_grad():
-            c = self._mean.context(some.x, some.y, v, some.fold)
-        self._module.calibrate(some.x, some.observed & ~v, c, generator)
-
-    def _record_linear(self, trace):
-        """Record the EM iterations of the linear model as the others' epochs."""
-        n = len(trace)
-        none = [0.0] * n
-        history = History(trace, trace, none, [self.n_components_] * n, none)
-        self._record(history, self._plan(n, False), going_on=False)
-        self.validation_scores_ = self.best_validation_score_ = None
-        self.likelihood_ = dict.fromkeys(self.likelihood_, "normal")
-
-    def _record(self, history, plan, *, going_on):
-        super()._record(history, plan, going_on=going_on)
-        self.blend_ = dict(
-            zip((c.name for c in self._units.columns), self._mean.blend(), strict=True)
-        )
-
-    def _fit_missingness(self, data):
-        """Learn how the values of a column decide whether they are missing."""
-        self.missingness_slopes_, self._slopes = {}, {}
-        cells = self._cells()
-        generator = cells.generator()
-        some = data.at_random(MISSINGNESS_ROWS, generator)
-        weight = None
-        if some.weight is not None:
-            weight = (some.weight / some.weight.mean()).cpu().numpy().astype(float)
-        for position, sign in self._signs().items():
-            v = some.observed.clone()
-            v[:, position] = False
-            draws = np.concatenate(
-                [
-                    self._units.y_of(x[..., position], position)
-                    for _, x in cells.draw(some, INTERVAL_DRAWS, generator, v)
-                ],
-                axis=1,
-            )
-            missing = ~some.observed[:, position].cpu().numpy()
-            slope = fit_slope(draws, missing, sign, weight)
-            self.missingness_slopes_[self._units.columns[position].name] = slope
-            if slope:
-                self._slopes[position] = slope
-
-    def _signs(self) -> dict[int, int]:
-        """Return the declared sign of every number column that masks itself."""
-        numbers = {self._units.columns[c].name: c for c in self._mean.columns.tolist()}
-        names = [column.name for column in self._encoder.columns_]
-        labels = self._encoder.schema_.labels
-        return declared_signs(self.missingness, self.direction, names, numbers, labels)
-
-    def _resolve_device(self, device):
-        resolved = super()._resolve_device(device)
-        if not resolved.startswith("mps"):
-            return resolved
-        if device == "auto":
-            return "cpu"
-        raise ValueError(
-            "VAEImputer computes in double precision, which MPS lacks: use "
-            "device='auto' or 'cpu'."
-        )
+    def _build(self, data, params, random):
+        return ImputationModel.build(data, params, random)
 
     # -- inference ---------------------------------------------------------------
 
@@ -701,10 +462,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
         ValueError
             If the columns are not those of the training table.
         """
-        check_is_fitted(self)
-        with_nulls = replace_marker(X, self.missing_values)
-        encoded = self._point(self._encode(with_nulls))
-        table = self._complete(X, self._filling(with_nulls), encoded)
+        marked = self._marked(X)
+        estimates = self._model.estimates(self._encode(marked))
+        table = self._complete(X, missing_mask(marked), estimates)
         return as_configured(table, self)
 
     def sample(self, X, n_draws=5, random_state=None):
@@ -736,15 +496,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
         """
         check_is_fitted(self)
         n_draws = check_count(n_draws, "n_draws")
-        with_nulls = replace_marker(X, self.missing_values)
-        data = self._encode(with_nulls)
-        generator = self._generator(random_state)
-        draws = list(self._cells().tables(data, n_draws, generator))
-        filling = self._filling(with_nulls)
-        return [
-            self._complete(X, filling, np.concatenate([x[k] for x in draws]), True)
-            for k in range(n_draws)
-        ]
+        marked = self._marked(X)
+        data = self._encode(marked)
+        draws = self._model.draws(data, n_draws, self._generator(random_state))
+        mask = missing_mask(marked)
+        return [self._complete(X, mask, draw, drawn=True) for draw in draws]
 
     def predict_interval(self, X, coverage=0.9):
         """Return intervals that missing cells lie in.
@@ -773,15 +529,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
             If ``coverage`` is not between 0 and 0.9999, or the columns are not those of
             the training table.
         """
-        check_is_fitted(self)
-        with_nulls = replace_marker(X, self.missing_values)
-        data = self._encode(with_nulls)
-        ordered = self._units.ordered()
-        ends = self._cells().intervals(data, ordered, coverage)
-        bounds = np.stack([self._point(data)] * 2)
-        bounds[..., ordered] = ends
-        filling = self._filling(with_nulls)
-        return tuple(self._complete(X, filling, bound, True) for bound in bounds)
+        marked = self._marked(X)
+        bounds = self._model.intervals(self._encode(marked), coverage)
+        mask = missing_mask(marked)
+        return tuple(self._complete(X, mask, end, drawn=True) for end in bounds)
 
     def score_samples(self, X):
         """Return the log-likelihood of the observed cells of each row.
@@ -803,61 +554,37 @@ class VAEImputer(TransformerMixin, BaseVAE):
         ValueError
             If the columns are not those of the training table.
         """
-        check_is_fitted(self)
-        data = self._encode(replace_marker(X, self.missing_values))
-        if self._mean.ensemble is None:
-            n_inputs = len(self._mean.slots)
-            parts = []
-            with torch.inference_mode():
-                for piece in pieces(data, max(1, INFERENCE_FLOATS // n_inputs**2)):
-                    cells = self._mean.gaussian_inputs(piece.y, piece.observed)
-                    parts.append(self._mean.gaussian.log_prob(*cells).cpu().numpy())
-            scores = np.concatenate(parts)
-            # of y, which is not x everywhere
-            scores = scores + self._units.log_jacobian(seen(data).cpu().numpy())
-        else:
-            nothing = torch.zeros_like(data.observed[:1])
-            with torch.inference_mode():
-                c = self._mean.context(data.x[:1], data.y[:1], nothing)
-            data_c = Batch(data.x, data.observed, None, c.expand(len(data), -1))
-            scores = self._evidence(data_c, EVIDENCE_DRAWS) + self._log_jacobian(data)
-        scores[~seen(data).any(1).cpu().numpy()] = 0  # nothing has probability 1
-        return scores.astype(np.float32)
-
-    def _cells(self) -> CellDistribution:
-        """Return what the model says of single cells."""
-        return CellDistribution(
-            self._mean,
-            self._module,
-            self._units,
-            self._slopes,
-            self._evidence_seed,
-            max(self._widths()),
-        )
-
-    def _point(self, data: Batch) -> np.ndarray:
-        """Return the point estimates of all cells, encoded."""
-        # a tilted normal is one: its median is its mean
-        if self.point == "median" and self._mean.ensemble is not None:
-            return self._cells().medians(data)
-        return self._cells().expected(data)
+        return self._model.log_likelihood(self._encode(self._marked(X)))
 
     # -- tables ------------------------------------------------------------------
 
-    def _filling(self, X) -> dict[str, Any]:
-        """Return which cells of a table to fill, and which columns to return."""
+    def _settle_columns(self):
+        """Keep what the completed tables look like, and warn of dropped columns."""
         columns = self._encoder.columns_
-        empty = {i: c.has_categories for i, c in enumerate(columns) if c.is_empty}
-        kept = list(range(len(columns)))
-        if not self.keep_empty_features:
-            kept = [i for i in kept if i not in empty]
-        flagged = self.indicator_features_.tolist() if self.add_indicator else []
-        mask = missing_mask(X)
-        return {"mask": mask, "kept": kept, "empty": empty, "flagged": flagged}
+        self._marker = self.missing_values
+        self._empty = {i: c.has_categories for i, c in enumerate(columns) if c.is_empty}
+        self._kept = list(range(len(columns)))
+        self._flagged = self.indicator_features_.tolist() if self.add_indicator else []
+        if self._empty and not self.keep_empty_features:
+            self._kept = [i for i in self._kept if i not in self._empty]
+            dropped = ", ".join(repr(columns[i].name) for i in self._empty)
+            warnings.warn(
+                f"Columns without any observed value are dropped: {dropped}. "
+                "keep_empty_features=True keeps them.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return self
 
-    def _complete(self, X, filling: dict, encoded: np.ndarray, drawn: bool = False):
-        """Fill the missing cells of a table from encoded rows."""
-        table = fill_missing(X, self._decode_table(encoded, drawn=drawn), **filling)
+    def _marked(self, X):
+        """Return a table with missing cells where the marker of the training is."""
+        check_is_fitted(self)
+        return replace_marker(X, self._marker)
+
+    def _complete(self, X, mask: np.ndarray, encoded: np.ndarray, drawn: bool = False):
+        """Fill the masked cells of a table from encoded rows."""
+        completed = self._encoder.decode(encoded, drawn=drawn)
+        table = fill_missing(X, completed, mask, self._kept, self._empty, self._flagged)
         if self._encoder.schema_.library == "numpy" and not isinstance(
             table, np.ndarray
         ):  # a model of an array knows no names but its own
@@ -866,7 +593,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
                 return table.rename_columns(names)
             table.columns = names
         if (
-            filling["flagged"]
+            self._flagged
             and nw.dependencies.is_pandas_dataframe(table)
             and not all(isinstance(label, str) for label in table.columns)
         ):  # scikit-learn takes no mixture of strings and other labels
@@ -888,27 +615,14 @@ class VAEImputer(TransformerMixin, BaseVAE):
         """
         check_is_fitted(self)
         names = np.asarray(_check_feature_names_in(self, input_features), dtype=object)
-        out = names
-        if not self.keep_empty_features:
-            out = names[[not c.is_empty for c in self._encoder.columns_]]
-        if self.add_indicator:
-            flags = [f"missingindicator_{n}" for n in names[self.indicator_features_]]
-            out = np.concatenate([out, np.asarray(flags, dtype=object)])
-        return out
+        flags = [f"missingindicator_{name}" for name in names[self._flagged]]
+        return np.concatenate([names[self._kept], np.asarray(flags, dtype=object)])
 
     def __sklearn_tags__(self):
         """Return the tags: the observed cells keep their dtype."""
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-    def _widths(self) -> list[int]:
-        return [*super()._widths(), *self._mean_options["hidden_layer_sizes"]]
-
-    def _build(self, part: str, seed: int = 0) -> torch.nn.Module:
-        if part == "_mean":
-            return build_mean(self._architecture, self._mean_options, seed)
-        return build_vae(self._architecture, seed)
 
 
 def as_configured(table: Any, owner: Any) -> Any:

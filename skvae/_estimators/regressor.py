@@ -2,66 +2,35 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import warnings
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import narwhals.stable.v2 as nw
 import numpy as np
-import torch
-from scipy.stats import norm, t
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
-from sklearn.callback._callback_support import callback_management_context
 from sklearn.metrics import r2_score
 from sklearn.utils import _safe_indexing, check_consistent_length
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from .._conditional.image_vae import ImageVAE, shape_of_context
-from .._conditional.model import (
-    MEAN_DRAWS,
-    NOISE_POINTS,
-    SPREAD_COVERAGE,
-    SPREAD_ROWS,
-    build_context,
-    build_pair,
-)
+from .._conditional.model import ConditionalModel
 from .._conditional.outputs import (
     AUTO_LIKELIHOOD,
     as_table,
-    completed_likelihood,
-    declared_categories,
+    image_shapes,
     naming_outputs,
     open_outputs,
+    output_encoder,
     share_map,
 )
-from .._density.evidence import EVIDENCE_DRAWS, INFERENCE_FLOATS
-from .._density.linear_start import factor_analysis, regression
-from .._density.model import head_key, is_constant
-from .._distributions.intervals import INTERVAL_DRAWS, interval_draws, sorted_quantiles
-from .._distributions.location_scale import LocationScale, StudentT
-from .._distributions.predictive import cell_moments, tempered_draws, tempered_latents
+from .._density.rows import Encoded
 from .._distributions.registry import LIKELIHOODS
-from .._networks.batch import Batch
-from .._networks.vae import VAE
 from .._tables.encoder import TableEncoder
 from .._tables.libraries import open_table
 from .._tables.missing import missing_mask
-from .._tables.transforms import Affine, PiecewiseLinear
-from .._training.plan import Plan
-from .._validation import (
-    check_count,
-    check_weights,
-    make_random_state,
-    restored_on_error,
-    weighted_rows,
-)
+from .._training.gradients import DRAWS, check_gradient
+from .._validation import check_count, check_weights, weighted_rows
 from .base import BaseVAE
 
 
@@ -302,11 +271,13 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseVAE._parameter_constraints,
+        "objective": [StrOptions({"elbo", "iwae"})],
+        "gradient": [StrOptions(set(DRAWS))],
         "image_shape": ["array-like", None],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
     }
 
-    _torch_parts: ClassVar[tuple[str, ...]] = ("_module", "_context")
+    _model_class: ClassVar[Any] = ConditionalModel
 
     def __init__(
         self,
@@ -341,41 +312,35 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         verbose=False,
         random_state=None,
     ):
-        super().__init__(
-            n_components,
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            likelihood=likelihood,
-            numeric_transform=numeric_transform,
-            categorical_features=categorical_features,
-            objective=objective,
-            gradient=gradient,
-            n_draws=n_draws,
-            latent=latent,
-            prior=prior,
-            n_prior_components=n_prior_components,
-            kl_weight=kl_weight,
-            kl_warmup_steps=kl_warmup_steps,
-            max_iter=max_iter,
-            batch_size=batch_size,
-            learning_rate_init=learning_rate_init,
-            learning_rate=learning_rate,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            tol=tol,
-            warm_start=warm_start,
-            callbacks=callbacks,
-            device=device,
-            verbose=verbose,
-            random_state=random_state,
-        )
+        self.n_components = n_components
         self.image_shape = image_shape
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.likelihood = likelihood
+        self.numeric_transform = numeric_transform
+        self.categorical_features = categorical_features
+        self.objective = objective
+        self.gradient = gradient
+        self.n_draws = n_draws
+        self.latent = latent
+        self.prior = prior
+        self.n_prior_components = n_prior_components
+        self.kl_weight = kl_weight
+        self.kl_warmup_steps = kl_warmup_steps
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-
-    def _plan(self, n_rows: int, one_pass: bool) -> Plan:
-        plan = super()._plan(n_rows, one_pass)
-        return replace(plan, weight_decay=self.weight_decay)
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
@@ -402,18 +367,33 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             If a table or a parameter cannot be used, or if the loss becomes
             non-finite; an already fitted estimator stays as it was.
         """
-        with restored_on_error(self), callback_management_context(self):
-            return self._fit_pair(X, y, sample_weight)
+        self._fit(X, y, sample_weight)
+        if not (self.warm_start and hasattr(self, "_form")):
+            self._form = as_table(y)[1]
+        return self
 
-    def _fit_pair(self, X, y, sample_weight):
-        self._check_options()
+    def _read(self, X, y, sample_weight, resume):
+        check_gradient(self.gradient, self.objective, self.n_draws)
+        X, outputs, sample_weight = self._complete_pairs(X, y, sample_weight)
+        table = open_table(self, X, reset=not resume)
+        outputs = open_outputs(self, outputs, self._encoder.schema_ if resume else None)
+        if resume:
+            encoder, features = self._encoder, self._feature_encoder
+        else:
+            encoder, features = self._new_encoders(table, outputs, sample_weight)
+        seen = Encoded(features, *features.encode(table))
+        with naming_outputs():
+            values, observed = encoder.encode(outputs)
+        return Encoded(encoder, values, observed, sample_weight, features=seen)
+
+    def _complete_pairs(self, X, y, sample_weight):
+        """Return rows with a weight and at least one output."""
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is "
                 "None."
             )
-        device = self._resolve_device(self.device)
-        outputs, form = as_table(y)
+        outputs, _ = as_table(y)
         check_consistent_length(X, outputs)
         if sample_weight is not None:
             weights = check_weights(sample_weight, X)
@@ -426,233 +406,32 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             rows = np.flatnonzero(seen.any(1))
             X, outputs = _safe_indexing(X, rows), _safe_indexing(outputs, rows)
             sample_weight = None if sample_weight is None else sample_weight[rows]
-        going_on = self.warm_start and hasattr(self, "_module")
-        if going_on:
-            # trained in place: if that fails, what was there must be as it was
-            for name in self._torch_parts:
-                setattr(self, name, copy.deepcopy(getattr(self, name)))
-        inputs = open_table(self, X, reset=not going_on)
-        with naming_outputs():
-            schema = self._encoder.schema_ if going_on else None
-            outputs = open_outputs(self, outputs, schema)
-        if not going_on:
-            self._fit_encoders(inputs, outputs, sample_weight)
-            self._form = form
-        self.n_outputs_ = len(self._encoder.columns_)
-        self._random = make_random_state(self.random_state)
-        self.device_ = device
-        generator = torch.Generator(device).manual_seed(self._new_seed())
-        features = self._context_encoder.encode(inputs)
-        with naming_outputs():
-            values, observed = self._encoder.encode(outputs)
-        del inputs, outputs
-        if not going_on:
-            self._settle_heads(scored=self.early_stopping)
-            self._start_context(*features)
-            self._start_pair(features, values, observed, sample_weight)
-        self._module.to(device)
-        self._context.to(device)
-        data = self._batch(values, observed, sample_weight)
-        data = Batch(data.x, data.observed, data.weight, self._contexts(*features))
-        held_out = self._train(X, data, generator, going_on=going_on, one_pass=False)
-        self.spread_ = np.ones(self.n_outputs_)
-        if held_out is not None and self.image_shape is None:
-            self._widen(data.take(held_out))
-        return self
+        return X, outputs, sample_weight
 
-    def _widen(self, held_out: Batch):
-        """Set ``spread_`` by rows that were not trained on.
-
-        Conformal prediction with quantiles [3]_, but intervals widen by a factor: that
-        which covers SPREAD_COVERAGE of the held-out outputs, one more counted as lost.
-        These rows chose the weights too, so that a factor below 1 is not believed.
-        """
-        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-        levels = [(1 - SPREAD_COVERAGE) / 2, (1 + SPREAD_COVERAGE) / 2]
-        bounds = [
-            sorted_quantiles(x.cpu().numpy(), levels)
-            for x in self._draws(held_out.c, INTERVAL_DRAWS, generator)
-        ]
-        lower, upper = np.concatenate(bounds, axis=1)
-        mean = self._encoded_means(self._module, held_out.c).cpu().numpy()
-        error = held_out.x.cpu().numpy() - mean
-        reach = np.where(error > 0, upper - mean, mean - lower).clip(min=0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            needed = np.where(error == 0, 0.0, np.abs(error) / reach)
-        weight = np.ones(len(error))
-        if held_out.weight is not None:
-            weight = held_out.weight.cpu().numpy().astype(np.float64)
-        for position in self._stretched_positions():
-            rows = np.arange(len(error))
-            if held_out.observed is not None:
-                rows = np.flatnonzero(held_out.observed[:, position].cpu().numpy())
-            if len(rows) < SPREAD_ROWS:
-                continue
-            rows = rows[needed[rows, position].argsort()]
-            covered = weight[rows].cumsum() / (weight[rows].sum() + weight[rows].mean())
-            last = min(covered.searchsorted(SPREAD_COVERAGE), len(rows) - 1)
-            factor = needed[rows[last], position]
-            if np.isfinite(factor):  # not where intervals have no width
-                self.spread_[self._order[position]] = max(1.0, factor)
-
-    def _stretched_positions(self) -> list[int]:
-        """Return the places, in the order of the heads, of outputs that may stretch.
-
-        Numbers with a location and a scale whose map is linear: the mean stays.
-        """
-        positions, _, _ = self._module.joint.number_slots()
-        columns = self._encoder.columns_
-        return [
-            position
-            for position in positions.tolist()
-            if isinstance(columns[self._order[position]].map, Affine)
-        ]
-
-    def _fit_encoders(self, inputs, outputs, sample_weight):
+    def _new_encoders(self, table, outputs, sample_weight):
+        """Fit the encoders of outputs and features; pixels share their maps."""
         is_table = self.image_shape is None
         likelihood, transform = self.likelihood, self.numeric_transform
         if likelihood == "auto":
             likelihood = AUTO_LIKELIHOOD if is_table else "normal_isotropic"
         if transform == "auto" and not is_table:
             transform = "standard"
-        self._context_encoder = TableEncoder(
+        features = TableEncoder(
             LIKELIHOODS,
             categorical_features=self.categorical_features,
             numeric_transform="auto" if is_table else "standard",
             likelihood="normal",
-        ).fit(inputs, sample_weight)
-        with naming_outputs():
-            categories = declared_categories(likelihood, outputs)
-            if isinstance(likelihood, dict):
-                likelihood = completed_likelihood(likelihood, outputs, categories)
-            self._encoder = TableEncoder(
-                LIKELIHOODS,
-                categorical_features=categories,
-                numeric_transform=transform,
-                likelihood=likelihood,
-            ).fit(outputs, sample_weight)
-        columns = self._encoder.columns_
-        if self._encoder.schema_.library == "numpy":
-            for index, column in enumerate(columns):
-                column.name = f"y{index}"
-        empty = [column.name for column in columns if column.is_empty]
-        if empty:
-            raise ValueError(
-                f"Outputs without any value: {', '.join(map(repr, empty))}. Drop these "
-                "columns of y."
-            )
-        self._settle_images()
+        ).fit(table, sample_weight)
+        encoder = output_encoder(outputs, likelihood, transform, sample_weight)
+        shapes = image_shapes(self.image_shape, encoder.columns_, features.columns_)
+        if shapes:
+            share_map(encoder.columns_)
+        if shapes.get("context_shape"):
+            share_map(features.columns_)
+        return encoder, features
 
-    def _settle_images(self):
-        """Give all pixels one scale, and find out whether the features are pixels."""
-        self._image = {}
-        if self.image_shape is None:
-            return
-        shape = self._checked_image_shape()
-        share_map(self._encoder.columns_)
-        columns = self._context_encoder.columns_
-        context_shape = shape_of_context(shape, len(columns))
-        if context_shape is not None and all(c.kind == "numeric" for c in columns):
-            share_map(columns)
-        else:
-            context_shape = None
-        self._image = {"image_shape": shape, "context_shape": context_shape}
-
-    def _checked_image_shape(self) -> tuple[int, int, int]:
-        """Return channels, height and width of the outputs."""
-        shape = tuple(self.image_shape)
-        n_outputs = len(self._encoder.columns_)
-        if len(shape) not in (2, 3) or any(
-            not isinstance(side, Integral) or side < 1 for side in shape
-        ):
-            raise ValueError(
-                "image_shape must be (height, width) or (channels, height, width), but "
-                f"got {self.image_shape!r}."
-            )
-        if math.prod(shape) != n_outputs:
-            raise ValueError(
-                f"image_shape={self.image_shape!r} stands for {math.prod(shape)} "
-                f"outputs, but y has {n_outputs}."
-            )
-        heads = {head_key(column) for column in self._encoder.columns_}
-        if len(heads) > 1 or any(
-            c.kind not in ("numeric", "boolean", "count")
-            or c.transform not in ("standard", "none")
-            for c in self._encoder.columns_
-        ):
-            raise ValueError(
-                "image_shape needs pixels of one kind: numbers with one likelihood and "
-                "numeric_transform 'auto', 'standard' or 'none'."
-            )
-        channels, height, width = map(int, (1, *shape)[-3:])
-        return channels, height, width
-
-    def _start_context(self, values, observed):
-        """Settle what the networks see of the features."""
-        columns = self._context_encoder.columns_
-        keys = {i: head_key(c) for i, c in enumerate(columns) if not is_constant(c)}
-        if self._image.get("context_shape"):
-            keys = {}  # all of them: pixels keep their places
-        if not keys:  # or nothing varies: a context that says nothing
-            keys = {i: head_key(c) for i, c in enumerate(columns)}
-        counts = Counter(keys.values())
-        self._context_order = np.array(
-            [index for group in counts for index, key in keys.items() if key == group]
-        )
-        self._context_architecture = {
-            "heads": [(name, counts[name, n], n) for name, n in counts],
-            "masked": observed is not None and not observed.all(),
-        }
-        self._context = build_context(**self._context_architecture)
-        x, seen = self._context_cells(values, observed)
-        self._context.fit(x, seen, scale=not self._image.get("context_shape"))
-
-    def _context_cells(self, values, observed):
-        """Return features in the order of their heads, as tensors on the CPU."""
-        x = torch.from_numpy(np.ascontiguousarray(values[:, self._context_order]))
-        if observed is None:
-            return x, None
-        return x, torch.from_numpy(observed[:, self._context_order])
-
-    def _contexts(self, values, observed) -> Tensor:
-        """Return the context of every row, on the device."""
-        x, seen = self._context_cells(values, observed)
-        x = x.to(self.device_)
-        with torch.no_grad():
-            return self._context(x, None if seen is None else seen.to(self.device_))
-
-    def _start_pair(self, features, values, observed, sample_weight):
-        """Build the module, started at a regression and factors of its residuals."""
-        self._describe(masked=observed is not None and not observed.all())
-        self._architecture["n_context"] = self._context.n_outputs
-        self._architecture.update(self._image)
-        self._module = build_pair(self._architecture, self._new_seed())
-        self._evidence_seed = self._new_seed()
-        rows = self._choose_starting_rows(len(values), sample_weight)
-        seen = None if observed is None else observed[rows]
-        x, weight = super()._starting_rows(values[rows], seen, None)
-        self._module.initialise_marginals(x, weight)
-        columns, _, slots = self._module.joint.number_slots()
-        if not len(columns) or not self._architecture["linear_path"]:
-            return
-        cells = [None if part is None else part[rows] for part in features]
-        c = self._context(*self._context_cells(*cells)).double().numpy()
-        intercept, coefficients, residuals = regression(
-            c, x[:, columns].double().numpy(), weight[:, columns].numpy() > 0
-        )
-        loadings, noise = factor_analysis(residuals, self.n_components_)
-        with torch.no_grad():
-            bias = self._module.decoder.output.bias
-            bias[slots] = torch.from_numpy(intercept).to(bias)
-        self._module.initialise_factor_analysis(
-            torch.from_numpy(loadings),
-            torch.from_numpy(noise),
-            torch.from_numpy(coefficients),
-        )
-
-    @property
-    def _n_explained(self) -> int:
-        return len(self._order)
+    def _build(self, data, params, random):
+        return ConditionalModel.build(data, params, random)
 
     # -- inference ---------------------------------------------------------------
 
@@ -700,113 +479,15 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         return (mean, self._shaped(deviation)) if return_std else mean
 
     def _moments(self, X) -> tuple[np.ndarray, np.ndarray]:
-        """Return means and standard deviations of all outputs, in their units.
+        """Return means and deviations of all outputs, in the precision of X."""
+        features = self._encode_features(X)
+        return self._model.moments(features, double=is_double(X))
 
-        Categories are codes, with the deviation 0.
-        """
-        module, c = self._for_inference(X)
-        columns = self._encoder.columns_
-        shape = (len(c), len(columns))
-        mean, deviation = np.zeros(shape), np.zeros(shape)
-        for index, column in enumerate(columns):
-            if column.constant is not None:
-                mean[:, index] = column.constant
-        bent = {
-            position: columns[index].map
-            for position, index in enumerate(self._order)
-            if isinstance(columns[index].map, PiecewiseLinear)
-        }
-        start = 0
-        for px in self._decoded_pieces(module, c):
-            means, variances = (m.cpu().numpy() for m in cell_moments(module.joint, px))
-            rows = slice(start, start + len(means))
-            for position, index in enumerate(self._order):
-                map_ = columns[index].map
-                if position in bent:
-                    continue
-                mean[rows, index] = map_.inverse(means[:, position])
-                deviation[rows, index] = np.sqrt(variances[:, position]) * map_.scale
-                deviation[rows, index] *= self.spread_[index]
-            for position, values in self._mapped_points(module.joint, px, bent):
-                index = self._order[position]
-                mean[rows, index] = values.mean((0, 1))
-                deviation[rows, index] = values.std((0, 1))
-            start += len(means)
-        return mean, deviation
-
-    def _encode_features(self, X) -> tuple[np.ndarray, np.ndarray | None]:
-        return self._context_encoder.encode(open_table(self, X, reset=False))
-
-    def _for_inference(self, X) -> tuple[VAE, Tensor]:
-        """Return the module and the contexts of a table, in the precision of X.
-
-        In float64 results do not depend on which rows are predicted together.
-        """
-        values, observed = self._encode_features(X)
-        c = self._contexts(values, observed)
-        single = getattr(X, "dtype", None) == np.float32
-        if single or self.device_.startswith("mps"):
-            return self._module, c
-        return copy.deepcopy(self._module).double(), c.double()
-
-    def _mean_noise(self, c: Tensor) -> Tensor:
-        """Return draws of N(0, I), the same for every row.
-
-        Opposite pairs, and orthogonal where there are enough of them: averages of
-        quadratic functions of normal latents come out exactly.
-        """
-        generator = torch.Generator().manual_seed(self._evidence_seed)
-        n_pairs, n_noise = MEAN_DRAWS // 2, self._module.n_prior_noise
-        half = torch.randn(n_pairs, n_noise, generator=generator, dtype=torch.float64)
-        if n_noise <= n_pairs:
-            half = torch.linalg.qr(half).Q * math.sqrt(n_pairs)
-        return torch.cat([half, -half]).unsqueeze(1).to(c)
-
-    def _decoded_pieces(self, module, c) -> Iterator[Tensor]:
-        """Yield decoder outputs of prior draws, (MEAN_DRAWS, rows, n_outputs)."""
-        noise = self._mean_noise(c)
-        for rows in c.split(self._rows_at_once(MEAN_DRAWS)):
-            with torch.inference_mode():
-                z = module.prior(rows).rsample(noise.expand(-1, len(rows), -1))
-                yield module.decode(z, rows)
-
-    def _encoded_means(self, module, c) -> Tensor:
-        """Return the means of the encoded outputs, (rows, columns)."""
-        means = [
-            cell_moments(module.joint, px)[0] for px in self._decoded_pieces(module, c)
-        ]
-        return torch.cat(means)
-
-    def _widths(self) -> list[int]:
-        widths = super()._widths()
-        widths.append(self._module.n_latent + self._module.n_context)
-        if isinstance(self._module, ImageVAE):
-            widths.append(self._module.widest_map)
-        return widths
-
-    def _rows_at_once(self, n_draws: int) -> int:
-        return max(1, INFERENCE_FLOATS // (max(self._widths()) * n_draws))
-
-    def _mapped_points(self, joint, px, bent):
-        """Yield values of outputs with a quantile map, (points, draws, rows)."""
-        if not bent:
-            return
-        position = 0
-        levels = (np.arange(NOISE_POINTS) + 0.5) / NOISE_POINTS
-        for head, part in joint.split(px):
-            if isinstance(head, LocationScale):
-                locs = head.loc(part).cpu().numpy()
-                scales = head.scale(part).expand_as(head.loc(part)).cpu().numpy()
-                for k in range(head.n_columns):
-                    if position + k not in bent:
-                        continue
-                    points = norm.ppf(levels)
-                    if isinstance(head, StudentT):
-                        points = t.ppf(levels, float(head.freedom()[k]))
-                    points = points[:, None, None] * scales[..., k]
-                    encoded = locs[..., k] + points
-                    yield position + k, bent[position + k].inverse(encoded)
-            position += head.n_columns
+    def _encode_features(self, X) -> Encoded:
+        """Check and encode features like those of the training."""
+        check_is_fitted(self)
+        encoder = self._feature_encoder
+        return Encoded(encoder, *encoder.encode(open_table(self, X, reset=False)))
 
     def sample(
         self, X, n_draws=1, temperature=1.0, random_state=None, *, add_noise=True
@@ -845,48 +526,17 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         check_is_fitted(self)
         n_draws = check_count(n_draws, "n_draws")
         temperature = check_temperature(temperature)
-        if temperature > 1 and self.latent != "normal":
-            raise ValueError(
-                f"temperature={temperature!r} would leave the range of latent="
-                f"{self.latent!r}: use at most 1, or latent='normal'."
-            )
-        generator = self._generator(random_state)
-        values, observed = self._encode_features(X)
-        c = self._contexts(values, observed)
-        parts = [
-            x.cpu().numpy()
-            for x in self._draws(c, n_draws, generator, temperature, add_noise)
-        ]
-        encoded = np.concatenate(parts, axis=1)
-        draws = [self._table(self._all_columns(x), X) for x in encoded]
+        encoded = self._model.draws(
+            self._encode_features(X),
+            n_draws,
+            self._generator(random_state),
+            temperature,
+            add_noise,
+        )
+        draws = [self._table(x, X) for x in encoded]
         if self._form.is_frame and not self._form.is_1d:
             return draws
         return np.stack(draws)
-
-    def _draws(self, c, n_draws, generator, temperature=1.0, add_noise=True):
-        """Yield draws of encoded outputs, (n_draws, rows, columns)."""
-        vae, spread = self._module, self._encoded_spread(c)
-        for rows in c.split(self._rows_at_once(n_draws)):
-            with torch.inference_mode():
-                noise = rows.new_empty(n_draws, len(rows), vae.n_prior_noise)
-                noise.normal_(generator=generator)
-                z = tempered_latents(vae.prior(rows), noise, temperature)
-                px = vae.decode(z, rows)
-                if add_noise:
-                    x = tempered_draws(vae.joint, px, generator, temperature)
-                else:
-                    x = vae.joint.point(px)
-                if spread is not None:
-                    mean = self._encoded_means(vae, rows)
-                    x = torch.where(spread > 1, mean + spread * (x - mean), x)
-                yield x
-
-    def _encoded_spread(self, c: Tensor) -> Tensor | None:
-        """Return ``spread_`` in the order of the heads; None if nothing widens."""
-        if (self.spread_ == 1).all():
-            return None
-        spread = self.spread_[self._order]
-        return torch.tensor(spread, dtype=c.dtype, device=c.device)
 
     def predict_interval(self, X, coverage=0.9):
         """Return intervals that the outputs lie in.
@@ -911,38 +561,11 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             If ``coverage`` is not between 0 and 0.9999, or X does not fit the training
             table.
         """
-        check_is_fitted(self)
-        n_draws = interval_draws(coverage)
-        values, observed = self._encode_features(X)
-        c = self._contexts(values, observed)
-        generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-        levels = [(1 - coverage) / 2, (1 + coverage) / 2]
-        columns = self._encoder.columns_
-        parts = [
-            sorted_quantiles(x.cpu().numpy(), levels)
-            for x in self._draws(c, n_draws, generator)
-        ]
-        bounds = np.concatenate(parts, axis=1)
-        unordered = [
-            position
-            for position, index in enumerate(self._order)
-            if columns[index].has_categories and columns[index].kind != "ordinal"
-        ]
-        if unordered:
-            bounds[..., unordered] = self._moments(X)[0][:, self._order[unordered]]
-        encoded = [self._all_columns(bound) for bound in bounds]
-        if any(column.has_categories for column in columns):
-            return tuple(self._table(part, X) for part in encoded)
-        return tuple(self._shaped(self._in_units(part)) for part in encoded)
-
-    def _in_units(self, encoded: np.ndarray) -> np.ndarray:
-        """Return encoded numbers as float64 in the units of y."""
-        units = encoded.astype(np.float64)
-        for index, column in enumerate(self._encoder.columns_):
-            units[:, index] = column.map.inverse(units[:, index])
-            if column.constant is not None:
-                units[:, index] = column.constant
-        return units
+        features = self._encode_features(X)
+        bounds = self._model.intervals(features, coverage, double=is_double(X))
+        if any(column.has_categories for column in self._encoder.columns_):
+            return tuple(self._table(bound, X) for bound in bounds)
+        return tuple(self._shaped(self._model.in_units(bound)) for bound in bounds)
 
     def _shaped(self, values: np.ndarray) -> np.ndarray:
         return values[:, 0] if self._form.is_1d else values
@@ -984,36 +607,21 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         ValueError
             If X or y does not fit the training table.
         """
-        check_is_fitted(self)
-        values, observed = self._encode_features(X)
+        features = self._encode_features(X)
         if y is None:
             warnings.warn(
                 "y is None: nothing is observed, which has the log-likelihood 0.",
                 UserWarning,
                 stacklevel=2,
             )
-            return np.zeros(len(values), dtype=np.float32)
+            return np.zeros(len(features), dtype=np.float32)
         outputs = self._outputs_like_training(y)
-        check_consistent_length(values, outputs)
+        check_consistent_length(features.values, outputs)
+        table = open_outputs(self, outputs, self._encoder.schema_)
         with naming_outputs():
-            table = open_outputs(self, outputs, self._encoder.schema_)
-            encoded, seen = self._encoder.encode(table)
-        data = self._batch(encoded, seen, None)
-        data = Batch(data.x, data.observed, None, self._contexts(values, observed))
-        scores = self._log_jacobian(data)
-        spread = self._encoded_spread(data.c)
-        if spread is not None:  # the density of mean + spread * (draw - mean)
-            mean = self._encoded_means(self._module, data.c)
-            drawn = torch.where(spread > 1, mean + (data.x - mean) / spread, data.x)
-            data = Batch(drawn, data.observed, None, data.c)
-            shrink = -spread.log().expand_as(drawn)
-            if data.observed is not None:
-                shrink = shrink * data.observed
-            scores += shrink.sum(1).cpu().numpy()
-        scores += self._evidence(data, EVIDENCE_DRAWS, defensive=True)
-        if seen is not None:
-            scores[~seen.any(1)] = 0  # nothing has probability 1
-        return scores.astype(np.float32)
+            values, observed = self._encoder.encode(table)
+        data = Encoded(self._encoder, values, observed, features=features)
+        return self._model.log_likelihood(data)
 
     def _outputs_like_training(self, y: Any) -> Any:
         """Return outputs as a table; what a series is called does not matter."""
@@ -1054,9 +662,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 f"{', '.join(map(repr, named))}. Use score_samples."
             )
         outputs = self._outputs_like_training(y)
-        with naming_outputs():  # are these the outputs of the training?
-            table = open_outputs(self, outputs, self._encoder.schema_)
-            self._encoder.encode(table)
+        table = open_outputs(self, outputs, self._encoder.schema_)
+        with naming_outputs():
+            self._encoder.encode(table)  # are these the outputs of the training?
         predicted = self._moments(X)[0]
         check_consistent_length(outputs, predicted)
         seen = ~missing_mask(outputs)
@@ -1077,11 +685,6 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             scores.append(r2_score(*cells, sample_weight=weights))
         return float(np.mean(scores))
 
-    def _build(self, part: str, seed: int = 0) -> torch.nn.Module:
-        if part == "_context":
-            return build_context(**self._context_architecture)
-        return build_pair(self._architecture, seed)
-
 
 def check_temperature(temperature: Any) -> float:
     """Return a finite number of at least 0."""
@@ -1094,3 +697,8 @@ def check_temperature(temperature: Any) -> float:
             f"temperature must be a number of at least 0, but got {temperature!r}."
         )
     return float(temperature)
+
+
+def is_double(X: Any) -> bool:
+    """Tell whether predictions are computed in double precision: not of float32."""
+    return getattr(X, "dtype", None) != np.float32

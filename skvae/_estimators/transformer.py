@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import numpy as np
-import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
-from sklearn.callback._callback_support import callback_management_context
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from .._density.evidence import EVIDENCE_DRAWS, INFERENCE_FLOATS, score_with_gaps
-from .._distributions.families import check_support
-from .._tables.repeated_values import cut_into_values, limits_of_values
-from .._validation import check_count, restored_on_error
+from .._density.evidence import EVIDENCE_DRAWS
+from .._density.model import VAEModel
+from .._training.gradients import DRAWS, check_gradient
+from .._validation import check_count
 from .base import BaseVAE
 
 
@@ -270,6 +271,73 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     __module__ = "skvae"
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseVAE._parameter_constraints,
+        "objective": [StrOptions({"elbo", "iwae"})],
+        "gradient": [StrOptions(set(DRAWS))],
+    }
+
+    _model_class: ClassVar[Any] = VAEModel
+
+    def __init__(
+        self,
+        n_components=None,
+        *,
+        hidden_layer_sizes=(128, 128),
+        activation="relu",
+        likelihood="auto",
+        numeric_transform="auto",
+        categorical_features="from_dtype",
+        objective="elbo",
+        gradient="pathwise",
+        n_draws=1,
+        latent="normal",
+        prior=None,
+        n_prior_components=10,
+        kl_weight=1.0,
+        kl_warmup_steps=None,
+        max_iter=None,
+        batch_size="auto",
+        learning_rate_init=5e-3,
+        learning_rate="cosine",
+        early_stopping=True,
+        validation_fraction=None,
+        n_iter_no_change=None,
+        tol=1e-4,
+        warm_start=False,
+        callbacks=None,
+        device=None,
+        verbose=False,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.likelihood = likelihood
+        self.numeric_transform = numeric_transform
+        self.categorical_features = categorical_features
+        self.objective = objective
+        self.gradient = gradient
+        self.n_draws = n_draws
+        self.latent = latent
+        self.prior = prior
+        self.n_prior_components = n_prior_components
+        self.kl_weight = kl_weight
+        self.kl_warmup_steps = kl_warmup_steps
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
         """Train on a table.
@@ -295,13 +363,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             If the table or a parameter cannot be used, or if the loss becomes
             non-finite; an already fitted estimator stays as it was.
         """
-        with restored_on_error(self), callback_management_context(self):
-            self._fit(X, sample_weight)
-            generator = torch.Generator(self.device_).manual_seed(self._evidence_seed)
-            self._limits = limits_of_values(
-                self._columns_in_order(), lambda n_rows: self._draw(n_rows, generator)
-            )
-            return self
+        return self._fit(X, sample_weight=sample_weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -325,9 +387,14 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         self : VAETransformer
             The fitted estimator.
         """
-        with restored_on_error(self):
-            self._limits = {}  # a chunk does not tell how often values occur
-            return self._fit(X, sample_weight, one_pass=True)
+        return self._fit(X, sample_weight=sample_weight, incremental=True)
+
+    def _read(self, X, y, sample_weight, resume):
+        check_gradient(self.gradient, self.objective, self.n_draws)
+        return self._encode_training(X, sample_weight, resume)
+
+    def _build(self, data, params, random):
+        return VAEModel.build(data, params, random, scored=params["early_stopping"])
 
     def transform(self, X):
         """Return the posterior means of the latent variables.
@@ -343,12 +410,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             E[z | x] under q.
         """
         data = self._encode(X)
-        latents = np.empty((len(data), self.n_components_), dtype=np.float32)
-        start = 0
-        for piece, qz in self._posterior(data):
-            latents[start : start + len(piece)] = qz.mean.cpu()
-            start += len(piece)
-        return latents
+        return self._model.means(data)
 
     def inverse_transform(self, Z):
         """Decode latent variables.
@@ -372,8 +434,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
                 f"Z has {Z.shape[1]} columns, but the model has n_components_="
                 f"{self.n_components_} latent variables."
             )
-        check_support(Z, self.latent)
-        return self._decode_table(self._decoded(Z, self._module.joint.point))
+        return self._encoder.decode(self._model.decode(Z))
 
     def sample(self, n_samples=1, random_state=None):
         """Draw new rows from the model.
@@ -394,20 +455,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         """
         check_is_fitted(self)
         n_samples = check_count(n_samples, "n_samples")
-        rows = self._draw(n_samples, self._generator(random_state))
-        cut_into_values(rows, self._columns_in_order(), self._limits)
-        return self._decode_table(rows, drawn=True)
-
-    def _draw(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
-        """Draw encoded rows."""
-        vae = self._module
-        shape = (n_rows, vae.n_prior_noise)
-        noise = torch.empty(shape, dtype=torch.float32, device=self.device_)
-        noise.normal_(generator=generator)
-        with torch.inference_mode():
-            z = vae.prior().rsample(noise)
-        joint = vae.joint
-        return self._decoded(z, lambda px: joint.sample(px, generator))
+        rows = self._model.sample(n_samples, self._generator(random_state))
+        return self._encoder.decode(rows, drawn=True)
 
     def sample_posterior(self, X, n_draws=1, random_state=None):
         """Draw latent variables from q(z | x).
@@ -428,17 +477,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         """
         data = self._encode(X)
         n_draws = check_count(n_draws, "n_draws")
-        generator = self._generator(random_state)
-        shape = (n_draws, len(data), self.n_components_)
-        draws = np.empty(shape, dtype=np.float32)
-        start = 0
-        for piece, qz in self._posterior(data):
-            for draw in draws[:, start : start + len(piece)]:
-                noise = piece.x.new_empty(len(piece), self._module.n_noise)
-                noise.normal_(generator=generator)
-                draw[:] = qz.rsample(noise).cpu()
-            start += len(piece)
-        return draws
+        return self._model.draws(data, n_draws, self._generator(random_state))
 
     def score_samples(self, X):
         """Return the log-likelihood of each row.
@@ -483,20 +522,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         """
         data = self._encode(X)
         n_draws = check_count(n_draws, "n_draws")
-        evidence = score_with_gaps(
-            data, lambda rows, gaps: self._evidence(rows, n_draws, defensive=gaps)
-        )
-        return (evidence + self._log_jacobian(data)).astype(np.float32)
-
-    def _decoded(self, latents, read) -> np.ndarray:
-        """Decode latents piece by piece; ``read`` turns decoder outputs into rows."""
-        latents = torch.as_tensor(latents, device=self.device_)
-        rows_at_once = max(1, INFERENCE_FLOATS // (4 * max(self._widths())))
-        with torch.inference_mode():
-            parts = [
-                read(self._module.decode(z)).cpu() for z in latents.split(rows_at_once)
-            ]
-        return torch.cat(parts).numpy()
+        return self._model.log_likelihood(data, n_draws)
 
     @property
     def _n_features_out(self):

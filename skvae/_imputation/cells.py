@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._density.evidence import INFERENCE_FLOATS, pieces
+from .._density.evidence import chunked, rows_at_once
 from .._distributions.intervals import (
     INTERVAL_DRAWS,
     interval_draws,
@@ -199,7 +199,7 @@ class CellDistribution:
         groups: list[tuple[int | None, int]] = [(None, n_draws)]
         if parameters is not None:
             groups = [(k, len(list(same))) for k, same in groupby(parameters)]
-        at_once = self._rows_at_once(n_draws)
+        at_once = rows_at_once(self._floats_per_row(n_draws))
         for start in range(0, len(data), at_once):
             piece = data.rows(start, start + at_once)
             v = seen(piece)
@@ -225,7 +225,7 @@ class CellDistribution:
     def _means(self, data: Batch) -> np.ndarray:
         parts = []
         with torch.inference_mode():
-            for piece in pieces(data, self._rows_at_once(1)):
+            for piece in chunked(data, self._floats_per_row(1)):
                 points = self.mean.expected(piece.x, in_y(piece), seen(piece))
                 if self.mean.ensemble is not None:
                     points = clamp(points, self.units.expected)
@@ -306,8 +306,8 @@ class CellDistribution:
                 encoded[rows, position] = self.units.x_of(target, position)
             start += len(piece)
 
-    def _rows_at_once(self, n_draws: int) -> int:
-        """Return the rows whose widest layer stays within the memory budget."""
+    def _floats_per_row(self, n_draws: int) -> int:
+        """Return the floats that a row takes with so many draws."""
         mean = self.mean
         width = len(mean.slots) ** 2  # a matrix is solved for every row
         if mean.ensemble is None:
@@ -316,7 +316,7 @@ class CellDistribution:
             members = mean.n_members * max(w.shape[1] for w in mean.ensemble.weights)
             inputs = self.vae.n_latent + mean.n_context
             width = max(width, members, n_draws * max(inputs, self.width))
-        return max(1, INFERENCE_FLOATS // max(1, width))
+        return width
 
 
 def seen(batch: Batch) -> Tensor:

@@ -7,7 +7,9 @@ order of the heads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor, from_numpy
@@ -71,6 +73,20 @@ class Scales:
                 scales[position] = (mean, scale)
                 expected[:, position] = (column.map.inverse(ends) - mean) / scale
         return cls(columns, scales, drawn, expected)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return plain containers and arrays, without the columns."""
+        return {
+            "scales": {str(place): list(pair) for place, pair in self.scales.items()},
+            "drawn": self.drawn,
+            "expected": self.expected,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], columns: list[Column]) -> Scales:
+        """Rebuild the scales of ``columns`` from what :meth:`to_state` returned."""
+        scales = {int(place): tuple(pair) for place, pair in state["scales"].items()}
+        return cls(columns, scales, state["drawn"], state["expected"])
 
     def y_of(self, x: np.ndarray, position: int) -> np.ndarray:
         """Turn encoded values of a column into the space of ``y``."""

@@ -117,6 +117,7 @@ class MLP(nn.Module):
         self.hidden = nn.Sequential(*layers)
         self.linear_path = linear_path and bool(hidden_layer_sizes)
         self.n_hidden = widths[-1]
+        self.widest = max(*widths, n_out)  # floats per row
         self.output = make_linear(widths[-1], n_out, generator)
         if self.linear_path:
             direct = self.output.weight.new_zeros(n_out, n_in)

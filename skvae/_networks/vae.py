@@ -346,6 +346,21 @@ class VAE(nn.Module):
         return self.n_noise + is_mixture
 
     @property
+    def widest(self) -> int:
+        """Floats per row of the widest layer."""
+        latents = self.n_noise
+        if self.mixture is not None:
+            latents = self.mixture.loc.numel()
+        elif self.pseudo_inputs is not None:
+            latents = len(self.pseudo_inputs) * self.n_latent
+        return max(self.encoder.widest, self.decoder.widest, latents)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.decoder.output.weight.device
+
+    @property
     def n_encoder_inputs(self) -> int:
         """Width of the encoder's input layer."""
         return self.joint.n_inputs + self.masked * self.joint.n_columns + self.n_context

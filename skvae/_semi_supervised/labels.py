@@ -76,3 +76,29 @@ def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     codes = np.full(len(y), -1, dtype=np.int64)
     codes[~missing] = places
     return classes, codes
+
+
+def check_declared(declared: list[Any], classes: np.ndarray) -> None:
+    """Refuse categories that y declares and no row has."""
+    seen = set(classes.tolist())
+    missing = [name for name in declared if name not in seen]
+    if missing:
+        raise ValueError(
+            f"No row is labelled {missing[0]!r}, a category that y declares: label at "
+            "least one, or drop it (in pandas by y.cat.remove_unused_categories())."
+        )
+
+
+def known_codes(
+    classes: np.ndarray, codes: np.ndarray, fitted: np.ndarray
+) -> np.ndarray:
+    """Return the codes of labels among the classes of an earlier fit."""
+    unseen = [name for name in classes.tolist() if name not in fitted]
+    if unseen:
+        raise ValueError(
+            f"y holds the label {unseen[0]!r}, which the first fit did not see: "
+            f"warm_start=True goes on with the classes {fitted.tolist()!r}. Set "
+            "warm_start=False."
+        )
+    places = np.searchsorted(fitted, classes)
+    return np.where(codes < 0, -1, places[codes])

@@ -1,26 +1,410 @@
-"""The model of labels: constants and parts."""
+"""The model of rows and labels: a VAE with a classifier q(y | x)."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._density.evidence import chunked, log_jacobian, rows_at_once, score_with_gaps
+from .._density.model import (
+    FitResult,
+    build_module,
+    chosen_likelihoods,
+    describe,
+    has_gaps,
+    initialise,
+    starting_rows,
+)
+from .._density.rows import ColumnGroups, Encoded, drop_cell_scales
+from .._networks.arrays import load_arrays, to_arrays
+from .._networks.batch import Batch
+from .._tables.columns import Column
+from .._tables.repeated_values import (
+    cut_into_values,
+    limits_of_values,
+    relative_spreads,
+)
+from .._training.progress import Progress
+from .._training.random import Random
+from .fit_labels import LabelFit, View, as_they_are, fit_labels
+from .labelled_vae import LabelledVAE
+from .objectives import log_evidence
 from .selection import Regularisation
 
 #: Importance draws of ``score_samples``, for every class.
 CLASS_EVIDENCE_DRAWS = 64
 
-#: Rows that the distance between neighbours is measured on.
-NEIGHBOUR_ROWS = 2_000
-
-#: A feature of M1 whose posterior mean varies less than this carries nothing, and
-#: M2 does not see it (Kingma et al. 2014, their code).
-FEATURE_DEVIATION = 0.1
-
 #: Candidates per row among which "m1" finds rows of a class, and limits of them all.
 CANDIDATES_PER_ROW = 64
-
 MIN_CANDIDATES, MAX_CANDIDATES = 4_096, 2**17
 
-#: What "auto" chooses from, the usual one first: classes are clusters, or rules.
-SETTINGS = (Regularisation(0.2, 1.0), Regularisation(0.0, 0.0))
 
-#: Share of the labelled rows that validation takes, if that makes enough rows.
-DEFAULT_VALIDATION_FRACTION = 0.1
+class LabelledModel:
+    """Classes, latents, density and generator of rows some of which have a label.
+
+    Parameters
+    ----------
+    groups : ColumnGroups
+        The columns.
+    architecture : dict of str to object
+        How the module is built, in plain values.
+    module : LabelledVAE
+        The networks.
+    seed : int
+        Seed of draws that are the same at every call.
+    input_scale : ndarray of shape (n_columns of the table,)
+        Standard deviation of the columns as encoder and classifier see them.
+    """
+
+    def __init__(
+        self,
+        groups: ColumnGroups,
+        architecture: dict[str, Any],
+        module: LabelledVAE,
+        seed: int,
+        input_scale: np.ndarray,
+    ) -> None:
+        self.groups = groups
+        self.architecture = architecture
+        self.module = module
+        self.seed = seed
+        self.input_scale = input_scale
+        #: p(y), the shares of the classes among the labelled rows.
+        self.class_prior: np.ndarray | None = None
+        #: What the labels chose, or the user.
+        self.regularisation: Regularisation | None = None
+        #: Where draws of columns that repeat their values are cut, by place.
+        self.limits: dict[int, np.ndarray] = {}
+
+    @classmethod
+    def build(
+        cls, data: Encoded, params: Mapping[str, Any], random: Random
+    ) -> LabelledModel:
+        """Build the model of a table with labels."""
+        columns = data.encoder.columns_
+        drop_cell_scales(columns)  # labelled validation rows say nothing about scales
+        groups = ColumnGroups(columns)
+        architecture = describe(groups, params, len(columns), masked=has_gaps(data))
+        objective = params["objective"]
+        # latents that explain the classes from the start leave the label nothing to do
+        starts_linear = objective == "m1" and architecture["linear_path"]
+        assert data.classes is not None
+        architecture |= {"n_classes": len(data.classes), "kind": objective}
+        module = build_module(LabelledVAE, architecture, random.new_seed())
+        seed = random.new_seed()
+        x, weight = starting_rows(data, groups, random.state)
+        initialise(module, x, weight, starts_linear=starts_linear)
+        input_scale = np.ones(len(columns))
+        # the classifier of "m1" sees latents, which know no such unit
+        if params["numeric_transform"] == "auto" and objective != "m1":
+            spreads = relative_spreads(groups.columns)
+            input_scale[groups.order] = spreads
+            module.scale_inputs(torch.from_numpy(spreads))
+        return cls(groups, architecture, module, seed, input_scale)
+
+    @property
+    def kind(self) -> str:
+        """The objective that it was built for."""
+        return self.module.kind
+
+    def fit(
+        self,
+        data: Encoded,
+        params: Mapping[str, Any],
+        random: Random,
+        progress: Progress,
+        *,
+        resume: bool = False,
+    ) -> FitResult:
+        """Train the classifier and the VAE."""
+        assert data.codes is not None
+        batch = labelled_batch(self.groups, data, str(random.generator.device))
+        self.module.to(batch.x.device)
+        if not resume:
+            self.class_prior = class_shares(data)
+            set_class_prior(self.module, self.class_prior)
+        fit = fit_labels(
+            self.module,
+            batch,
+            data.codes,
+            as_they_are,
+            params,
+            random,
+            progress,
+            seed=self.seed,
+            is_linear=self.architecture["linear_path"],
+            chosen=self.regularisation if resume else None,
+        )
+        self.regularisation = fit.regularisation
+        self.limits = class_limits(self)
+        return FitResult(fit.history, fit.plan, label_attributes(self, fit, data))
+
+    # -- use ---------------------------------------------------------------------
+
+    def probabilities(self, data: Encoded) -> np.ndarray:
+        """Return q(y | x), (n_rows, n_classes), float32."""
+        batch = self.groups.batch(data, str(self.module.device))
+        return probabilities(self.module, batch, as_they_are, self.module.widest)
+
+    def means(self, data: Encoded) -> np.ndarray:
+        """Return E[z | x], averaged over q(y | x) where it depends on the label."""
+        module = self.module
+        batch = self.groups.batch(data, str(module.device))
+        latents = np.empty((len(batch), module.n_latent), dtype=np.float32)
+        start = 0
+        with torch.inference_mode():
+            for chunk in chunked(batch, module.widest * module.n_classes):
+                inputs = module.inputs(chunk.x, chunk.observed)
+                loc = module.encode_every_label(inputs).mean
+                if len(loc) > 1:
+                    q = F.softmax(module.logits(inputs), -1).t().unsqueeze(-1)
+                    loc = (q * loc).sum(0, keepdim=True)
+                latents[start : start + len(chunk)] = loc[0].cpu()
+                start += len(chunk)
+        return latents
+
+    def log_likelihood(self, data: Encoded) -> np.ndarray:
+        """Return log p(x), the label summed out, in the units of the table."""
+        batch = self.groups.batch(data, str(self.module.device))
+        logs = score_with_gaps(batch, self._evidence)
+        logs = logs + log_jacobian(self.groups, data.encoder, batch)
+        return logs.astype(np.float32)
+
+    def _evidence(self, batch: Batch, with_gaps: bool) -> np.ndarray:
+        module = self.module
+        noise, _, of_prior = evidence_noise(module, batch, self.seed, module.n_latent)
+
+        def score(chunk: Batch) -> Tensor:
+            prior = of_prior if with_gaps else None
+            return log_evidence(module, chunk.x, chunk.observed, noise, prior)
+
+        return averaged_evidence(batch, score, module.widest * module.n_classes)
+
+    def sample(self, codes: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        """Return draws of encoded rows of the given classes."""
+        rows = self.draw(codes, generator)
+        cut_into_values(rows, self.groups.columns, self.limits)
+        return self.groups.restored(rows)
+
+    def draw(self, codes: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        """Draw encoded rows in the order of the heads."""
+        module = self.module
+
+        def read(part: Tensor) -> Tensor:
+            z = latents_of_class(module, part, generator)
+            return module.joint.sample(decode_class(module, z, part), generator)
+
+        return in_chunks(read, codes, module)
+
+    def decode(self, z: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Return the decoder's means and most probable categories, encoded rows."""
+        module = self.module
+
+        def read(latents: Tensor, part: Tensor) -> Tensor:
+            return module.joint.point(decode_class(module, latents, part))
+
+        latents = torch.from_numpy(z).to(module.device)
+        return self.groups.restored(in_chunks(read, codes, module, latents))
+
+    def likelihoods(self) -> dict[str, str]:
+        """Return the likelihood of every column."""
+        return chosen_likelihoods(self.groups, self.module)
+
+    # -- state -------------------------------------------------------------------
+
+    def to(self, device: str) -> None:
+        """Move the networks to a device."""
+        self.module.to(device)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the model as plain containers and NumPy arrays."""
+        return {
+            "kind": self.kind,
+            "architecture": self.architecture,
+            "weights": to_arrays(self.module),
+            "seed": self.seed,
+            "input_scale": self.input_scale,
+            **label_state(self),
+        }
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, Any], columns: list[Column]
+    ) -> LabelledModel:
+        """Rebuild the model of ``columns`` from what :meth:`to_state` returned."""
+        module = build_module(LabelledVAE, state["architecture"])
+        load_arrays(module, state["weights"])
+        groups = ColumnGroups(columns)
+        model = cls(
+            groups, state["architecture"], module, state["seed"], state["input_scale"]
+        )
+        set_label_state(model, state)
+        return model
+
+
+# -- what the stacked model shares ---------------------------------------------------
+
+
+def labelled_batch(groups: ColumnGroups, data: Encoded, device: str) -> Batch:
+    """Return rows on the device with their labels one-hot, zero where unknown."""
+    assert data.classes is not None and data.codes is not None
+    n_classes = len(data.classes)
+    labels = torch.from_numpy(np.where(data.codes < 0, n_classes, data.codes))
+    y = F.one_hot(labels, n_classes + 1)[:, :n_classes].float()
+    return groups.batch(data, device).replace(y=y.to(device))
+
+
+def class_shares(data: Encoded) -> np.ndarray:
+    """Return the shares of the classes among the labelled rows, by weight."""
+    assert data.classes is not None and data.codes is not None
+    known = data.codes >= 0
+    weights = np.ones(len(data)) if data.weight is None else data.weight
+    shares = np.bincount(data.codes[known], weights[known], minlength=len(data.classes))
+    return shares / shares.sum()
+
+
+def set_class_prior(module: LabelledVAE, shares: np.ndarray) -> None:
+    """Set p(y) of the module."""
+    module.log_prior.copy_(torch.from_numpy(shares).to(module.log_prior).log())
+
+
+def label_attributes(model: Any, fit: LabelFit, data: Encoded) -> dict[str, Any]:
+    """Return the fitted attributes that concern labels."""
+    assert data.codes is not None
+    return {
+        "classes_": data.classes,
+        "class_prior_": model.class_prior,
+        "n_labelled_": int((data.codes >= 0).sum()),
+        "hidden_share_": float(fit.regularisation.hidden),
+        "smoothness_": float(fit.regularisation.smoothness),
+        "early_stopping_": fit.plan.early_stopping,
+        "input_scale_": model.input_scale,
+    }
+
+
+def class_limits(model: Any) -> dict[int, np.ndarray]:
+    """Return where draws are cut into repeated values, over rows of all classes."""
+    random = np.random.RandomState(model.seed)
+
+    def draw(n_rows: int) -> np.ndarray:
+        shares = model.class_prior
+        codes = random.choice(len(shares), n_rows, p=shares)
+        seed = int(random.randint(2**31 - 1))
+        generator = torch.Generator(model.module.device).manual_seed(seed)
+        drawn: np.ndarray = model.draw(codes, generator)
+        return drawn
+
+    return limits_of_values(model.groups.columns, draw)
+
+
+def label_state(model: Any) -> dict[str, Any]:
+    """Return the plain state that both models of labels have."""
+    return {
+        "class_prior": model.class_prior,
+        "regularisation": list(model.regularisation),
+        "limits": {str(place): cuts for place, cuts in model.limits.items()},
+    }
+
+
+def set_label_state(model: Any, state: Mapping[str, Any]) -> None:
+    """Set what :func:`label_state` returned."""
+    model.class_prior = state["class_prior"]
+    model.regularisation = Regularisation(*state["regularisation"])
+    model.limits = {int(place): cuts for place, cuts in state["limits"].items()}
+
+
+def probabilities(
+    module: LabelledVAE, batch: Batch, view: View, widest: int
+) -> np.ndarray:
+    """Return q(y | x) of rows, (n_rows, n_classes), float32."""
+    proba = np.empty((len(batch), module.n_classes), dtype=np.float32)
+    start = 0
+    with torch.inference_mode():
+        for chunk in chunked(batch, widest * module.n_classes):
+            rows = view(chunk, None)
+            inputs = module.inputs(rows.x, rows.observed)
+            q = F.softmax(module.logits(inputs), -1)
+            proba[start : start + len(chunk)] = q.cpu()
+            start += len(chunk)
+    return proba
+
+
+def evidence_noise(
+    module: LabelledVAE, batch: Batch, seed: int, n_outer: int
+) -> Iterator[Tensor]:
+    """Yield noise of q(z | x, y), of outer latents and of the prior.
+
+    It is the same for every row: a row's score depends on no other row.
+    """
+    generator = torch.Generator(batch.x.device).manual_seed(seed)
+    for width in (module.n_noise, n_outer, module.n_prior_noise):
+        noise = batch.x.new_empty(CLASS_EVIDENCE_DRAWS, 1, width)
+        yield noise.normal_(generator=generator)
+
+
+def averaged_evidence(
+    batch: Batch, score: Callable[[Batch], Tensor], floats_per_draw: int
+) -> np.ndarray:
+    """Return log p of rows from the weights of their draws, (n_rows,)."""
+    scores = []
+    with torch.inference_mode():
+        for chunk in chunked(batch, 2 * CLASS_EVIDENCE_DRAWS * floats_per_draw):
+            log_p = score(chunk)
+            scores.append(torch.logsumexp(log_p, 0) - math.log(len(log_p)))
+    return torch.cat(scores).cpu().numpy()
+
+
+def in_chunks(
+    read: Callable[..., Tensor], codes: np.ndarray, module: Any, *rows: Tensor
+) -> np.ndarray:
+    """Return what ``read`` makes of classes, and of rows beside them, in chunks."""
+    labels = torch.from_numpy(codes).to(module.device)
+    step = rows_at_once(4 * module.widest)
+    with torch.inference_mode():
+        parts = [
+            read(*parts).cpu()
+            for parts in zip(
+                *(part.split(step) for part in (*rows, labels)), strict=True
+            )
+        ]
+    return torch.cat(parts).numpy()
+
+
+def decode_class(module: LabelledVAE, z: Tensor, codes: Tensor) -> Tensor:
+    """Return decoder outputs of latents under classes; "m1" does not see these."""
+    return module.decode(z, None if module.kind == "m1" else module.one_hot[codes])
+
+
+def latents_of_class(
+    module: LabelledVAE, codes: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Draw latents for rows of given classes, (rows, n_latent).
+
+    "m1" has no decoder for each class: its latents are resampled from candidates of the
+    prior by the classifier's probability of the class.
+    """
+    n_candidates = len(codes)
+    if module.kind == "m1":
+        n_candidates = max(MIN_CANDIDATES, CANDIDATES_PER_ROW * len(codes))
+        n_candidates = min(n_candidates, MAX_CANDIDATES)
+    noise = module.log_prior.new_empty(n_candidates, module.n_prior_noise)
+    candidates = module.prior().rsample(noise.normal_(generator=generator))
+    if module.kind != "m1":
+        return candidates
+    q = F.softmax(module.classifier(candidates), -1)
+    z = candidates.new_empty(len(codes), module.n_latent)
+    for code in range(module.n_classes):
+        places = torch.nonzero(codes == code)[:, 0]
+        if len(places):
+            chance = q[:, code].clamp(min=1e-30)
+            drawn = torch.multinomial(
+                chance, len(places), replacement=True, generator=generator
+            )
+            z[places] = candidates[drawn]
+    return z

@@ -5,20 +5,27 @@ from __future__ import annotations
 import torch
 
 
-def resolve_device(device: str | None) -> str:
+def resolve_device(device: str | None, *, double: bool = False) -> str:
     """Return the torch device that ``device`` stands for.
+
+    Parameters
+    ----------
+    device : str or None
+        As the estimators take it.
+    double : bool, default=False
+        Whether double precision is needed, which MPS lacks.
 
     Raises
     ------
     ValueError
-        If the name is unknown or the device is not there.
+        If the name is unknown, the device is not there or it lacks the precision.
     """
     cuda = torch.cuda.is_available()
     mps = torch.backends.mps.is_available()
     if device is None:
         return "cpu"
     if device == "auto":
-        return "cuda" if cuda else "mps" if mps else "cpu"
+        return "cuda" if cuda else "mps" if mps and not double else "cpu"
     kind, _, index = str(device).partition(":")
     available = {"cpu": True, "cuda": cuda, "mps": mps}
     if kind not in available or (index and not index.isdigit()):
@@ -32,5 +39,10 @@ def resolve_device(device: str | None) -> str:
         raise ValueError(
             f"Device {device!r} is not available on this machine: use device='auto' "
             "to take the best one that is."
+        )
+    if kind == "mps" and double:
+        raise ValueError(
+            "This estimator computes in double precision, which MPS lacks: use "
+            "device='auto' or 'cpu'."
         )
     return str(device)

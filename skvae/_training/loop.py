@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ from .optimizer import (
     flatten_parameters,
 )
 from .plan import History, Plan, weighted_mean
+from .progress import Progress
 
 #: Gradient norms above this, per square root of the number of columns, are clipped.
 GRADIENT_CLIP = 5.0
@@ -245,9 +246,7 @@ def train(
     plan: Plan,
     generator: torch.Generator,
     *,
-    callbacks: Sequence[Any] = (),
-    context: Any = None,
-    estimator: Any = None,
+    progress: Progress | None = None,
     optimizer_state: dict[str, Any] | None = None,
     free_scale: Tensor | None = None,
     prepare: Callable[[Batch], Batch] | None = None,
@@ -264,13 +263,16 @@ def train(
     batches = Batches(data, train_rows, plan.batch_size, generator, prepare)
     valid = None if valid_rows is None else batches.take(valid_rows)
     monitor = Monitor(plan, valid, generator)
-    bridge = [] if context is None else [ScikitLearnBridge(context, estimator)]
+    progress = Progress() if progress is None else progress
+    bridge = []
+    if progress.context is not None:
+        bridge = [ScikitLearnBridge(progress.context, progress.estimator)]
     net = Net(
         vae,
         plan,
         generator,
         device=data.x.device,
-        callbacks=[("monitor", monitor), *bridge, *callbacks],
+        callbacks=[("monitor", monitor), *bridge, *progress.callbacks],
         max_epochs=plan.max_iter,
     )
     net.initialize()

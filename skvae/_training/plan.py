@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from .bounds import OBJECTIVES, Terms
+from .gradients import check_gradient
+
+#: KL warm-up of a model that is not initialised at a linear one, see
+#: ``kl_warmup_steps``.
+WARMUP_STEPS = 1_000
+
+#: Validation rows of small tables, see ``validation_fraction``.
+MIN_VALIDATION_ROWS = 50
+
+#: The most rows that the validation score is computed on.
+MAX_VALIDATION_ROWS = 10_000
+
+
+class Budget(NamedTuple):
+    """Steps and epochs of a fit, and of a stall, where the parameters say None."""
+
+    steps: int = 5_000
+    epochs: int = 50
+    patience_steps: int = 1_000
+    patience_epochs: int = 10
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train: the numbers of one fit, resolved by the estimator."""
+    """How to train: the numbers of one fit, resolved from the parameters."""
 
     objective: str | Callable[..., Terms]
     gradient: str
@@ -35,6 +57,68 @@ class Plan:
     #: Which submodule's weights validation rows choose (and the rest ends as it is);
     #: None: all.
     judged: str | None = None
+
+    @classmethod
+    def resolve(
+        cls,
+        params: Mapping[str, Any],
+        n_rows: int,
+        budget: Budget,
+        *,
+        is_linear: bool,
+        incremental: bool = False,
+        **others: Any,
+    ) -> Plan:
+        """Resolve what the number of training rows decides.
+
+        Parameters
+        ----------
+        params : mapping
+            The constructor parameters of the estimator.
+        n_rows : int
+            Number of training rows.
+        budget : Budget
+            Steps and epochs where ``max_iter`` and ``n_iter_no_change`` are None.
+        is_linear : bool
+            Whether training starts at a linear model: without one all latents could
+            switch off before they are used, so the KL term is warmed up.
+        incremental : bool
+            Whether this is one pass over a chunk of rows.
+        **others
+            Further attributes, or other values of those above.
+        """
+        gradient = params.get("gradient", "pathwise")
+        if params["objective"] in OBJECTIVES:
+            check_gradient(gradient, params["objective"], params["n_draws"])
+        batch_size = resolve_batch_size(params["batch_size"], n_rows)
+        n_batches = max(1, n_rows // batch_size)
+        max_iter, patience = params["max_iter"], params["n_iter_no_change"]
+        if max_iter is None:
+            max_iter = max(budget.epochs, math.ceil(budget.steps / n_batches))
+        if patience is None:
+            steps = math.ceil(budget.patience_steps / n_batches)
+            patience = max(budget.patience_epochs, steps)
+        warmup = params["kl_warmup_steps"]
+        if warmup is None:
+            warmup = 0 if is_linear else WARMUP_STEPS
+        resolved = {
+            "objective": params["objective"],
+            "gradient": gradient,
+            "n_draws": params["n_draws"],
+            "kl_weight": params["kl_weight"],
+            "kl_warmup_steps": 0 if incremental else warmup,
+            "max_iter": 1 if incremental else max_iter,
+            "batch_size": batch_size,
+            "learning_rate_init": params["learning_rate_init"],
+            "learning_rate": "constant" if incremental else params["learning_rate"],
+            "early_stopping": params["early_stopping"] and not incremental,
+            "n_iter_no_change": math.inf if incremental else patience,
+            "tol": params["tol"],
+            "verbose": bool(params["verbose"]),
+            # without normal latent variables it is no linear model, but noise
+            "prefer_start": params["latent"] == "normal",
+        }
+        return cls(**{**resolved, **others})
 
     @property
     def bound(self) -> Callable[..., Terms]:
@@ -75,3 +159,34 @@ def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
     if weight is None:
         return values.mean()
     return (values * weight).mean()
+
+
+def resolve_batch_size(batch_size: int | str, n_rows: int) -> int:
+    """Return the rows per step: small tables need many steps, large big products."""
+    if batch_size != "auto":
+        return int(batch_size)
+    return 1024 if n_rows >= 100_000 else min(256, max(16, n_rows // 8))
+
+
+def split_rows(
+    n_rows: int, params: Mapping[str, Any], random: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the numbers of the training and of the validation rows.
+
+    The latter are None without early stopping.
+    """
+    order = random.permutation(n_rows)
+    if not params["early_stopping"]:
+        return order, None
+    fraction = params["validation_fraction"]
+    if fraction is None:
+        # fewer rows than this choose weights by chance, more leave too few to fit
+        fraction = min(max(0.1, MIN_VALIDATION_ROWS / n_rows), 0.25)
+    n_valid = round(fraction * n_rows)
+    n_valid = min(max(1, n_valid), n_rows - 1, MAX_VALIDATION_ROWS)
+    if n_valid < 1:
+        raise ValueError(
+            "early_stopping=True needs at least 2 rows of positive weight, but "
+            f"got {n_rows}: set early_stopping=False."
+        )
+    return order[n_valid:], order[:n_valid]

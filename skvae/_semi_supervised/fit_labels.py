@@ -1,0 +1,280 @@
+"""How a labelled VAE is trained: which rows say what, and for how long."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from .._density.model import fit_module
+from .._networks.batch import Batch
+from .._training.bounds import Terms
+from .._training.plan import (
+    MAX_VALIDATION_ROWS,
+    MIN_VALIDATION_ROWS,
+    Budget,
+    History,
+    Plan,
+)
+from .._training.progress import Progress
+from .._training.random import Random
+from .labelled_vae import LabelledVAE
+from .objectives import LABELLED_ROWS, OBJECTIVES, LabelOptions, label_score, n_noise
+from .selection import MAX_LABELLED, MAX_ROWS, Regularisation, choose_setting
+
+#: Rows that the distance between neighbours is measured on.
+NEIGHBOUR_ROWS = 2_000
+
+#: What "auto" chooses from, the usual one first: classes are clusters, or rules.
+SETTINGS = (Regularisation(0.2, 1.0), Regularisation(0.0, 0.0))
+
+#: Share of the labelled rows that validation takes, if that makes enough rows.
+DEFAULT_VALIDATION_FRACTION = 0.1
+
+#: Steps of a fit: a decoder of every class takes longer to learn than a classifier.
+BUDGETS = {"m1": Budget(steps=1_200)}
+BUDGET = Budget(steps=3_000)
+
+#: Rows as a labelled VAE sees them: those of the table, or their latent variables.
+#: With a generator these are drawn, without they are means.
+View = Callable[[Batch, torch.Generator | None], Batch]
+
+
+class LabelFit(NamedTuple):
+    """What the training of a labelled VAE leaves beside the module."""
+
+    history: History
+    plan: Plan
+    regularisation: Regularisation
+
+
+def as_they_are(batch: Batch, generator: torch.Generator | None = None) -> Batch:
+    """Return the rows of the table: the view of a model that is not stacked."""
+    return batch
+
+
+def fit_labels(
+    module: LabelledVAE,
+    batch: Batch,
+    codes: np.ndarray,
+    view: View,
+    params: Mapping[str, Any],
+    random: Random,
+    progress: Progress,
+    *,
+    seed: int,
+    is_linear: bool,
+    chosen: Regularisation | None,
+) -> LabelFit:
+    """Train a labelled VAE on rows some of which have a label.
+
+    Parameters
+    ----------
+    module : LabelledVAE
+        Is trained in place.
+    batch : Batch
+        The rows on the device, with their labels one-hot.
+    codes : ndarray of shape (n_rows,)
+        Classes of the rows, -1 where unknown.
+    view : callable
+        What the module sees of rows.
+    params : mapping
+        Parameters of the estimator.
+    random : Random
+        Splits and noise.
+    progress : Progress
+        What is reported to.
+    seed : int
+        Seed of what leaves the training as it is: distances and the label search.
+    is_linear : bool
+        Whether training starts at a linear model.
+    chosen : Regularisation or None
+        What an earlier fit chose, if this one resumes it.
+    """
+    device = batch.x.device
+    split = split_labels(codes, module.n_classes, params, random.state)
+    known = split[0][codes[split[0]] >= 0]
+    labelled = batch.take(torch.as_tensor(known, device=device))
+
+    def beside() -> torch.Generator:
+        return torch.Generator(device).manual_seed(seed)
+
+    some = view(batch.at_random(NEIGHBOUR_ROWS, beside()), None)
+    radius = params["radius"] * neighbour_distance(module, some)
+    regularisation = choose_regularisation(
+        module, batch, labelled, view, params, radius, beside(), chosen
+    )
+    options = LabelOptions(
+        classification_weight=params["classification_weight"]
+        or float(module.joint.n_columns),
+        smoothness=regularisation.smoothness,
+        radius=radius,
+        hidden=regularisation.hidden,
+        label_smoothing=params["label_smoothing"],
+        pairing=params["pairing"],
+    )
+    plan = resolve_plan(
+        params, module.kind, len(split[0]), options, split[1] is not None, is_linear
+    )
+    progress.open(plan.max_iter)
+    history, _ = fit_module(
+        module,
+        batch,
+        split,
+        plan,
+        random.generator,
+        progress,
+        resume=chosen is not None,
+        prepare=preparation(module, labelled, view, random.generator),
+    )
+    return LabelFit(history, plan, regularisation)
+
+
+def split_labels(
+    codes: np.ndarray,
+    n_classes: int,
+    params: Mapping[str, Any],
+    random: np.random.RandomState,
+    most_rows: int = MAX_VALIDATION_ROWS,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return row numbers for training and validation (None without).
+
+    Validation rows are labelled ones, a share of every class that leaves at least one
+    row of it, and together at most ``most_rows``.
+    """
+    order = random.permutation(len(codes))
+    if not params["early_stopping"]:
+        return order, None
+    fraction, least = params["validation_fraction"], 1
+    if fraction is None:
+        fraction, least = DEFAULT_VALIDATION_FRACTION, MIN_VALIDATION_ROWS
+    n_labelled = max(1, int((codes >= 0).sum()))
+    fraction = min(fraction, most_rows / n_labelled)
+    parts = []
+    for code in range(n_classes):
+        rows = order[codes[order] == code]
+        parts.append(rows[: min(round(fraction * len(rows)), len(rows) - 1)])
+    valid = np.concatenate(parts)
+    if len(valid) < least:
+        return order, None
+    return order[~np.isin(order, valid)], valid
+
+
+def neighbour_distance(module: LabelledVAE, rows: Batch) -> float:
+    """Return the median distance of a row to its nearest neighbour."""
+    with torch.inference_mode():
+        inputs = module.inputs(rows.x, rows.observed).cpu().numpy()
+    if len(inputs) < 2:
+        return 0.0
+    search = NearestNeighbors(n_neighbors=2).fit(inputs)
+    distance = search.kneighbors(inputs)[0][:, 1]
+    apart = distance[distance > 0]  # copies of a row say nothing
+    return float(np.median(apart)) if len(apart) else 0.0
+
+
+def choose_regularisation(
+    module: LabelledVAE,
+    batch: Batch,
+    labelled: Batch,
+    view: View,
+    params: Mapping[str, Any],
+    radius: float,
+    generator: torch.Generator,
+    chosen: Regularisation | None,
+) -> Regularisation:
+    """Return hidden share and smoothness, where they are left to the data by labels."""
+    smoothness = params["smoothness"]
+    candidates: Sequence[Regularisation] = SETTINGS
+    if chosen is not None:  # what was chosen stays
+        candidates = [chosen]
+    elif params["objective"] == "shot" and smoothness == "auto":
+        smoothness = SETTINGS[0].smoothness
+    hidden = params["hidden_share"]
+    settings = [
+        Regularisation(
+            setting.hidden if hidden == "auto" else float(hidden),
+            setting.smoothness if smoothness == "auto" else float(smoothness),
+        )
+        for setting in candidates
+    ]
+    settings = list(dict.fromkeys(settings))
+    if len(settings) == 1:
+        return settings[0]
+    return choose_setting(
+        module,
+        view(labelled.rows(0, MAX_LABELLED), None),
+        view(batch.at_random(MAX_ROWS, generator), None),
+        settings,
+        radius,
+        generator,
+    )
+
+
+def resolve_plan(
+    params: Mapping[str, Any],
+    kind: str,
+    n_rows: int,
+    options: LabelOptions,
+    held_out: bool,
+    is_linear: bool,
+) -> Plan:
+    """Return the plan of a labelled VAE, whose validation rows judge q(y | x)."""
+    bound = OBJECTIVES[kind]
+
+    def objective(
+        vae: LabelledVAE,
+        batch: Batch,
+        noise: torch.Tensor,
+        *,
+        kl_weight: float = 1.0,
+        gradient: str = "pathwise",
+    ) -> Terms:
+        options.step += 1
+        return bound(vae, batch, noise, options, kl_weight=kl_weight)
+
+    plan = Plan.resolve(
+        params,
+        n_rows,
+        BUDGETS.get(params["objective"], BUDGET),
+        is_linear=is_linear,
+        objective=objective,
+        score=label_score,
+        early_stopping=held_out,
+        # labels judge the classifier alone where it is a network of its own
+        judged=None if kind == "m1" else "classifier",
+        prefer_start=False,  # it has no opinion on labels
+    )
+    options.total_steps = max(1, n_rows // plan.batch_size) * plan.max_iter
+    if params["n_iter_no_change"] is None and (plan.judged or not held_out):
+        # the objective says when to stop too late, the labels too early for the
+        # generator
+        plan = dataclasses.replace(plan, n_iter_no_change=math.inf)
+    return plan
+
+
+def preparation(
+    module: LabelledVAE, labelled: Batch, view: View, generator: torch.Generator
+) -> Callable[[Batch], Batch]:
+    """Return what makes a batch: the view of its rows, noise, and labelled rows."""
+    width, device = n_noise(module), labelled.x.device
+
+    def with_noise(batch: Batch) -> Batch:
+        batch = view(batch, generator)
+        noise = batch.x.new_empty(len(batch), width)
+        return batch.replace(noise=noise.normal_(generator=generator))
+
+    def with_labelled(batch: Batch) -> Batch:
+        some = labelled
+        if len(labelled) > LABELLED_ROWS:
+            index = torch.randint(
+                len(labelled), (LABELLED_ROWS,), generator=generator, device=device
+            )
+            some = labelled.take(index)
+        return with_noise(batch).replace(labelled=with_noise(some))
+
+    return with_labelled

@@ -1,0 +1,290 @@
+"""M1 + M2: a model of labels over the latent variables of a model of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._density.evidence import log_jacobian, posterior, score_with_gaps
+from .._density.model import FitResult, VAEModel, build_module
+from .._density.rows import Encoded
+from .._networks.arrays import load_arrays, to_arrays
+from .._networks.batch import Batch
+from .._tables.columns import Column
+from .._tables.repeated_values import cut_into_values
+from .._training.progress import Progress
+from .._training.random import Random
+from .fit_labels import BUDGET, fit_labels
+from .labelled_vae import LabelledVAE
+from .model import (
+    averaged_evidence,
+    class_limits,
+    class_shares,
+    decode_class,
+    evidence_noise,
+    in_chunks,
+    label_attributes,
+    label_state,
+    labelled_batch,
+    latents_of_class,
+    probabilities,
+    set_class_prior,
+    set_label_state,
+)
+from .objectives import log_evidence
+from .selection import Regularisation
+
+#: A latent variable of M1 whose posterior mean varies less than this carries nothing,
+#: and M2 does not see it (Kingma et al. 2014, their code).
+LEAST_DEVIATION = 0.1
+
+
+class Stacked:
+    """M2 on the latent variables of M1, drawn anew at every step.
+
+    Parameters
+    ----------
+    density : VAEModel
+        M1, which knows no labels.
+    module : LabelledVAE or None
+        M2; None until M1 is trained.
+    active : ndarray of bool of shape (n_components,) or None
+        The latent variables of M1 that M2 models.
+
+    References
+    ----------
+    Kingma, Rezende, Mohamed, Welling (2014), Semi-supervised Learning with Deep
+    Generative Models, section 2.
+    """
+
+    kind = "m1+m2"
+
+    def __init__(
+        self,
+        density: VAEModel,
+        module: LabelledVAE | None = None,
+        active: np.ndarray | None = None,
+    ) -> None:
+        self.density = density
+        self.groups, self.seed = density.groups, density.seed
+        self.architecture = density.architecture
+        self.module: Any = module
+        self.active = active
+        self.label_architecture: dict[str, Any] = {}
+        self.input_scale = np.ones(len(self.groups.table))
+        self.class_prior: np.ndarray | None = None
+        self.regularisation: Regularisation | None = None
+        self.limits: dict[int, np.ndarray] = {}
+
+    @classmethod
+    def build(cls, data: Encoded, params: Mapping[str, Any], random: Random) -> Stacked:
+        """Build M1; M2 follows when M1 is trained."""
+        return cls(VAEModel.build(data, params, random, scored=False))
+
+    def fit(
+        self,
+        data: Encoded,
+        params: Mapping[str, Any],
+        random: Random,
+        progress: Progress,
+        *,
+        resume: bool = False,
+    ) -> FitResult:
+        """Train M1 on the rows, then M2 on those of its latents that vary."""
+        assert data.codes is not None
+        batch = labelled_batch(self.groups, data, str(random.generator.device))
+        self.density.train(
+            batch.replace(y=None),
+            {**params, "objective": "elbo"},
+            random,
+            Progress(),
+            resume=resume,
+            budget=BUDGET,
+            chooses_scales=False,
+        )
+        if not resume:
+            self._build_labelled(batch, data, params, random)
+            self.class_prior = class_shares(data)
+            set_class_prior(self.module, self.class_prior)
+        fit = fit_labels(
+            self.module,
+            batch,
+            data.codes,
+            self._view,
+            params,
+            random,
+            progress,
+            seed=self.seed,
+            is_linear=self.architecture["linear_path"],
+            chosen=self.regularisation if resume else None,
+        )
+        self.regularisation = fit.regularisation
+        self.limits = class_limits(self)
+        return FitResult(fit.history, fit.plan, label_attributes(self, fit, data))
+
+    def _build_labelled(
+        self, batch: Batch, data: Encoded, params: Mapping[str, Any], random: Random
+    ) -> None:
+        """Build M2 on the latents that vary, initialised at their marginals."""
+        assert data.classes is not None
+        parts = [qz.mean for _, qz in posterior(self.density.module, batch)]
+        latents = torch.cat(parts)
+        deviation = latents.std(0, correction=0)
+        active = deviation > LEAST_DEVIATION
+        if not active.any():
+            active = deviation >= deviation.max()
+        self.active = active.cpu().numpy()
+        self.label_architecture = {
+            "heads": [["normal", int(active.sum()), 0]],
+            "n_latent": self.architecture["n_latent"],
+            "hidden_layer_sizes": self.architecture["hidden_layer_sizes"],
+            "activation": params["activation"],
+            "linear_path": True,
+            "n_classes": len(data.classes),
+            "kind": "m2",
+        }
+        self.module = build_module(
+            LabelledVAE, self.label_architecture, random.new_seed()
+        )
+        start = latents[:, active].cpu()
+        self.module.initialise_marginals(start, torch.ones_like(start))
+        self.module.to(batch.x.device)
+
+    def _view(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
+        """Return rows as M2 sees them: latents of M1, drawn, or means of q(z | x)."""
+        vae = self.density.module
+        with torch.no_grad():
+            qz = vae.encode(batch.x, batch.observed)
+            z = qz.mean
+            if generator is not None:
+                z = qz.rsample(torch.empty_like(z).normal_(generator=generator))
+        return batch.replace(x=z[:, self._seen(z)], observed=None)
+
+    def _seen(self, like: Tensor) -> Tensor:
+        """Return the mask of the latents that M2 models, on the device."""
+        return torch.as_tensor(self.active, device=like.device)
+
+    # -- use ---------------------------------------------------------------------
+
+    def probabilities(self, data: Encoded) -> np.ndarray:
+        """Return q(y | x), (n_rows, n_classes), float32."""
+        batch = self.density.batch(data)
+        return probabilities(self.module, batch, self._view, self.density.module.widest)
+
+    def means(self, data: Encoded) -> np.ndarray:
+        """Return E[z | x] of M1, which knows nothing of labels."""
+        return self.density.means(data)
+
+    def log_likelihood(self, data: Encoded) -> np.ndarray:
+        """Return log p(x), the label summed out, in the units of the table."""
+        batch = self.density.batch(data)
+        logs = score_with_gaps(batch, self._evidence)
+        logs = logs + log_jacobian(self.groups, data.encoder, batch)
+        return logs.astype(np.float32)
+
+    def _evidence(self, batch: Batch, with_gaps: bool) -> np.ndarray:
+        """Return log p of encoded rows; that of rows with gaps is a looser bound."""
+        features = self.density.module
+        noise, outer, _ = evidence_noise(
+            self.module, batch, self.seed, features.n_latent
+        )
+        return averaged_evidence(
+            batch,
+            lambda chunk: self._log_weights(chunk, outer, noise),
+            features.widest * self.module.n_classes,
+        )
+
+    def _log_weights(self, chunk: Batch, outer: Tensor, noise: Tensor) -> Tensor:
+        """Return log p̂(x) for every draw of M1's latents, (K, rows).
+
+        One draw of M2's latents for each of M1's keeps the estimate unbiased.
+        """
+        features = self.density.module
+        qz = features.encode(chunk.x, chunk.observed)
+        z = qz.rsample(outer)
+        px = features.decode(z)
+        log_p = features.joint.log_prob(px, chunk.x, chunk.observed)
+        active = self._seen(z)
+        silent = z[..., ~active]  # M2 does not see these: their prior is M1's
+        log_silent = features.prior().log_prob(silent)
+        shape = (*z.shape[:-1], noise.shape[-1])
+        log_prior = log_evidence(
+            self.module,
+            z[..., active].flatten(0, 1),
+            None,
+            noise.expand(shape).reshape(1, -1, noise.shape[-1]),
+        )
+        log_prior = log_prior[0].view(z.shape[:-1]) + log_silent
+        return log_p + log_prior - qz.log_prob(z)
+
+    def sample(self, codes: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        """Return draws of encoded rows of the given classes."""
+        rows = self.draw(codes, generator)
+        cut_into_values(rows, self.groups.columns, self.limits)
+        return self.groups.restored(rows)
+
+    def draw(self, codes: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        """Draw encoded rows in the order of the heads."""
+        features, labelled = self.density.module, self.module
+
+        def read(part: Tensor) -> Tensor:
+            own = latents_of_class(labelled, part, generator)
+            px = decode_class(labelled, own, part)
+            found = labelled.joint.sample(px, generator)
+            z = found.new_empty(len(found), features.n_latent)
+            z.normal_(generator=generator)  # of the latents that M2 does not model
+            z[:, self._seen(z)] = found
+            return features.joint.sample(features.decode(z), generator)
+
+        return in_chunks(read, codes, features)
+
+    def decode(self, z: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Return the decoders' means and most probable categories, encoded rows."""
+        features, labelled = self.density.module, self.module
+
+        def read(own: Tensor, part: Tensor) -> Tensor:
+            found = labelled.joint.point(decode_class(labelled, own, part))
+            latents = found.new_zeros(len(found), features.n_latent)
+            latents[:, self._seen(latents)] = found
+            return features.joint.point(features.decode(latents))
+
+        latents = torch.from_numpy(z).to(features.device)
+        return self.groups.restored(in_chunks(read, codes, features, latents))
+
+    def likelihoods(self) -> dict[str, str]:
+        """Return the likelihood of every column."""
+        return self.density.likelihoods()
+
+    # -- state -------------------------------------------------------------------
+
+    def to(self, device: str) -> None:
+        """Move the networks to a device."""
+        self.density.to(device)
+        self.module.to(device)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the model as plain containers and NumPy arrays."""
+        return {
+            "kind": self.kind,
+            "density": self.density.to_state(),
+            "architecture": self.label_architecture,
+            "weights": to_arrays(self.module),
+            "active": self.active,
+            **label_state(self),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], columns: list[Column]) -> Stacked:
+        """Rebuild the model of ``columns`` from what :meth:`to_state` returned."""
+        module = build_module(LabelledVAE, state["architecture"])
+        load_arrays(module, state["weights"])
+        model = cls(
+            VAEModel.from_state(state["density"], columns), module, state["active"]
+        )
+        model.label_architecture = state["architecture"]
+        set_label_state(model, state)
+        return model

@@ -1,0 +1,36 @@
+"""The random numbers of a fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._validation import make_random_state
+
+
+class Random:
+    """A RandomState and the torch generator that is drawn from it.
+
+    Seeds, splits and noise of a fit are drawn in one order, from here alone.
+
+    Parameters
+    ----------
+    random_state : int, RandomState instance or None
+        As the estimators take it.
+    device : str
+        Where the noise is drawn.
+    """
+
+    def __init__(self, random_state: Any, device: str) -> None:
+        self.state: np.random.RandomState = make_random_state(random_state)
+        self.generator = self.new_generator(device)
+
+    def new_seed(self) -> int:
+        """Draw a seed."""
+        return int(self.state.randint(2**31 - 1))
+
+    def new_generator(self, device: str) -> torch.Generator:
+        """Return a generator with a seed of its own."""
+        return torch.Generator(device).manual_seed(self.new_seed())

@@ -1,0 +1,258 @@
+"""VAEClassifier: weights of rows, resuming, and the choice of its setting."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from short_classifiers import OBJECTIVES, SHORT
+
+from skvae import VAEClassifier
+from skvae._estimators import base, classifier
+from skvae._semi_supervised.objectives import LabelOptions
+
+# -- weights, stopping, going on -----------------------------------------------------
+
+
+def test_rows_of_weight_zero_are_not_there(blobs):
+    X, few, _ = blobs
+    weights = (np.arange(120) % 5 > 0).astype(float)
+    weights[few == 2] = 1
+    poisoned, labels = X.copy(), few.copy()
+    poisoned[weights == 0] = 1e6
+    labels[weights == 0] = 9
+    kept = weights > 0
+    for objective in OBJECTIVES:
+        vae = VAEClassifier(objective=objective, **SHORT)
+        found = vae.fit(poisoned, labels, sample_weight=weights).predict_proba(X)
+        removed = vae.fit(X[kept], few[kept]).predict_proba(X)
+        np.testing.assert_array_equal(found, removed)
+
+
+def test_weights_stand_for_repeated_labels():
+    """Contradictory labels of the same rows: the weights decide their odds."""
+    X = np.repeat([[0.0, 1.0], [1.0, 0.0]], 40, axis=0)
+    X = X + 0.01 * np.random.default_rng(0).normal(size=X.shape)
+    y = np.arange(80) % 2
+    weights = np.where(y == 1, 4.0, 1.0)
+    vae = VAEClassifier(
+        1, smoothness=0.0, early_stopping=False, max_iter=300, random_state=0
+    )
+    vae.set_params(batch_size=80, hidden_layer_sizes=(16,), likelihood="normal")
+    weighted = vae.fit(X, y, sample_weight=weights).predict_proba(X)[:, 1]
+    repeated = np.flatnonzero(np.ones(80)).repeat(weights.astype(int))
+    copies = vae.fit(X[repeated], y[repeated]).predict_proba(X)[:, 1]
+    assert weighted.mean() == pytest.approx(0.8, abs=0.06)
+    assert weighted.mean() == pytest.approx(copies.mean(), abs=0.06)
+    assert vae.fit(X, y).predict_proba(X)[:, 1].mean() < 0.65
+
+
+def test_radius_is_in_units_of_the_distance_of_neighbours(monkeypatch):
+    """Neighbours are 2 sqrt(2) apart in the plane."""
+    radii = []
+
+    def labelling(*, radius, **options):
+        radii.append(radius)
+        return LabelOptions(radius=radius, **options)
+
+    monkeypatch.setattr(classifier, "LabelOptions", labelling)
+    X = 2.0 * np.arange(40).reshape(-1, 1) * np.ones((1, 2))
+    y = np.arange(40) // 20
+    vae = VAEClassifier(1, numeric_transform="none", radius=0.5)
+    vae.set_params(**SHORT | {"max_iter": 1}).fit(X, y)
+    assert radii == [pytest.approx(np.sqrt(2))]
+
+
+def test_only_decoders_of_every_class_take_3000_steps(blobs, monkeypatch):
+    X, few, _ = blobs
+    plans = []
+
+    def train(module, data, rows, valid, plan, *args, **options):
+        plans.append(plan)
+        raise RuntimeError
+
+    monkeypatch.setattr(base, "train", train)
+    for objective, steps in (("m1", 1_200), ("m2", 3_000)):
+        with pytest.raises(RuntimeError):
+            VAEClassifier(objective=objective, batch_size=60).fit(X, few)
+        assert plans[-1].max_iter == steps // 2  # two batches an epoch
+
+
+def test_going_on(blobs):
+    X, few, _ = blobs
+    for objective in OBJECTIVES:
+        vae = VAEClassifier(objective=objective, warm_start=True, **SHORT).fit(X, few)
+        prior = vae.class_prior_
+        first = vae.predict_proba(X)
+        vae.fit(X, np.where(few == 2, -1, few))  # all of its classes, not all labels
+        assert vae.n_iter_ == 6 and vae.classes_.tolist() == [0, 1, 2]
+        np.testing.assert_array_equal(vae.class_prior_, prior)
+        assert (vae.predict_proba(X) != first).any()
+        with pytest.raises(ValueError, match="label 5, which the first fit"):
+            vae.fit(X, np.where(few == 1, 5, few))
+
+
+def test_going_on_from_another_objective(blobs):
+    X, few, _ = blobs
+    vae = VAEClassifier(warm_start=True, **SHORT).fit(X, few)
+    with pytest.raises(ValueError, match="objective"):
+        vae.set_params(objective="m1").fit(X, few)
+
+
+# -- tables, containers, persistence -------------------------------------------------
+
+
+def test_fits_are_reproducible(blobs):
+    X, few, _ = blobs
+    for objective in OBJECTIVES:
+        state = torch.get_rng_state()
+        vae = VAEClassifier(objective=objective, **SHORT)
+        first = vae.fit(X, few).predict_proba(X)
+        np.testing.assert_array_equal(vae.fit(X, few).predict_proba(X), first)
+        other = vae.set_params(random_state=1).fit(X, few).predict_proba(X)
+        assert (other != first).any()
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pairing", "random"),
+        ("classification_weight", 30.0),
+        ("smoothness", 0.0),
+        ("hidden_share", 0.0),
+        ("label_smoothing", 0.2),
+        ("n_draws", 2),
+        ("kl_weight", 0.1),
+        ("kl_warmup_steps", 4),
+        ("likelihood", "normal"),
+    ],
+)
+def test_every_parameter_has_an_effect(blobs, name, value):
+    X, few, _ = blobs
+    vae = VAEClassifier(objective="shot" if name == "pairing" else "m2", **SHORT)
+    plain = vae.fit(X, few).predict_proba(X)
+    changed = vae.set_params(**{name: value}).fit(X, few).predict_proba(X)
+    assert (changed != plain).any()
+
+
+# -- hidden share and smoothness -----------------------------------------------------
+
+
+def balance(n_labelled=120, seed=0):
+    """Which arm of a scale is heavier: a rule, without clusters."""
+    grid = np.array(list(itertools.product(range(1, 6), repeat=4)), dtype=float)
+    y = np.sign(grid[:, 0] * grid[:, 1] - grid[:, 2] * grid[:, 3]).astype(int) + 1
+    few = np.full(len(y), -1)
+    kept = np.random.default_rng(seed).permutation(len(y))[:n_labelled]
+    few[kept] = y[kept]
+    return grid, few, y
+
+
+def test_a_rule_is_learned_from_whole_rows():
+    X, few, y = balance()
+    options = SHORT | {"max_iter": 30, "hidden_layer_sizes": (32, 32)}
+    vae = VAEClassifier(**options).fit(X, few)
+    assert (vae.hidden_share_, vae.smoothness_) == (0.0, 0.0)
+    usual = VAEClassifier(hidden_share=0.2, smoothness=1.0, **options).fit(X, few)
+    assert (usual.hidden_share_, usual.smoothness_) == (0.2, 1.0)
+    assert vae.score(X, y) > usual.score(X, y) + 0.02
+
+
+def test_few_labels_leave_the_usual_setting(blobs):
+    X, few, _ = blobs
+    vae = VAEClassifier(**SHORT).fit(X, few)
+    assert (vae.hidden_share_, vae.smoothness_) == (0.2, 1.0)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_what_is_given_is_taken(objective, monkeypatch):
+    """The search runs over what is left open; "shot" mixes rows in any case."""
+    X, few, _ = balance()
+    offered = []
+
+    def choose(vae, labelled, rows, settings, radius, generator):
+        offered.append(settings)
+        assert len(labelled) == 120 and len(rows) == len(X)
+        return settings[-1]
+
+    monkeypatch.setattr(classifier, "choose_setting", choose)
+    vae = VAEClassifier(objective=objective, **SHORT | {"max_iter": 1}).fit(X, few)
+    weight = 1.0 if objective == "shot" else 0.0
+    assert (vae.hidden_share_, vae.smoothness_) == (0.0, weight)
+    vae.set_params(hidden_share=0.3).fit(X, few)
+    assert vae.hidden_share_ == 0.3
+    vae.set_params(hidden_share="auto", smoothness=2.0).fit(X, few)
+    assert (vae.hidden_share_, vae.smoothness_) == (0.0, 2.0)
+    n_searches = len(offered)
+    vae.set_params(hidden_share=0.1).fit(X, few)
+    assert (vae.hidden_share_, vae.smoothness_) == (0.1, 2.0)
+    assert len(offered) == n_searches  # nothing is open
+
+
+def test_going_on_keeps_the_setting(monkeypatch):
+    X, few, _ = balance()
+    vae = VAEClassifier(warm_start=True, **SHORT | {"max_iter": 1}).fit(X, few)
+    chosen = vae.hidden_share_, vae.smoothness_
+    monkeypatch.setattr(classifier, "choose_setting", None)
+    vae.fit(X, few)
+    assert (vae.hidden_share_, vae.smoothness_) == chosen
+
+
+def test_a_sorted_table_is_searched_at_random(monkeypatch):
+    X, few, _ = balance()
+    seen = []
+
+    def choose(vae, labelled, rows, settings, radius, generator):
+        seen.append(rows.x[:, 0].unique())
+        assert len(rows) == 100
+        return settings[0]
+
+    monkeypatch.setattr(classifier, "MAX_ROWS", 100)
+    monkeypatch.setattr(classifier, "choose_setting", choose)
+    VAEClassifier(**SHORT | {"max_iter": 1}).fit(X, few)
+    assert len(seen[0]) == 5  # of the first column, which the first 100 rows share
+
+
+def test_the_distance_of_neighbours_is_that_of_all_rows(monkeypatch):
+    """A sorted table: the first rows are much closer to each other than most."""
+    monkeypatch.setattr(classifier, "NEIGHBOUR_ROWS", 40)
+    rng = np.random.default_rng(0)
+    X = np.vstack([1e-3 * rng.normal(size=(200, 3)), 10 + rng.normal(size=(800, 3))])
+    few = np.full(1000, -1)
+    few[:3], few[-3:] = 0, 1
+    vae = VAEClassifier(**SHORT | {"max_iter": 1}, numeric_transform="standard")
+    vae.fit(X, few)
+    data = vae._batch(*vae._encoder.encode(X), None)
+    assert vae._neighbour_distance(data) > 0.05
+
+
+def test_the_weights_that_score_best_are_kept():
+    """However little they gain on the start: that knows nothing of the labels."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 4))
+    y = (X[:, 0] + 3 * rng.normal(size=600) > 1).astype(int)
+    vae = VAEClassifier(smoothness=0.0, hidden_share=0.0, **SHORT | {"max_iter": 5})
+    vae.fit(X, y)
+    assert vae.early_stopping_
+    assert vae.best_validation_score_ == vae.validation_scores_.max()
+    assert vae.score(X, y) >= max(y.mean(), 1 - y.mean()) - 0.02
+
+
+def test_many_labels_leave_every_class_to_judge(blobs, monkeypatch):
+    X, _, y = blobs
+    monkeypatch.setattr(classifier, "MAX_VALIDATION_ROWS", 15)
+    vae = VAEClassifier(validation_fraction=0.5, **SHORT)
+    vae.classes_, vae._codes = np.arange(3), np.sort(y)
+    vae._random = np.random.RandomState(0)
+    rows, valid = vae._split_labels()
+    assert np.bincount(vae._codes[valid]).tolist() == [5, 5, 5]
+    assert len(rows) == len(X) - 15
+
+
+def test_going_on_takes_what_is_given(blobs):
+    X, _, y = blobs
+    vae = VAEClassifier(warm_start=True, **SHORT).fit(X, y)
+    chosen = vae.hidden_share_
+    vae.set_params(smoothness=0.5).fit(X, y)
+    assert (vae.hidden_share_, vae.smoothness_) == (chosen, 0.5)

@@ -1,0 +1,124 @@
+"""VAEImputer on cells that hide themselves."""
+
+import numpy as np
+import pytest
+from imputed_cells import imputer
+
+from skvae import VAEImputer
+from skvae._estimators import imputer as module
+
+
+@pytest.fixture(scope="module")
+def self_masked():
+    """Three correlated columns; high values of the last are often missing."""
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=(1500, 1))
+    truth = 0.7 * common + 0.7 * rng.normal(size=(1500, 3))
+    X = truth.copy()
+    chance = 1 / (1 + np.exp(1 - 2 * truth[:, 2]))
+    X[rng.random(1500) < chance, 2] = np.nan
+    return X, truth
+
+
+@pytest.mark.parametrize("sizes", [(8,), ()])
+def test_self_masking_removes_bias(self_masked, sizes):
+    X, truth = self_masked
+    hidden = np.isnan(X)
+    target = truth[hidden].mean()
+
+    def bias(**kwargs):
+        model = VAEImputer(hidden_layer_sizes=sizes, random_state=0, max_iter=4)
+        model.set_params(**kwargs).fit(X)
+        filled = model.transform(X)
+        np.testing.assert_array_equal(filled[~hidden], X[~hidden])
+        drawn = np.mean([t[hidden] for t in model.sample(X, 5, random_state=0)])
+        return abs(filled[hidden].mean() - target), abs(drawn - target), model
+
+    ignorant, ignorant_drawn, model = bias()
+    assert model.missingness_slopes_ == {}
+    aware, aware_drawn, model = bias(
+        missingness="self-masking", direction={"x2": "high"}
+    )
+    assert list(model.missingness_slopes_) == ["x2"]
+    assert model.missingness_slopes_["x2"] > 0.5
+    assert aware < 0.7 * ignorant
+    assert aware_drawn < 0.7 * ignorant_drawn
+    median, _, _ = bias(
+        missingness="self-masking", direction={2: "high"}, point="median"
+    )
+    assert median < 0.8 * ignorant
+    # the wrong sign is not found
+    _, _, model = bias(missingness="self-masking", direction={"x2": "low"})
+    assert model.missingness_slopes_["x2"] == pytest.approx(0, abs=1e-3)
+
+
+def test_agnostic_finds_the_sign(self_masked):
+    X, _ = self_masked
+    model = VAEImputer(hidden_layer_sizes=(), missingness="agnostic")
+    model.set_params(random_state=0).fit(X)
+    slopes = model.missingness_slopes_
+    assert list(slopes) == ["x0", "x1", "x2"]
+    assert slopes["x0"] == slopes["x1"] == 0  # nothing is missing there
+    assert slopes["x2"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("direction", "message"),
+    [
+        ({"x9": "high"}, "'x9'"),
+        ({9: "high"}, "9"),
+        ({"x0": "up"}, "'high' or 'low'"),
+    ],
+)
+def test_directions_are_checked_before_the_training(holes, direction, message):
+    model = imputer(missingness="self-masking", direction=direction)
+    with pytest.raises(ValueError, match=message):
+        model.fit(holes)
+    assert not hasattr(model, "_module")
+
+
+def test_slopes_of_a_sorted_table(self_masked, monkeypatch):
+    """pandas sorts missing cells to the end: the first rows have none."""
+    monkeypatch.setattr(module, "MISSINGNESS_ROWS", 400)
+    X = self_masked[0]
+    X = X[np.isnan(X[:, 2]).argsort(kind="stable")]
+    model = VAEImputer(hidden_layer_sizes=(), missingness="agnostic", random_state=0)
+    assert model.fit(X).missingness_slopes_["x2"] > 0.5
+
+
+def test_slopes_count_weights(self_masked):
+    """High values are missing from half of the rows, low ones from the others."""
+    X = self_masked[0][:800].copy()
+    X[400:] *= -1
+    model = VAEImputer(hidden_layer_sizes=(), missingness="agnostic", random_state=0)
+    for weights in ((1.0, 0.02), (0.02, 1.0)):
+        model.fit(X, sample_weight=np.repeat(weights, 400))
+        assert (model.missingness_slopes_["x2"] > 0.3) == (weights[0] == 1)
+        assert abs(model.missingness_slopes_["x2"]) > 0.3
+
+
+@pytest.mark.parametrize("point", ["mean", "median"])
+@pytest.mark.parametrize("sizes", [(8,), ()])
+def test_self_masked_points_depend_on_no_other_row(self_masked, sizes, point):
+    X = self_masked[0][:300]
+    options = {"max_iter": 2, "random_state": 0, "missingness": "self-masking"}
+    model = VAEImputer(hidden_layer_sizes=sizes, point=point, **options).fit(X)
+    order = np.random.default_rng(0).permutation(300)
+    filled = model.transform(X)
+    assert model.missingness_slopes_["x2"] > 0
+    np.testing.assert_allclose(model.transform(X[order]), filled[order], atol=1e-5)
+    np.testing.assert_allclose(model.transform(X[:7]), filled[:7], atol=1e-5)
+
+
+def test_directions_by_any_label(self_masked):
+    pd = pytest.importorskip("pandas")
+    X = self_masked[0][:200]
+    options = {"missingness": "self-masking", "hidden_layer_sizes": ()}
+    for table, key in (
+        (X, np.int64(2)),
+        (X, -1),
+        (pd.DataFrame(X, columns=[2020, 2021, 2022]), 2022),
+        (pd.DataFrame(X, columns=list("abc")), "c"),
+    ):
+        model = VAEImputer(direction={key: "high"}, random_state=0, **options)
+        assert next(iter(model.fit(table).missingness_slopes_.values())) > 0
