@@ -5,17 +5,13 @@ from importlib import resources
 from numbers import Real
 from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from scipy.optimize import bisect
 from scipy.special import expit, logit
 from sklearn.utils import Bunch, check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from skvae._tables.numpy_table import ArrayTable, mask_array
-from skvae._tables.pandas_table import PandasTable, mask_pandas
-from skvae._tables.polars_table import PolarsTable, mask_polars
-from skvae._tables.pyarrow_table import ArrowTable, mask_arrow
+from skvae._tables.libraries import LIBRARIES, library_of, native, refuse_lazy
 from skvae._tables.table import Table
 from skvae._tables.values import object_families
 
@@ -245,7 +241,12 @@ def ampute(
            [nan,  7.,  8.],
            [ 9., 10., 11.]])
     """
-    table, native = _open(X)
+    X = native(X)
+    refuse_lazy(X)
+    library = library_of(X)
+    if library is LIBRARIES["numpy"]:
+        X = check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
+    table = library.read(X)
     rng = check_random_state(random_state)
     # Drawn first, so that with "mcar" the cells missing at a low rate are also missing
     # at a higher one.
@@ -256,28 +257,7 @@ def ampute(
         probabilities = _mar_probabilities(table, rate, rng)
     else:
         probabilities = _mnar_probabilities(table, rate, rng)
-    hide = {
-        "numpy": mask_array,
-        "pandas": mask_pandas,
-        "polars": mask_polars,
-        "pyarrow": mask_arrow,
-    }[table.library]
-    return hide(native, uniform < probabilities)
-
-
-def _open(X: Any) -> tuple[Table, Any]:
-    """Access to the columns of a table, and the table or the array that it becomes."""
-    X = nw.to_native(X, pass_through=True)
-    if nw.dependencies.is_polars_lazyframe(X):
-        raise TypeError("X is a polars LazyFrame. Call its collect method first.")
-    if nw.dependencies.is_pandas_dataframe(X):
-        return PandasTable(X), X
-    if nw.dependencies.is_polars_dataframe(X):
-        return PolarsTable(X), X
-    if nw.dependencies.is_pyarrow_table(X):
-        return ArrowTable(X), X
-    array = check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
-    return ArrayTable(array), array
+    return library.mask_cells(X, uniform < probabilities)
 
 
 # ---------------------------------------------------------------------------

@@ -131,6 +131,30 @@ def test_tables_know_no_torch_and_the_spine_knows_no_frames():
             assert not libraries(module) & {"narwhals", *OPTIONAL}, module
 
 
+def test_each_frame_library_has_one_file():
+    for library in ("pandas", "polars", "pyarrow"):
+        knows = {module for module in FILES if library in libraries(module)}
+        examples = {"datasets"} if library == "pandas" else set()
+        assert knows == {f"_tables.{library}_table", *examples}
+
+
+def test_every_library_offers_the_same():
+    own = [f"_tables.{name}_table" for name in ("numpy", "pandas", "polars", "pyarrow")]
+    functions = [
+        {
+            (node.name, *(argument.arg for argument in node.args.args))
+            for node in tree_of(module).body
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+        }
+        for module in own
+    ]
+    shared = set.intersection(*functions)
+    assert {name for name, *_ in shared} == {
+        *("read", "build", "cells", "fill"),
+        *("replace_marker", "missing_mask", "mask_cells"),
+    }
+
+
 def test_only_training_knows_skorch():
     knows = {room_of(module) for module in FILES if "skorch" in libraries(module)}
     assert knows == {"_training"}

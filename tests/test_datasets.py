@@ -8,7 +8,7 @@ from mixed_tables import CONTAINERS
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from skvae._tables.values import is_missing_object
+from skvae._tables.values import is_missing
 from skvae.datasets import ampute, load_penguins
 
 NUMERIC = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"]
@@ -99,7 +99,7 @@ def missing_cells(table):
         return table.select(column.is_null() for column in table).to_numpy()
     if kind == "pyarrow":
         return np.stack([column.is_null().to_numpy() for column in table.columns], 1)
-    return np.array([[is_missing_object(cell) for cell in row] for row in table])
+    return np.array([[is_missing(cell) for cell in row] for row in table])
 
 
 def cells(table):

@@ -9,14 +9,18 @@ from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from .._density.rows import head_key
-from .._tables.columns import Column
+from .._distributions.registry import LIKELIHOODS
+from .._tables.columns import CATEGORY_KINDS, Column
 from .._tables.encoder import TableEncoder
+from .._tables.libraries import TableSchema, open_table
+from .._tables.table import Table
 from .._tables.transforms import Affine
 from .image_vae import shape_of_context
 
-#: Head of numbers where ``likelihood`` leaves it to the data.
+#: Likelihood of numbers where ``likelihood`` leaves it to the data.
 AUTO_LIKELIHOOD = "normal"
 
 
@@ -27,37 +31,36 @@ class Outputs(NamedTuple):
     is_frame: bool
 
 
-def declared_categories(likelihood: str | dict, outputs: Any) -> str | list[int]:
+def declared_categories(likelihood: str | dict, outputs: Table) -> str | list[int]:
     """Return which outputs hold categories.
 
     In arrays that are not of numbers those that have a likelihood of categories.
     """
-    if not isinstance(outputs, np.ndarray) or outputs.dtype.kind not in "OU":
+    if outputs.library != "numpy" or outputs.array is not None:
         return "from_dtype"
-    kinds = ("categorical", "ordinal")
     if isinstance(likelihood, dict):
-        return [key for key, name in likelihood.items() if name in kinds]
-    return list(range(outputs.shape[1])) if likelihood in kinds else []
+        return [key for key, name in likelihood.items() if name in CATEGORY_KINDS]
+    return list(range(outputs.n_columns)) if likelihood in CATEGORY_KINDS else []
 
 
 def completed_likelihood(
-    likelihood: dict, outputs: Any, categories: str | list[int]
+    likelihood: dict, outputs: Table, categories: str | list[int]
 ) -> dict:
-    """Return heads by index, with those of numbers that the dict leaves out."""
+    """Return likelihoods by index, with those of numbers that the dict leaves out."""
     plain = TableEncoder(
-        categorical_features=categories, likelihood=AUTO_LIKELIHOOD
+        LIKELIHOODS, categorical_features=categories, likelihood=AUTO_LIKELIHOOD
     ).fit(outputs)
     labels = plain.schema_.labels
     numbers = [i for i, c in enumerate(plain.columns_) if c.kind == "numeric"]
-    heads = dict.fromkeys(numbers, AUTO_LIKELIHOOD)
+    completed: dict = dict.fromkeys(numbers, AUTO_LIKELIHOOD)
     for key, name in likelihood.items():
         if name != "auto":
-            heads[labels.index(key) if key in labels else key] = name
-    return heads
+            completed[labels.index(key) if key in labels else key] = name
+    return completed
 
 
 def output_encoder(
-    outputs: Any, likelihood: str | dict, transform: str | dict, sample_weight: Any
+    outputs: Table, likelihood: str | dict, transform: str | dict, sample_weight: Any
 ) -> TableEncoder:
     """Fit the encoder of outputs.
 
@@ -71,6 +74,7 @@ def output_encoder(
         if isinstance(likelihood, dict):
             likelihood = completed_likelihood(likelihood, outputs, categories)
         encoder = TableEncoder(
+            LIKELIHOODS,
             categorical_features=categories,
             numeric_transform=transform,
             likelihood=likelihood,
@@ -124,6 +128,23 @@ def as_table(y: Any, name: Any = None) -> tuple[Any, Outputs]:
             f"y must be one- or two-dimensional, but has {array.ndim} dimensions."
         )
     return array, Outputs(False, False)
+
+
+def open_outputs(
+    estimator: Any, outputs: Any, schema: TableSchema | None = None
+) -> Table:
+    """Check a table of outputs and give access to its columns.
+
+    With ``schema`` it must have the columns of the training table. The estimator is
+    named in errors; its feature names are those of X, and stay so.
+    """
+    owner = type(type(estimator).__name__, (BaseEstimator,), {})()
+    if schema is not None:
+        owner.n_features_in_ = len(schema.labels)
+        if schema.library != "numpy" and all(isinstance(n, str) for n in schema.labels):
+            owner.feature_names_in_ = np.array(schema.labels, dtype=object)
+    with naming_outputs():
+        return open_table(owner, outputs, reset=schema is None)
 
 
 @contextmanager

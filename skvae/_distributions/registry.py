@@ -2,29 +2,101 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaln
+
 from .discrete import Bernoulli, Categorical, Ordinal, Poisson
 from .head import Head
 from .location_scale import Normal, StudentT
 
+#: Gives the log-density in nats of every value of a column, (n_values,).
+LogDensity = Callable[[np.ndarray], np.ndarray]
+FitColumn = Callable[[np.ndarray, np.ndarray | None], LogDensity]
+
+
+@dataclass(frozen=True)
+class LikelihoodSpec:
+    """What the package knows of a likelihood before a model is built.
+
+    Attributes
+    ----------
+    make : callable
+        Makes the head of a group of columns from ``n_columns`` and ``n_categories``.
+    kinds : tuple of str
+        Kinds of column that it models: "numeric", "count", "boolean", "ordinal" or
+        "categorical".
+    takes_map : bool
+        Whether ``numeric_transform`` applies to its columns.
+    fit_column : callable or None
+        Fits the likelihood to all values of one column, given their weights (or None),
+        and returns its log-density. Needed where the data choose a likelihood.
+    """
+
+    make: Callable[[int, int], Head]
+    kinds: tuple[str, ...]
+    takes_map: bool = False
+    fit_column: FitColumn | None = None
+
+
+def _fit_normal(values: np.ndarray, weights: np.ndarray | None) -> LogDensity:
+    mean = float(np.average(values, weights=weights))
+    variance = float(np.average((values - mean) ** 2, weights=weights))
+    scale = math.sqrt(variance) or 1.0
+
+    def log_density(values: np.ndarray) -> np.ndarray:
+        squares: np.ndarray = ((values - mean) / scale) ** 2
+        return -0.5 * (squares + math.log(2 * math.pi)) - math.log(scale)
+
+    return log_density
+
+
+def _fit_poisson(values: np.ndarray, weights: np.ndarray | None) -> LogDensity:
+    rate = np.average(values, weights=weights)
+
+    def log_probability(values: np.ndarray) -> np.ndarray:
+        nats: np.ndarray = values * np.log(rate) - rate - gammaln(values + 1.0)
+        return nats
+
+    return log_probability
+
+
+def _location_scale(
+    head: type[Normal] | type[StudentT], scale: str, fit_column: FitColumn | None = None
+) -> LikelihoodSpec:
+    return LikelihoodSpec(
+        lambda n_columns, _: head(n_columns, scale),
+        kinds=("numeric",),
+        takes_map=True,
+        fit_column=fit_column,
+    )
+
+
+#: The likelihoods that a user can ask for.
+LIKELIHOODS = {
+    "normal": _location_scale(Normal, "column", _fit_normal),
+    "normal_heteroscedastic": _location_scale(Normal, "cell"),
+    "normal_isotropic": _location_scale(Normal, "isotropic"),
+    "student_t": _location_scale(StudentT, "column"),
+    "student_t_heteroscedastic": _location_scale(StudentT, "cell"),
+    "poisson": LikelihoodSpec(
+        lambda n_columns, _: Poisson(n_columns),
+        kinds=("count",),
+        fit_column=_fit_poisson,
+    ),
+    "bernoulli": LikelihoodSpec(
+        lambda n_columns, _: Bernoulli(n_columns), kinds=("numeric", "boolean")
+    ),
+    "categorical": LikelihoodSpec(Categorical, kinds=("categorical",)),
+    "ordinal": LikelihoodSpec(Ordinal, kinds=("ordinal",)),
+}
+
 
 def make_head(likelihood: str, n_columns: int, n_categories: int) -> Head:
     """Return the head called ``likelihood`` for a group of columns."""
-    if likelihood == "normal":
-        return Normal(n_columns, "column")
-    if likelihood == "normal_heteroscedastic":
-        return Normal(n_columns, "cell")
-    if likelihood == "normal_isotropic":
-        return Normal(n_columns, "isotropic")
-    if likelihood == "student_t":
-        return StudentT(n_columns, "column")
-    if likelihood == "student_t_heteroscedastic":
-        return StudentT(n_columns, "cell")
-    if likelihood == "bernoulli":
-        return Bernoulli(n_columns)
-    if likelihood == "categorical":
-        return Categorical(n_columns, n_categories)
-    if likelihood == "ordinal":
-        return Ordinal(n_columns, n_categories)
-    if likelihood == "poisson":
-        return Poisson(n_columns)
-    raise ValueError(f"Unknown likelihood {likelihood!r}.")
+    if likelihood not in LIKELIHOODS:
+        raise ValueError(f"Unknown likelihood {likelihood!r}.")
+    return LIKELIHOODS[likelihood].make(n_columns, n_categories)

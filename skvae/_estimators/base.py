@@ -27,8 +27,11 @@ from sklearn.utils.validation import check_is_fitted
 from .._density.model import FitResult
 from .._density.rows import Encoded
 from .._distributions.families import FAMILIES, LEARNED_PRIORS
+from .._distributions.registry import LIKELIHOODS
 from .._networks.mlp import ACTIVATIONS
 from .._tables.encoder import TableEncoder
+from .._tables.libraries import open_table
+from .._tables.table import Table
 from .._training.device import resolve_device
 from .._training.progress import Progress
 from .._training.random import Random
@@ -162,16 +165,17 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         """Encode a table; unless the fit resumes, with an encoder fitted to it."""
         if sample_weight is not None:
             X, sample_weight = weighted_rows(X, check_weights(sample_weight, X))
-        encoder = self._encoder if resume else self._new_encoder(X, sample_weight)
-        values, observed = encoder.encode(X, estimator=self)
-        return Encoded(encoder, values, observed, sample_weight)
+        table = open_table(self, X, reset=not resume)
+        encoder = self._encoder if resume else self._new_encoder(table, sample_weight)
+        return Encoded(encoder, *encoder.encode(table), sample_weight)
 
-    def _new_encoder(self, X, sample_weight) -> TableEncoder:
+    def _new_encoder(self, table: Table, sample_weight) -> TableEncoder:
         return TableEncoder(
+            LIKELIHOODS,
             categorical_features=self.categorical_features,
             numeric_transform=self.numeric_transform,
             likelihood=self.likelihood,
-        ).fit(X, sample_weight, estimator=self)
+        ).fit(table, sample_weight)
 
     def _resolve_device(self, device: str | None) -> str:
         return resolve_device(device, double=self._needs_double)
@@ -244,7 +248,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     def _encode(self, X) -> Encoded:
         """Check and encode rows with the columns of the training table."""
         check_is_fitted(self)
-        return Encoded(self._encoder, *self._encoder.encode(X, estimator=self))
+        table = open_table(self, X, reset=False)
+        return Encoded(self._encoder, *self._encoder.encode(table))
 
     def _generator(self, random_state) -> torch.Generator:
         """Return a generator on the model's device."""

@@ -13,7 +13,7 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from .._imputation.model import ImputationModel
-from .._tables.missing import Filling, missing_mask, with_nan
+from .._tables.missing import fill_missing, missing_mask, replace_marker
 from .._training.gradients import DRAWS, check_gradient
 from .._validation import check_count
 from .base import BaseVAE
@@ -433,7 +433,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     def _read(self, X, y, sample_weight, resume):
         check_gradient(self.gradient, self.objective, self.n_draws)
-        marked = with_nan(X, self.missing_values)
+        marked = replace_marker(X, self.missing_values)
         return self._encode_training(marked, sample_weight, resume)
 
     def _build(self, data, params, random):
@@ -464,7 +464,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         """
         marked = self._marked(X)
         estimates = self._model.estimates(self._encode(marked))
-        table = self._complete(X, self._filling(marked), estimates)
+        table = self._complete(X, missing_mask(marked), estimates)
         return as_configured(table, self)
 
     def sample(self, X, n_draws=5, random_state=None):
@@ -499,8 +499,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
         marked = self._marked(X)
         data = self._encode(marked)
         draws = self._model.draws(data, n_draws, self._generator(random_state))
-        filling = self._filling(marked)
-        return [self._complete(X, filling, draw, drawn=True) for draw in draws]
+        mask = missing_mask(marked)
+        return [self._complete(X, mask, draw, drawn=True) for draw in draws]
 
     def predict_interval(self, X, coverage=0.9):
         """Return intervals that missing cells lie in.
@@ -531,8 +531,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
         """
         marked = self._marked(X)
         bounds = self._model.intervals(self._encode(marked), coverage)
-        filling = self._filling(marked)
-        return tuple(self._complete(X, filling, end, drawn=True) for end in bounds)
+        mask = missing_mask(marked)
+        return tuple(self._complete(X, mask, end, drawn=True) for end in bounds)
 
     def score_samples(self, X):
         """Return the log-likelihood of the observed cells of each row.
@@ -579,15 +579,12 @@ class VAEImputer(TransformerMixin, BaseVAE):
     def _marked(self, X):
         """Return a table with missing cells where the marker of the training is."""
         check_is_fitted(self)
-        return with_nan(X, self._marker)
+        return replace_marker(X, self._marker)
 
-    def _filling(self, X) -> Filling:
-        """Return which cells of a table to fill, and which columns to return."""
-        return Filling(missing_mask(X), self._kept, self._empty, self._flagged)
-
-    def _complete(self, X, filling: Filling, encoded: np.ndarray, drawn: bool = False):
-        """Fill the missing cells of a table from encoded rows."""
-        table = filling.fill(X, self._encoder.decode(encoded, drawn=drawn))
+    def _complete(self, X, mask: np.ndarray, encoded: np.ndarray, drawn: bool = False):
+        """Fill the masked cells of a table from encoded rows."""
+        completed = self._encoder.decode(encoded, drawn=drawn)
+        table = fill_missing(X, completed, mask, self._kept, self._empty, self._flagged)
         if self._encoder.schema_.library == "numpy" and not isinstance(
             table, np.ndarray
         ):  # a model of an array knows no names but its own
@@ -596,7 +593,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
                 return table.rename_columns(names)
             table.columns = names
         if (
-            filling.flagged
+            self._flagged
             and nw.dependencies.is_pandas_dataframe(table)
             and not all(isinstance(label, str) for label in table.columns)
         ):  # scikit-learn takes no mixture of strings and other labels

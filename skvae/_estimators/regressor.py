@@ -20,11 +20,14 @@ from .._conditional.outputs import (
     as_table,
     image_shapes,
     naming_outputs,
+    open_outputs,
     output_encoder,
     share_map,
 )
 from .._density.rows import Encoded
+from .._distributions.registry import LIKELIHOODS
 from .._tables.encoder import TableEncoder
+from .._tables.libraries import open_table
 from .._tables.missing import missing_mask
 from .._training.gradients import DRAWS, check_gradient
 from .._validation import check_count, check_weights, weighted_rows
@@ -372,11 +375,13 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
     def _read(self, X, y, sample_weight, resume):
         check_gradient(self.gradient, self.objective, self.n_draws)
         X, outputs, sample_weight = self._complete_pairs(X, y, sample_weight)
+        table = open_table(self, X, reset=not resume)
+        outputs = open_outputs(self, outputs, self._encoder.schema_ if resume else None)
         if resume:
             encoder, features = self._encoder, self._feature_encoder
         else:
-            encoder, features = self._new_encoders(X, outputs, sample_weight)
-        seen = Encoded(features, *features.encode(X, estimator=self))
+            encoder, features = self._new_encoders(table, outputs, sample_weight)
+        seen = Encoded(features, *features.encode(table))
         with naming_outputs():
             values, observed = encoder.encode(outputs)
         return Encoded(encoder, values, observed, sample_weight, features=seen)
@@ -403,7 +408,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             sample_weight = None if sample_weight is None else sample_weight[rows]
         return X, outputs, sample_weight
 
-    def _new_encoders(self, X, outputs, sample_weight):
+    def _new_encoders(self, table, outputs, sample_weight):
         """Fit the encoders of outputs and features; pixels share their maps."""
         is_table = self.image_shape is None
         likelihood, transform = self.likelihood, self.numeric_transform
@@ -412,10 +417,11 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         if transform == "auto" and not is_table:
             transform = "standard"
         features = TableEncoder(
+            LIKELIHOODS,
             categorical_features=self.categorical_features,
             numeric_transform="auto" if is_table else "standard",
             likelihood="normal",
-        ).fit(X, sample_weight, estimator=self)
+        ).fit(table, sample_weight)
         encoder = output_encoder(outputs, likelihood, transform, sample_weight)
         shapes = image_shapes(self.image_shape, encoder.columns_, features.columns_)
         if shapes:
@@ -481,7 +487,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         """Check and encode features like those of the training."""
         check_is_fitted(self)
         encoder = self._feature_encoder
-        return Encoded(encoder, *encoder.encode(X, estimator=self))
+        return Encoded(encoder, *encoder.encode(open_table(self, X, reset=False)))
 
     def sample(
         self, X, n_draws=1, temperature=1.0, random_state=None, *, add_noise=True
@@ -611,8 +617,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             return np.zeros(len(features), dtype=np.float32)
         outputs = self._outputs_like_training(y)
         check_consistent_length(features.values, outputs)
+        table = open_outputs(self, outputs, self._encoder.schema_)
         with naming_outputs():
-            values, observed = self._encoder.encode(outputs)
+            values, observed = self._encoder.encode(table)
         data = Encoded(self._encoder, values, observed, features=features)
         return self._model.log_likelihood(data)
 
@@ -655,8 +662,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 f"{', '.join(map(repr, named))}. Use score_samples."
             )
         outputs = self._outputs_like_training(y)
+        table = open_outputs(self, outputs, self._encoder.schema_)
         with naming_outputs():
-            self._encoder.encode(outputs)  # are these the outputs of the training?
+            self._encoder.encode(table)  # are these the outputs of the training?
         predicted = self._moments(X)[0]
         check_consistent_length(outputs, predicted)
         seen = ~missing_mask(outputs)

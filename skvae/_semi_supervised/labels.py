@@ -8,6 +8,8 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
+from .._tables.values import is_missing
+
 
 def labels_of(y: Any, estimator: Any) -> np.ndarray:
     """Return the labels as one array; None is refused."""
@@ -74,16 +76,6 @@ def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     codes = np.full(len(y), -1, dtype=np.int64)
     codes[~missing] = places
     return classes, codes
-
-
-def is_missing(value: Any) -> bool:
-    """Tell whether a value stands for no value: None, NaN, NaT or pandas' NA."""
-    if value is None:
-        return True
-    try:
-        return bool(value != value)
-    except TypeError:  # pandas' NA answers neither yes nor no
-        return True
 
 
 def check_declared(declared: list[Any], classes: np.ndarray) -> None:

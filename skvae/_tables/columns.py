@@ -1,14 +1,14 @@
-"""One column of a table: its kind, its head, its map, and the way back."""
+"""One column of a table: its kind, its likelihood, its map, and the way back."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NoReturn
+from dataclasses import asdict, dataclass, field
+from typing import Any, NoReturn
 
 import numpy as np
 
 from .schema import DecodedColumn
-from .transforms import Affine, PiecewiseLinear
+from .transforms import Affine, PiecewiseLinear, map_from_state, map_to_state
 
 CATEGORY_KINDS = ("ordinal", "categorical")
 
@@ -24,7 +24,7 @@ class Column:
     kind : {"numeric", "count", "boolean", "ordinal", "categorical"}
         What the encoded values are.
     likelihood : str
-        Name of the decoder head.
+        Name of the likelihood.
     transform : {"standard", "quantile", "none"}
         Name of the map of a numeric column.
     map : Affine or PiecewiseLinear
@@ -39,7 +39,7 @@ class Column:
     is_empty : bool
         Whether no cell was observed in training.
     is_automatic : bool
-        Whether the head of a numeric column was chosen by its data.
+        Whether the likelihood of a numeric column was chosen by its data.
     support : ndarray or None
         The values of a numeric column that repeats them, in increasing order.
     shares : ndarray or None
@@ -66,13 +66,22 @@ class Column:
 
     @property
     def is_restricted(self) -> bool:
-        """Whether the head allows only some numbers."""
+        """Whether the likelihood allows only some numbers."""
         return self.kind in ("count", "boolean") or self.likelihood == "bernoulli"
 
-    def drop_impossible(self, values: np.ndarray) -> list[float]:
-        """Set numbers to NaN that the head cannot have produced, and return them.
+    def to_state(self) -> dict[str, Any]:
+        """Return plain containers that hold all attributes."""
+        return asdict(self) | {"map": map_to_state(self.map)}
 
-        They are refused where the user chose the head, or the dtype did.
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Column:
+        """Return the column that :meth:`to_state` was called on."""
+        return cls(**state | {"map": map_from_state(state["map"])})
+
+    def drop_impossible(self, values: np.ndarray) -> list[float]:
+        """Set numbers to NaN that are impossible under the likelihood; return them.
+
+        They are refused where the user chose the likelihood, or the dtype did.
         """
         cells, values = values, values[~np.isnan(values)]
         if self.kind == "count":
@@ -87,8 +96,8 @@ class Column:
             return []
         if not self.is_automatic:
             raise ValueError(
-                f"Column {self.name!r} has the head {self.likelihood!r}, whose values "
-                f"are {wanted}, but got {values[~fits][0]}."
+                f"Column {self.name!r} has the likelihood {self.likelihood!r}, whose "
+                f"values are {wanted}, but got {values[~fits][0]}."
             )
         impossible: list[float] = np.unique(values[~fits]).tolist()
         cells[np.isin(cells, impossible)] = np.nan

@@ -1,19 +1,17 @@
-"""Tables as float32 matrices: kinds of columns, their heads, and the way back."""
+"""Tables as float32 matrices: kinds of columns, likelihoods, and the way back."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight
 
-from .._validation import restored_on_error
 from .columns import Column, decode_column, raise_infinite
-from .infer import HEADS, TRANSFORMS, ColumnFitter
-from .libraries import TableSchema, open_table
+from .infer import TRANSFORMS, ColumnFitter, Likelihoods
+from .libraries import TableSchema
 from .table import Table
 from .transforms import PiecewiseLinear
 from .values import object_families
@@ -25,15 +23,17 @@ BLOCK_ROWS = 4096
 COLUMNS_AT_ONCE = 16
 
 
-class TableEncoder(BaseEstimator):
+class TableEncoder:
     """Turn a table of mixed columns into a float32 matrix and back.
 
-    Every column of the table becomes one column of the matrix, whatever its kind.
-    NumPy arrays and pandas, polars and pyarrow tables are accepted; missing cells
-    (NaN, None, null) may occur in any column.
+    Every column of the table becomes one column of the matrix, whatever its kind;
+    missing cells (NaN, None, null) may occur in any column. Tables come opened:
+    :func:`open_table` checks them, as the estimator that owns the encoder wants it.
 
     Parameters
     ----------
+    likelihoods : mapping of str to Likelihood
+        The likelihoods that there are, by name; only ``fit`` needs them.
     categorical_features : "from_dtype", array-like of str, int or bool, or None, \
             default="from_dtype"
         Columns that hold categories.
@@ -60,9 +60,9 @@ class TableEncoder(BaseEstimator):
           other); else "standard".
 
     likelihood : str or dict, default="auto"
-        Decoder head of every column: "normal", "normal_heteroscedastic",
+        Likelihood of every column: "normal", "normal_heteroscedastic",
         "normal_isotropic", "student_t", "student_t_heteroscedastic", "bernoulli",
-        "poisson", "categorical" or "ordinal"; a dict gives heads by column name or
+        "poisson", "categorical" or "ordinal"; a dict gives them by column name or
         index, and the columns that it leaves out follow "auto". One of the first
         seven names applies to all numeric columns, the others follow "auto".
 
@@ -80,20 +80,19 @@ class TableEncoder(BaseEstimator):
     Attributes
     ----------
     columns_ : list of Column
-        Name, kind, head and map of every column.
+        Name, kind, likelihood and map of every column.
     schema_ : TableSchema
         Library, labels and dtypes of the training table.
-    n_features_in_ : int
-        Number of columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where the table has string names.
 
     Examples
     --------
     >>> import pandas as pd
+    >>> from skvae._distributions.registry import LIKELIHOODS
     >>> from skvae._tables.encoder import TableEncoder
-    >>> table = pd.DataFrame({"mass": [1.0, 3.0, None], "sex": ["f", None, "m"]})
-    >>> encoder = TableEncoder().fit(table)
+    >>> from skvae._tables.pandas_table import PandasTable
+    >>> frame = pd.DataFrame({"mass": [1.0, 3.0, None], "sex": ["f", None, "m"]})
+    >>> table = PandasTable(frame)
+    >>> encoder = TableEncoder(LIKELIHOODS).fit(table)
     >>> values, observed = encoder.encode(table)
     >>> values
     array([[-1.,  0.],
@@ -110,54 +109,42 @@ class TableEncoder(BaseEstimator):
     2   2.0   m
     """
 
+    columns_: list[Column]
+    schema_: TableSchema
+
     def __init__(
         self,
+        likelihoods: Likelihoods,
         *,
         categorical_features: Any = "from_dtype",
         numeric_transform: Any = "auto",
         likelihood: Any = "auto",
     ):
+        self.likelihoods = likelihoods
         self.categorical_features = categorical_features
         self.numeric_transform = numeric_transform
         self.likelihood = likelihood
 
-    def __sklearn_tags__(self):
-        """Tags of scikit-learn: categories and missing cells are accepted."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.categorical = True
-        return tags
+    def __getstate__(self):
+        """Leave out the likelihoods: they are code, which no state should hold."""
+        return {**vars(self), "likelihoods": {}}
 
-    def fit(self, X, sample_weight=None, *, estimator=None) -> TableEncoder:
+    def fit(self, table: Table, sample_weight: Any = None) -> TableEncoder:
         """Learn kinds, categories and maps of the columns.
 
         Parameters
         ----------
-        X : array-like or data frame of shape (n_samples, n_features)
-            The table, at least two rows.
+        table : Table
+            The training table, with at least two rows.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows in means, standard deviations and the choice of
             counts. Rows of weight zero do not enter a quantile map.
-        estimator : estimator, default=None
-            The estimator that owns this encoder: error messages name it, and it
-            gets ``n_features_in_`` and ``feature_names_in_`` too.
 
         Returns
         -------
         self : TableEncoder
             The fitted encoder.
         """
-        with restored_on_error(self):
-            self._fit(X, sample_weight, self if estimator is None else estimator)
-        return self
-
-    def _fit(self, X, sample_weight, owner: Any) -> None:
-        table = open_table(owner, X, reset=True)
-        if owner is not self:
-            self.__dict__.pop("feature_names_in_", None)
-            for name in ("n_features_in_", "feature_names_in_"):
-                if hasattr(owner, name):
-                    setattr(self, name, getattr(owner, name))
         weights = None
         if sample_weight is not None:
             weights = _check_sample_weight(
@@ -165,25 +152,44 @@ class TableEncoder(BaseEstimator):
             )
         types = [table.column_type(index) for index in range(table.n_columns)]
         declared = _resolve_categorical(self.categorical_features, table)
-        heads = _resolve_by_column(self.likelihood, "likelihood", HEADS, table)
+        names = _resolve_by_column(
+            self.likelihood, "likelihood", self.likelihoods, table
+        )
         transforms = _resolve_by_column(
             self.numeric_transform, "numeric_transform", TRANSFORMS, table
         )
         fitter = ColumnFitter(
+            self.likelihoods,
             table,
             types,
             declared,
             weights,
-            heads_by_column=isinstance(self.likelihood, dict),
+            likelihoods_by_column=isinstance(self.likelihood, dict),
             transforms_by_column=isinstance(self.numeric_transform, dict),
         )
         self.columns_ = [
-            fitter.fit(index, heads[index], transforms[index])
+            fitter.fit(index, names[index], transforms[index])
             for index in range(table.n_columns)
         ]
         self.schema_ = TableSchema(table.library, table.labels, types)
+        return self
 
-    def encode(self, X, *, estimator=None) -> tuple[np.ndarray, np.ndarray | None]:
+    def to_state(self) -> dict[str, Any]:
+        """Return what was learned: plain containers, values and NumPy arrays."""
+        return {
+            "columns": [column.to_state() for column in self.columns_],
+            "schema": self.schema_.to_state(),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> TableEncoder:
+        """Return an encoder that encodes and decodes as that of the state did."""
+        encoder = cls({})
+        encoder.columns_ = [Column.from_state(column) for column in state["columns"]]
+        encoder.schema_ = TableSchema.from_state(state["schema"])
+        return encoder
+
+    def encode(self, table: Table) -> tuple[np.ndarray, np.ndarray | None]:
         """Encode a table.
 
         Unknown categories count as missing, with one warning, and so do numbers that
@@ -192,10 +198,8 @@ class TableEncoder(BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or data frame of shape (n_samples, n_features)
+        table : Table
             A table with the columns of the training table.
-        estimator : estimator, default=None
-            The estimator that owns this encoder, for error messages.
 
         Returns
         -------
@@ -204,8 +208,6 @@ class TableEncoder(BaseEstimator):
         observed : ndarray of bool of shape (n_samples, n_features), or None
             Mask of the cells that are not missing; None where none is missing.
         """
-        check_is_fitted(self, "columns_")
-        table = open_table(self if estimator is None else estimator, X, reset=False)
         encoded = _Encoded(table.n_rows, table.n_columns)
         numeric, unknown = [], []
         for index, column in enumerate(self.columns_):
@@ -246,7 +248,6 @@ class TableEncoder(BaseEstimator):
         X : ndarray or data frame of shape (n_samples, n_features)
             Table with the library, column order and dtypes of the training table.
         """
-        check_is_fitted(self, "columns_")
         values = self._check_encoded(values)
         decoded = [
             decode_column(values[:, index], column, drawn=drawn)
@@ -271,7 +272,6 @@ class TableEncoder(BaseEstimator):
             log |d encoded / d original|, float64; 0 for columns that are not
             numeric.
         """
-        check_is_fitted(self, "columns_")
         values = self._check_encoded(values)
         log_slopes = np.zeros(values.shape)
         for index, column in enumerate(self.columns_):
@@ -334,7 +334,7 @@ def _column_index(key: Any, table: Table, parameter: str) -> int:
 
 
 def _resolve_by_column(
-    requested: Any, parameter: str, allowed: tuple[str, ...], table: Table
+    requested: Any, parameter: str, allowed: Iterable[str], table: Table
 ) -> list[str]:
     """Name per column; "auto" for columns that a dict leaves out."""
     if isinstance(requested, dict):

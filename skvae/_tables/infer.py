@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Callable, Mapping
+from typing import NoReturn, Protocol
 
 import numpy as np
 
@@ -14,24 +15,14 @@ from .transforms import (
     PiecewiseLinear,
     fit_affine,
     fit_quantile,
-    poisson_fits,
     quantile_helps,
 )
 from .values import object_families
 
-NORMAL_HEADS = (
-    "normal",
-    "normal_heteroscedastic",
-    "normal_isotropic",
-    "student_t",
-    "student_t_heteroscedastic",
-)
-
-CATEGORY_HEADS = ("categorical", "ordinal")
-
 TRANSFORMS = ("auto", "standard", "quantile", "none")
 
-AUTO_HEADS = {
+#: What "auto" stands for, by kind of column.
+AUTO_LIKELIHOODS = {
     "numeric": "student_t_heteroscedastic",
     "count": "poisson",
     "boolean": "bernoulli",
@@ -44,17 +35,44 @@ AUTO_HEADS = {
 MOST_DISTINCT, MOST_REPEATED = 1_000, 0.5
 
 
-NUMERIC_HEADS = (*NORMAL_HEADS, "poisson", "bernoulli")
+#: Gives the log-density in nats of every value of a column, (n_values,).
+LogDensity = Callable[[np.ndarray], np.ndarray]
 
 
-HEADS = (*NUMERIC_HEADS, *CATEGORY_HEADS)
+class Likelihood(Protocol):
+    """What must be known of a likelihood to choose it for columns.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        Kinds of column that it models.
+    takes_map : bool
+        Whether numbers are mapped for it.
+    fit_column : callable or None
+        Fits it to values of one column with their weights (or None), and returns its
+        log-density.
+    """
+
+    @property
+    def kinds(self) -> tuple[str, ...]: ...
+    @property
+    def takes_map(self) -> bool: ...
+    @property
+    def fit_column(
+        self,
+    ) -> Callable[[np.ndarray, np.ndarray | None], LogDensity] | None: ...
+
+
+Likelihoods = Mapping[str, Likelihood]
 
 
 class ColumnFitter:
-    """Find kind, head and map of the columns of one training table.
+    """Find kind, likelihood and map of the columns of one training table.
 
     Parameters
     ----------
+    likelihoods : mapping of str to Likelihood
+        The likelihoods by name.
     table : Table
         The training table.
     types : list of ColumnSchema
@@ -63,46 +81,59 @@ class ColumnFitter:
         Columns that the user declared categorical; None stands for "from_dtype".
     weights : ndarray of shape (n_rows,) or None
         Weights of the rows.
-    heads_by_column, transforms_by_column : bool
+    likelihoods_by_column, transforms_by_column : bool
         Whether the user asked by column, so that what does not fit is an error.
     """
 
     def __init__(
         self,
+        likelihoods: Likelihoods,
         table: Table,
         types: list[ColumnSchema],
         declared: np.ndarray | None,
         weights: np.ndarray | None,
         *,
-        heads_by_column: bool,
+        likelihoods_by_column: bool,
         transforms_by_column: bool,
     ):
+        self.likelihoods = likelihoods
         self.table = table
         self.types = types
         self.declared = declared
         self.weights = weights
-        self.heads_by_column = heads_by_column
+        self.likelihoods_by_column = likelihoods_by_column
         self.transforms_by_column = transforms_by_column
 
-    def fit(self, index: int, head: str, transform: str) -> Column:
-        """Fit one column with the requested head and transform."""
+    def fit(self, index: int, name: str, transform: str) -> Column:
+        """Fit one column with the requested likelihood and transform."""
         column = Column(str(self.table.labels[index]))
         column.kind = self._kind(index, column.name)
-        if not self.heads_by_column and head in NUMERIC_HEADS:
-            head = head if column.kind == "numeric" else "auto"
+        if not self.likelihoods_by_column and self._models_numbers(name):
+            name = name if column.kind == "numeric" else "auto"
         if column.kind == "numeric":
-            self._fit_numbers(column, index, head, transform)
+            self._fit_numbers(column, index, name, transform)
         elif column.kind == "boolean":
-            _set_boolean_head(column, head)
-            column.is_empty = bool(np.isnan(self.table.numbers(index)).all())
+            self._fit_booleans(column, index, name)
         else:
-            self._fit_categories(column, index, head)
+            self._fit_categories(column, index, name)
         if self.transforms_by_column and transform not in ("auto", "none"):
-            _check_transform_applies(column, transform)
+            self._check_transform_applies(column, transform)
         return column
 
+    def _models(self, name: str, *kinds: str) -> bool:
+        """Tell whether a likelihood is one of columns of these kinds."""
+        return name != "auto" and not set(kinds).isdisjoint(
+            self.likelihoods[name].kinds
+        )
+
+    def _models_numbers(self, name: str) -> bool:
+        return self._models(name, "numeric", "count")
+
+    def _models_categories(self, name: str) -> bool:
+        return self._models(name, *CATEGORY_KINDS)
+
     def _kind(self, index: int, name: str) -> str:
-        """Kind of a column by its dtype and declaration, before its head is known."""
+        """Kind of a column by its dtype and declaration; a likelihood may change it."""
         type_ = self.types[index]
         if self.declared is not None and self.declared[index]:
             if type_.family == "other":
@@ -145,8 +176,8 @@ class ColumnFitter:
                 f"{', '.join(sorted(found.values()))}. Give it one type."
             )
 
-    def _fit_categories(self, column: Column, index: int, head: str) -> None:
-        """Settle categories and head of a column that is not numeric."""
+    def _fit_categories(self, column: Column, index: int, name: str) -> None:
+        """Choose categories and likelihood of a column that is not numeric."""
         codes, values = self.table.factorize(index)
         type_ = self.types[index]
         column.is_empty = bool((codes < 0).all())
@@ -156,25 +187,64 @@ class ColumnFitter:
             categories = [value for value in values if value == value]
         if not type_.ordered:
             categories = _sorted_categories(categories, column.name)
-        if head == "auto":
-            head = AUTO_HEADS[column.kind]
-        if head == "bernoulli":
-            if len(categories) != 2:
-                _refuse_head(
-                    column, head, f"it has {len(categories)} categories, not 2"
-                )
+        if name == "auto":
+            name = AUTO_LIKELIHOODS[column.kind]
+        if self._models_categories(name):
+            column.kind = self.likelihoods[name].kinds[0]
+        elif not self._models(name, "boolean"):
+            _refuse_likelihood(column, name, "it is not numeric")
+        elif len(categories) == 2:
             column.kind = "boolean"
-        elif head not in CATEGORY_HEADS:
-            _refuse_head(column, head, "it is not numeric")
         else:
-            column.kind = head
-        column.likelihood = head
+            reason = f"it has {len(categories)} categories, not 2"
+            _refuse_likelihood(column, name, reason)
+        column.likelihood = name
         _set_categories(column, categories)
 
+    def _fit_booleans(self, column: Column, index: int, name: str) -> None:
+        """Choose the likelihood of a column of booleans."""
+        column.likelihood = AUTO_LIKELIHOODS["boolean"] if name == "auto" else name
+        if self._models_categories(name):
+            column.kind = self.likelihoods[name].kinds[0]
+            _set_categories(column, [False, True])
+        elif not self._models(column.likelihood, "boolean"):
+            _refuse_likelihood(column, name, "it is boolean")
+        column.is_empty = bool(np.isnan(self.table.numbers(index)).all())
+
     def _fit_numbers(
-        self, column: Column, index: int, head: str, transform: str
+        self, column: Column, index: int, name: str, transform: str
     ) -> None:
-        """Settle head and map of a column of numbers."""
+        """Choose likelihood and map of a column of numbers."""
+        values, weights = self._observed_numbers(column, index)
+        column.is_empty = len(values) == 0
+        if name == "auto":
+            is_integer = self.types[index].family == "integer"
+            name = self._choose_likelihood(values, weights, is_integer)
+            column.is_automatic = True
+        column.likelihood = name
+        if self._models_categories(name):
+            if not is_whole(values).all():
+                reason = "it has values that are not whole numbers"
+                _refuse_likelihood(column, name, reason)
+            column.kind = self.likelihoods[name].kinds[0]
+            _set_categories(column, np.unique(values).tolist())
+        elif self._models(name, "count"):
+            if not (is_whole(values) & (values >= 0)).all():
+                reason = "it has values that are not non-negative whole numbers"
+                _refuse_likelihood(column, name, reason)
+            column.kind = "count"
+        else:
+            if len(values) and values.min() == values.max():
+                column.constant = values[0].item()
+            if self.likelihoods[name].takes_map:
+                _fit_map(column, values, weights, transform)
+            elif not ((values >= 0) & (values <= 1)).all():
+                _refuse_likelihood(column, name, "it has values outside [0, 1]")
+
+    def _observed_numbers(
+        self, column: Column, index: int
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the observed cells of a column of numbers, and their weights."""
         values = self.table.numbers(index)
         if values.dtype.kind == "f":
             if np.isinf(values).any():
@@ -185,36 +255,50 @@ class ColumnFitter:
         weights = None if self.weights is None else self.weights[observed]
         if weights is not None and not weights.any():
             weights = None
-        values = values[observed]
-        column.is_empty = len(values) == 0
-        if head == "auto":
-            is_count = self.types[index].family == "integer" and poisson_fits(
-                values, weights
+        return values[observed], weights
+
+    def _choose_likelihood(
+        self, values: np.ndarray, weights: np.ndarray | None, is_integer: bool
+    ) -> str:
+        """Return the likelihood that "auto" gives a column of numbers.
+
+        Integers are counts where a Poisson describes the column as a whole at least as
+        well as a Normal, whose density stands for the probability of a bin of width 1.
+        """
+        if not is_integer or not _may_be_counts(values):
+            return AUTO_LIKELIHOODS["numeric"]
+        counts = AUTO_LIKELIHOODS["count"]
+        poisson, normal = (
+            np.average(self._fitted(name, values, weights)(values), weights=weights)
+            for name in (counts, "normal")
+        )
+        return counts if poisson >= normal else AUTO_LIKELIHOODS["numeric"]
+
+    def _fitted(
+        self, name: str, values: np.ndarray, weights: np.ndarray | None
+    ) -> LogDensity:
+        """Return the log-density of a likelihood that is fitted to a column."""
+        fit_column = self.likelihoods[name].fit_column
+        assert fit_column is not None, name
+        return fit_column(values, weights)
+
+    def _check_transform_applies(self, column: Column, transform: str) -> None:
+        takes_map = self.likelihoods[column.likelihood].takes_map
+        if column.kind != "numeric" or not takes_map:
+            raise ValueError(
+                f"numeric_transform asks for {transform!r} in column {column.name!r}, "
+                f"but that column is {column.kind} with the likelihood "
+                f"{column.likelihood!r}."
             )
-            head = AUTO_HEADS["count" if is_count else "numeric"]
-            column.is_automatic = True
-        column.likelihood = head
-        if head in CATEGORY_HEADS:
-            if not is_whole(values).all():
-                _refuse_head(column, head, "it has values that are not whole numbers")
-            column.kind = head
-            _set_categories(column, np.unique(values).tolist())
-        elif head == "poisson":
-            if not (is_whole(values) & (values >= 0)).all():
-                _refuse_head(
-                    column,
-                    head,
-                    "it has values that are not non-negative whole numbers",
-                )
-            column.kind = "count"
-        else:
-            if len(values) and values.min() == values.max():
-                column.constant = values[0].item()
-            if head == "bernoulli":
-                if not ((values >= 0) & (values <= 1)).all():
-                    _refuse_head(column, head, "it has values outside [0, 1]")
-            else:
-                _fit_map(column, values, weights, transform)
+
+
+def _may_be_counts(values: np.ndarray) -> bool:
+    """Tell whether whole numbers are non-negative and have more than two values."""
+    if len(values) == 0:
+        return False
+    smallest, largest = values.min(), values.max()
+    has_between = np.any((values != smallest) & (values != largest))
+    return bool(smallest >= 0 and has_between)
 
 
 def _fit_map(
@@ -243,18 +327,9 @@ def _fit_map(
         column.map = Affine(mean=float(column.constant))
 
 
-def _set_boolean_head(column: Column, head: str) -> None:
-    column.likelihood = AUTO_HEADS["boolean"] if head == "auto" else head
-    if head in CATEGORY_HEADS:
-        column.kind = head
-        _set_categories(column, [False, True])
-    elif column.likelihood != "bernoulli":
-        _refuse_head(column, head, "it is boolean")
-
-
 def _set_categories(column: Column, categories: list) -> None:
     column.categories = categories
-    # A column without an observed cell still needs a head of some width.
+    # A column without an observed cell still needs outputs of some width.
     if column.kind in CATEGORY_KINDS:
         column.n_categories = max(1, len(categories))
 
@@ -270,16 +345,10 @@ def _sorted_categories(categories: list, name: str) -> list:
         ) from None
 
 
-def _check_transform_applies(column: Column, transform: str) -> None:
-    if column.kind != "numeric" or column.likelihood not in NORMAL_HEADS:
-        raise ValueError(
-            f"numeric_transform asks for {transform!r} in column {column.name!r}, but "
-            f"that column is {column.kind} with the head {column.likelihood!r}."
-        )
-
-
-def _refuse_head(column: Column, head: str, reason: str) -> NoReturn:
-    raise ValueError(f"Column {column.name!r} cannot have the head {head!r}: {reason}.")
+def _refuse_likelihood(column: Column, name: str, reason: str) -> NoReturn:
+    raise ValueError(
+        f"Column {column.name!r} cannot have the likelihood {name!r}: {reason}."
+    )
 
 
 def _refuse_dtype(name: str, type_: ColumnSchema) -> NoReturn:

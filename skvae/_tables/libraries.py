@@ -1,20 +1,76 @@
-"""Which library a table comes from, and how to open or build one of it."""
+"""Which library a table is of: the one place that tells."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import narwhals.stable.v2 as nw
+import numpy as np
 from sklearn.utils.validation import validate_data
 
-from .numpy_table import ArrayTable, build_array
-from .pandas_table import PandasTable, build_pandas
-from .polars_table import PolarsTable, build_polars
-from .pyarrow_table import ArrowTable, build_arrow
-from .schema import ColumnSchema, DecodedColumn
-from .table import FrameTable, Table
+from . import numpy_table, pandas_table, polars_table, pyarrow_table
+from .schema import ColumnSchema, DecodedColumn, Parts
+from .table import Table
+from .values import FillPlan
+
+
+class Library(Protocol):
+    """What the file of a library offers; tables are native ones of this library."""
+
+    def read(self, X: Any) -> Table:
+        """Give access to the columns of a table."""
+
+    def build(self, parts: Parts) -> Any:
+        """Put decoded columns together into a table."""
+
+    def cells(self, completed: Any, index: int) -> np.ndarray:
+        """Return the cells of a column of a completed table."""
+
+    def fill(self, X: Any, completed: Any, plan: FillPlan) -> Any:
+        """Return a table with the masked cells taken from the plan.
+
+        ``completed`` is a table of this library with the dtypes of training, or None.
+        """
+
+    def replace_marker(self, X: Any, marker: Any) -> Any:
+        """Return a table with missing cells where cells equal the marker."""
+
+    def missing_mask(self, X: Any) -> np.ndarray:
+        """Return the mask of the missing cells, (n_samples, n_features)."""
+
+    def mask_cells(self, X: Any, hidden: np.ndarray) -> Any:
+        """Return a table without the hidden cells."""
+
+
+LIBRARIES: dict[str, Library] = {
+    "numpy": numpy_table,
+    "pandas": pandas_table,
+    "polars": polars_table,
+    "pyarrow": pyarrow_table,
+}
+
+
+def library_of(X: Any) -> Library:
+    """Return the library of a native table; what is no frame counts as an array."""
+    if nw.dependencies.is_pandas_dataframe(X):
+        return pandas_table
+    if nw.dependencies.is_polars_dataframe(X):
+        return polars_table
+    if nw.dependencies.is_pyarrow_table(X):
+        return pyarrow_table
+    return numpy_table
+
+
+def native(X: Any) -> Any:
+    """Return a table as its own library has it, not wrapped by narwhals."""
+    return nw.to_native(X, pass_through=True)
+
+
+def refuse_lazy(X: Any) -> None:
+    """Raise where the rows of a table are still to be computed."""
+    if nw.dependencies.is_polars_lazyframe(X):
+        raise TypeError("X is a polars LazyFrame. Call its collect method first.")
 
 
 @dataclass
@@ -27,13 +83,36 @@ class TableSchema:
 
     def build(self, columns: list[DecodedColumn]) -> Any:
         """Put decoded columns together into a table of the library."""
-        build = {
-            "numpy": build_array,
-            "pandas": build_pandas,
-            "polars": build_polars,
-            "pyarrow": build_arrow,
-        }[self.library]
-        return build(list(zip(self.labels, self.types, columns, strict=True)))
+        parts = list(zip(self.labels, self.types, columns, strict=True))
+        return LIBRARIES[self.library].build(parts)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return plain containers that hold the schema.
+
+        Labels become text where they are no plain values, as dates do.
+        """
+        return asdict(self) | {"labels": [_plain_label(label) for label in self.labels]}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> TableSchema:
+        """Return the schema that :meth:`to_state` was called on."""
+        types = [ColumnSchema(**type_) for type_ in state["types"]]
+        labels = [_label_of_plain(label) for label in state["labels"]]
+        return cls(state["library"], labels, types)
+
+
+def _plain_label(label: Any) -> Any:
+    """Return a label as a plain value; a list stands for a tuple."""
+    if isinstance(label, tuple):
+        return [_plain_label(part) for part in label]
+    if isinstance(label, np.generic):
+        label = label.item()
+    is_plain = label is None or isinstance(label, str | bool | int | float)
+    return label if is_plain else str(label)
+
+
+def _label_of_plain(plain: Any) -> Any:
+    return tuple(map(_label_of_plain, plain)) if isinstance(plain, list) else plain
 
 
 def open_table(owner: Any, X: Any, *, reset: bool) -> Table:
@@ -54,12 +133,11 @@ def open_table(owner: Any, X: Any, *, reset: bool) -> Table:
     table : Table
         Access to the columns of X, or of the array that X converts to.
     """
-    X = nw.to_native(X, pass_through=True)
-    if nw.dependencies.is_polars_lazyframe(X):
-        raise TypeError("X is a polars LazyFrame. Call its collect method first.")
+    X = native(X)
+    refuse_lazy(X)
     min_rows = 2 if reset else 1
-    open_frame = _frame_class(X)
-    if open_frame is None:
+    library = library_of(X)
+    if library is numpy_table:
         # dtype=None leaves integers, booleans and objects as they are. Infinities are
         # looked for later, where the name of the column is known.
         array = validate_data(
@@ -70,29 +148,11 @@ def open_table(owner: Any, X: Any, *, reset: bool) -> Table:
             ensure_all_finite=False,
             ensure_min_samples=min_rows,
         )
-        return ArrayTable(array)
-    _refuse_duplicates(open_frame.labels_of(X))
+        return library.read(array)
+    table = library.read(X)
     validate_data(owner, X, reset=reset, skip_check_array=True)
-    table = open_frame(X)
     _check_size(table, min_rows, type(owner).__name__)
     return table
-
-
-def _frame_class(X: Any) -> type[FrameTable] | None:
-    if nw.dependencies.is_pandas_dataframe(X):
-        return PandasTable
-    if nw.dependencies.is_polars_dataframe(X):
-        return PolarsTable
-    if nw.dependencies.is_pyarrow_table(X):
-        return ArrowTable
-    return None
-
-
-def _refuse_duplicates(labels: list) -> None:
-    repeated = [label for label, count in Counter(labels).items() if count > 1]
-    if repeated:
-        names = ", ".join(repr(label) for label in repeated)
-        raise ValueError(f"Column names must be unique, but these repeat: {names}.")
 
 
 def _check_size(table: Table, min_rows: int, owner_name: str) -> None:

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .schema import ColumnSchema, Parts
 from .table import Table
 from .values import (
+    FillPlan,
+    equals_marker,
     factorize_numbers,
     factorize_objects,
+    held_by,
+    is_missing,
     numbers_of,
     numbers_of_objects,
     object_families,
     objects_of,
     with_nan_cells,
 )
-
-
-# ---------------------------------------------------------------------------
-# NumPy
-# ---------------------------------------------------------------------------
-def build_array(parts: Parts) -> np.ndarray:
-    first_type = parts[0][1]
-    dtype = np.dtype(first_type.details.get("array", first_type.name))
-    result = np.empty((len(parts[0][2].values), len(parts)), dtype=dtype)
-    for index, (label, type_, column) in enumerate(parts):
-        if dtype.kind == "O":
-            values = objects_of(column, type_)
-            if type_.family in ("float", "integer", "null"):
-                values[column.missing] = np.nan
-        elif dtype.kind == "U":
-            values = with_nan_cells(
-                label, objects_of(column, type_), column.missing, dtype
-            )
-        else:
-            values = with_nan_cells(
-                label, numbers_of(column, type_), column.missing, dtype
-            )
-        result[:, index] = values
-    return result
 
 
 class ArrayTable(Table):
@@ -93,8 +75,95 @@ class ArrayTable(Table):
         return factorize_objects(self.objects(index))
 
 
-def mask_array(array: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+def read(X: np.ndarray) -> ArrayTable:
+    """Give access to the columns of an array."""
+    return ArrayTable(X)
+
+
+def build(parts: Parts) -> np.ndarray:
+    """Put decoded columns together into one array of their common dtype."""
+    first_type = parts[0][1]
+    dtype = np.dtype(first_type.details.get("array", first_type.name))
+    result = np.empty((len(parts[0][2].values), len(parts)), dtype=dtype)
+    for index, (label, type_, column) in enumerate(parts):
+        if dtype.kind == "O":
+            values = objects_of(column, type_)
+            if type_.family in ("float", "integer", "null"):
+                values[column.missing] = np.nan
+        elif dtype.kind == "U":
+            values = with_nan_cells(
+                label, objects_of(column, type_), column.missing, dtype
+            )
+        else:
+            values = with_nan_cells(
+                label, numbers_of(column, type_), column.missing, dtype
+            )
+        result[:, index] = values
+    return result
+
+
+def cells(completed: np.ndarray, index: int) -> np.ndarray:
+    """Return the cells of a column of a completed array."""
+    values = completed[:, index]
+    is_flag = values.dtype.kind == "O" and all(isinstance(v, bool) for v in values)
+    return values.astype(bool) if is_flag and len(values) else values
+
+
+def fill(X: Any, completed: Any, plan: FillPlan) -> np.ndarray:
+    """Return an array with the masked cells taken from the plan."""
+    X = np.asarray(X)
+    filled = X.copy()
+    for index in plan.incomplete():
+        masked = plan.mask[:, index]
+        dtype = X.dtype
+        if dtype.kind == "O" and any(isinstance(v, str) for v in X[:, index]):
+            dtype = np.dtype(str)
+        values = plan.values(index, dtype)[masked]
+        if filled.dtype.kind == "U":  # of a fixed length
+            values = values.astype(str)
+            filled = filled.astype(np.result_type(filled, values))
+        filled[masked, index] = held_by(filled.dtype, values)
+    filled = filled[:, plan.kept]
+    if not plan.flagged:
+        return filled
+    flags = plan.mask[:, plan.flagged]
+    if filled.dtype.kind == "U":  # beside text a flag would become text
+        filled = filled.astype(object)
+    if filled.dtype.kind != "O":
+        flags = flags.astype(filled.dtype)
+    return np.hstack([filled, flags])
+
+
+def replace_marker(X: Any, marker: Any) -> Any:
+    """Return an array with NaN where cells equal the marker."""
+    if not isinstance(X, np.ndarray | list | tuple):
+        return X  # sparse matrices and the like are refused later
+    X = np.asarray(X)
+    if X.dtype.kind in "OU":
+        flags = [equals_marker(cell, marker) for cell in X.ravel()]
+        marked = np.reshape(np.array(flags, bool), X.shape)
+        return np.where(marked, np.nan, X.astype(object)) if marked.any() else X
+    if isinstance(marker, str):
+        return X
+    if X.dtype.kind in "iub":
+        X = X.astype(np.float64)
+    return np.where(marker == X, X.dtype.type(np.nan), X)
+
+
+def missing_mask(X: Any) -> np.ndarray:
+    """Return the mask of the missing cells, (n_samples, n_features)."""
+    X = np.asarray(X)
+    if X.dtype.kind == "f":
+        return np.isnan(X)
+    if X.dtype.kind != "O":
+        return np.zeros(X.shape, dtype=bool)
+    flags = [is_missing(value) for value in X.ravel()]
+    return np.reshape(np.array(flags, dtype=bool), X.shape)
+
+
+def mask_cells(X: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Return a copy without the hidden cells; integers become floats."""
     dtype = {"i": np.float64, "u": np.float64, "b": np.float64, "U": object}
-    result = np.array(array, dtype=dtype.get(array.dtype.kind, array.dtype))
+    result = np.array(X, dtype=dtype.get(X.dtype.kind, X.dtype))
     result[hidden] = np.nan
     return result

@@ -4,18 +4,75 @@ from __future__ import annotations
 
 from typing import Any
 
+import narwhals.stable.v2 as nw
 import numpy as np
 
 from .pyarrow_table import arrow_from_plain, arrow_to_plain
 from .schema import ColumnSchema, DecodedColumn, Parts
 from .table import FrameTable
-from .values import declared_codes, numbers_of, objects_of, plain_values, with_nan_cells
+from .values import (
+    FillPlan,
+    declared_codes,
+    held_by,
+    is_text,
+    joined,
+    numbers_of,
+    objects_of,
+    plain_values,
+    with_nan_cells,
+)
 
 
-# ---------------------------------------------------------------------------
-# pandas
-# ---------------------------------------------------------------------------
-def build_pandas(parts: Parts) -> Any:
+class PandasTable(FrameTable):
+    """Columns of a pandas DataFrame."""
+
+    library = "pandas"
+
+    def _holds_objects(self, index: int) -> bool:
+        # narwhals calls a column of objects a string column where it finds text.
+        return self._series(index).to_native().dtype == np.dtype(object)
+
+    def column_type(self, index: int) -> ColumnSchema:
+        """Describe the dtype of a column."""
+        import pandas as pd
+
+        dtype = self._series(index).to_native().dtype
+        type_ = ColumnSchema(self._family(index), str(dtype))
+        if isinstance(dtype, pd.CategoricalDtype):
+            values = dtype.categories
+            type_.ordered = bool(dtype.ordered)
+            type_.categories = plain_values(values.tolist())
+            if isinstance(values, pd.IntervalIndex):
+                type_.details["left"] = plain_values(values.left.tolist())
+                type_.details["right"] = plain_values(values.right.tolist())
+                type_.details["closed"] = values.closed
+                values = values.left
+            type_.details["categories_dtype"] = str(values.dtype)
+        elif isinstance(dtype, pd.StringDtype):
+            type_.details["storage"] = dtype.storage
+            type_.details["na_value"] = "NA" if dtype.na_value is pd.NA else "nan"
+        elif isinstance(dtype, pd.ArrowDtype):
+            type_.details["arrow"] = arrow_to_plain(dtype.pyarrow_dtype)
+            if type_.name == "null[pyarrow]":
+                type_.family = "null"
+        return type_
+
+    def _factorize_native(self, series: Any) -> tuple[np.ndarray, list]:
+        import pandas as pd
+
+        if isinstance(series.dtype, pd.CategoricalDtype):
+            return series.cat.codes.to_numpy(np.intp), series.cat.categories.tolist()
+        codes, values = pd.factorize(series)
+        return codes, values.tolist()
+
+
+def read(X: Any) -> PandasTable:
+    """Give access to the columns of a data frame."""
+    return PandasTable(X)
+
+
+def build(parts: Parts) -> Any:
+    """Put decoded columns together into a data frame."""
     import pandas as pd
 
     return pd.DataFrame(
@@ -60,61 +117,108 @@ def _pandas_category(type_: ColumnSchema) -> Any:
 
     details = type_.details
     if "closed" in details:
-        index = pd.IntervalIndex.from_arrays(
-            details["left"], details["right"], closed=details["closed"]
+        left, right = (
+            pd.Index(details[end]).astype(details["categories_dtype"])
+            for end in ("left", "right")
         )
+        index = pd.IntervalIndex.from_arrays(left, right, closed=details["closed"])
     else:
         index = pd.Index(type_.categories or []).astype(details["categories_dtype"])
     return pd.CategoricalDtype(index, ordered=type_.ordered)
 
 
-class PandasTable(FrameTable):
-    """Columns of a pandas DataFrame."""
-
-    library = "pandas"
-
-    def _holds_objects(self, index: int) -> bool:
-        # narwhals calls a column of objects a string column where it finds text.
-        return self._series(index).to_native().dtype == np.dtype(object)
-
-    def column_type(self, index: int) -> ColumnSchema:
-        """Describe the dtype of a column."""
-        import pandas as pd
-
-        dtype = self._series(index).to_native().dtype
-        type_ = ColumnSchema(self._family(index), str(dtype))
-        if isinstance(dtype, pd.CategoricalDtype):
-            values = dtype.categories
-            type_.ordered = bool(dtype.ordered)
-            type_.categories = plain_values(values.tolist())
-            if isinstance(values, pd.IntervalIndex):
-                type_.details["left"] = values.left.tolist()
-                type_.details["right"] = values.right.tolist()
-                type_.details["closed"] = values.closed
-            else:
-                type_.details["categories_dtype"] = str(values.dtype)
-        elif isinstance(dtype, pd.StringDtype):
-            type_.details["storage"] = dtype.storage
-            type_.details["na_value"] = "NA" if dtype.na_value is pd.NA else "nan"
-        elif isinstance(dtype, pd.ArrowDtype):
-            type_.details["arrow"] = arrow_to_plain(dtype.pyarrow_dtype)
-            if type_.name == "null[pyarrow]":
-                type_.family = "null"
-        return type_
-
-    def _factorize_native(self, series: Any) -> tuple[np.ndarray, list]:
-        import pandas as pd
-
-        if isinstance(series.dtype, pd.CategoricalDtype):
-            return series.cat.codes.to_numpy(np.intp), series.cat.categories.tolist()
-        codes, values = pd.factorize(series)
-        return codes, values.tolist()
+def cells(completed: Any, index: int) -> np.ndarray:
+    """Return the cells of a column of a completed data frame."""
+    return nw.from_native(completed, eager_only=True)[:, index].to_numpy()
 
 
-def mask_pandas(frame: Any, hidden: np.ndarray) -> Any:
-    result = frame.copy()
+def fill(X: Any, completed: Any, plan: FillPlan) -> Any:
+    """Return a data frame with the masked cells taken from the plan.
+
+    ``completed`` is a data frame with the dtypes of training, or None.
+    """
+    import pandas as pd
+
+    filled = X.iloc[:, plan.kept].copy()
+    for index in plan.incomplete():
+        trained = None if completed is None else completed.dtypes.iloc[index]
+        values = _filled_column(X.iloc[:, index], index, trained, plan)
+        filled.isetitem(plan.kept.index(index), values)
+    if not plan.flagged:
+        return filled
+    names = [f"missingindicator_{X.columns[index]}" for index in plan.flagged]
+    flags = pd.DataFrame(plan.mask[:, plan.flagged], X.index, names)
+    return pd.concat([filled, flags], axis=1)
+
+
+def _filled_column(original: Any, index: int, trained: Any, plan: FillPlan) -> Any:
+    import pandas as pd
+
+    column, masked = original.copy(), plan.mask[:, index]
+    dtype = column.dtype
+    values = plan.values(index, dtype)[masked]
+    if isinstance(dtype, np.dtype) and dtype.kind == "f" and not is_text(values):
+        numbers = column.to_numpy(copy=True)  # pandas takes ten times as long
+        numbers[masked] = held_by(dtype, values)
+        return numbers
+    is_open = pd.api.types.is_object_dtype(dtype)
+    unfit = pd.api.types.is_numeric_dtype(dtype) and is_text(values)
+    if masked.all() and (is_open or unfit) and index not in plan.empty:
+        return pd.Series(values, column.index, trained, name=column.name)
+    if isinstance(dtype, pd.CategoricalDtype):
+        declared = list(dtype.categories)
+        more = joined(declared, getattr(trained, "categories", ()), values)
+        if len(more) > len(declared):
+            column = column.cat.set_categories(more)
+        values = values.astype(object)
+    elif not is_open:
+        values = pd.Series(held_by(dtype, values)).astype(dtype).array
+    column.iloc[np.flatnonzero(masked)] = values
+    return column
+
+
+def replace_marker(X: Any, marker: Any) -> Any:
+    """Return a data frame with missing cells where cells equal the marker."""
+    import pandas as pd
+
+    replaced = X.copy(deep=False)
+    for index in range(X.shape[1]):
+        column = X.iloc[:, index]
+        if pd.api.types.is_bool_dtype(column.dtype) and not isinstance(marker, bool):
+            continue  # 0 and 1 are numbers
+        marked = (column == marker).fillna(False).to_numpy(dtype=bool)
+        if not marked.any():
+            continue
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            column = column.cat.remove_categories([marker])
+        elif isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu":
+            # stays a column of integers: the nullable dtype
+            name = str(column.dtype).replace("i", "I").replace("u", "U")
+            column = column.astype(name)
+        replaced.isetitem(index, column.mask(marked))
+    return replaced
+
+
+def missing_mask(X: Any) -> np.ndarray:
+    """Return the mask of the missing cells, (n_samples, n_features)."""
+    import pandas as pd
+
+    mask: np.ndarray = X.isna().to_numpy(dtype=bool, copy=True)
+    for index, dtype in enumerate(X.dtypes):
+        # nullable floats may hold NaN beside NA
+        if isinstance(dtype, np.dtype):
+            continue
+        if pd.api.types.is_float_dtype(dtype):
+            numbers = X.iloc[:, index].to_numpy(np.float64, na_value=np.nan)
+            mask[:, index] |= np.isnan(numbers)
+    return mask
+
+
+def mask_cells(X: Any, hidden: np.ndarray) -> Any:
+    """Return a copy without the hidden cells, of the dtypes that can lose them."""
+    result = X.copy()
     for index in np.flatnonzero(hidden.any(axis=0)):
-        column = frame.iloc[:, index]
+        column = X.iloc[:, index]
         if column.dtype == np.dtype(bool):
             column = column.astype("boolean")
         elif isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu":

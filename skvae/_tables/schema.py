@@ -1,6 +1,6 @@
 """What a table looked like, in plain values, and how to build another like it.
 
-A layout holds no object of a data frame library, so that any serialiser can store it.
+A schema holds no object of a data frame library, so that any serialiser can store it.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Access to the columns of NumPy, pandas, polars and pyarrow tables.
+"""Access to the columns of a table, whatever its library.
 
-Whatever the library, a column is read as an array of numbers, or as integer codes
-with the values that they stand for. narwhals covers what the libraries share; how they
-declare and store categories differs, and is read from each directly.
+A column is read as an array of numbers, or as integer codes with the values that they
+stand for. narwhals covers what the libraries share; how they declare and store
+categories differs, and each has a file for that.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -65,6 +66,7 @@ class FrameTable(Table):
 
     def __init__(self, frame: Any):
         self.labels = self.labels_of(frame)
+        _refuse_duplicates(self.labels)
         self._frame = nw.from_native(frame, eager_only=True)
         self.n_rows, self.n_columns = self._frame.shape
         self._columns: dict[int, Any] = {}
@@ -77,7 +79,7 @@ class FrameTable(Table):
 
     @staticmethod
     def labels_of(frame: Any) -> list:
-        """Column labels of a native frame; narwhals refuses duplicates."""
+        """Column labels of a native frame."""
         return list(frame.columns)
 
     def _holds_objects(self, index: int) -> bool:
@@ -127,3 +129,18 @@ class FrameTable(Table):
 
     def _factorize_native(self, series: Any) -> tuple[np.ndarray, list]:
         raise NotImplementedError
+
+
+def _refuse_duplicates(labels: list) -> None:
+    repeated = [label for label, count in Counter(labels).items() if count > 1]
+    if repeated:
+        names = ", ".join(repr(label) for label in repeated)
+        raise ValueError(f"Column names must be unique, but these repeat: {names}.")
+
+
+def cells_with_text(frame: Any, index: int) -> np.ndarray:
+    """Return the cells of a column of a frame, categories as text."""
+    series = nw.from_native(frame, eager_only=True)[:, index]
+    if series.dtype in (nw.Categorical, nw.Enum):
+        series = series.cast(nw.String)
+    return series.to_numpy()

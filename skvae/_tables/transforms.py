@@ -7,10 +7,11 @@ that a density of the encoded value gives a density of the original value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import gammaln, ndtri
+from scipy.special import ndtri
 from sklearn.preprocessing import QuantileTransformer
 
 # The rules of numeric_transform="auto", also stated in TableEncoder's docstring.
@@ -31,6 +32,8 @@ LOG_2_PI = np.log(2 * np.pi)
 class Affine:
     """Shift and scale: ``(x - mean) / scale``; the identity by default."""
 
+    kind: ClassVar[str] = "affine"
+
     mean: float = 0.0
     scale: float = 1.0
 
@@ -48,6 +51,8 @@ class Affine:
 class PiecewiseLinear:
     """Strictly increasing line through knots, extended straight beyond the ends."""
 
+    kind: ClassVar[str] = "piecewise_linear"
+
     knots: np.ndarray
     scores: np.ndarray
 
@@ -60,6 +65,18 @@ class PiecewiseLinear:
     def log_slope(self, encoded: np.ndarray) -> np.ndarray:
         slopes = np.diff(self.scores) / np.diff(self.knots)
         return np.log(slopes)[_segment(encoded, self.scores)]
+
+
+def map_to_state(map_: Affine | PiecewiseLinear) -> dict[str, Any]:
+    """Return a map as plain values: its kind and its parameters."""
+    return {"kind": map_.kind, **asdict(map_)}
+
+
+def map_from_state(state: dict[str, Any]) -> Affine | PiecewiseLinear:
+    """Return the map that :func:`map_to_state` was called on."""
+    parameters = {key: value for key, value in state.items() if key != "kind"}
+    maps = {map_.kind: map_ for map_ in (Affine, PiecewiseLinear)}
+    return maps[state["kind"]](**parameters)
 
 
 def _segment(points: np.ndarray, knots: np.ndarray) -> np.ndarray:
@@ -165,22 +182,3 @@ def _mean_log_density(map_: Affine | PiecewiseLinear, values: np.ndarray) -> flo
     encoded = map_.forward(values)
     log_density = -0.5 * (LOG_2_PI + encoded**2) + map_.log_slope(encoded)
     return float(np.mean(log_density))
-
-
-def poisson_fits(values: np.ndarray, weights: np.ndarray | None = None) -> bool:
-    """Tell whether a Poisson describes whole numbers at least as well as a Normal.
-
-    Both are fitted to the column as a whole; the Normal density stands for the
-    probability of a bin of width 1.
-    """
-    if len(values) == 0:
-        return False
-    smallest, largest = values.min(), values.max()
-    has_between = np.any((values != smallest) & (values != largest))
-    if smallest < 0 or not has_between:
-        return False
-    affine = fit_affine(values, weights)
-    log_factorial = float(np.average(gammaln(values + 1.0), weights=weights))
-    poisson = affine.mean * np.log(affine.mean) - affine.mean - log_factorial
-    normal = -0.5 * (LOG_2_PI + 1) - np.log(affine.scale)
-    return bool(poisson >= normal)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .schema import ColumnSchema, DecodedColumn
 
+#: What the libraries call floats with less range than double ones.
+FLOATS = {"float16": ("float16", "halffloat"), "float32": ("float32", "float")}
+
+#: What an empty column of text is filled with, as in SimpleImputer.
+EMPTY_TEXT = "missing_value"
+
 
 # ---------------------------------------------------------------------------
-# Values of one column
+# Decoded columns
 # ---------------------------------------------------------------------------
 def numbers_of(column: DecodedColumn, type_: ColumnSchema) -> np.ndarray:
     """Values as booleans, integers in the range of the dtype, or float64."""
@@ -82,20 +89,26 @@ def with_nan_cells(
 
 
 # ---------------------------------------------------------------------------
-# Values of one column
+# Python objects, and codes of the distinct values
 # ---------------------------------------------------------------------------
-def is_missing_object(value: Any) -> bool:
-    """Tell whether a Python object is None, NaN, pandas.NA or pandas.NaT."""
-    if value is None:
+def is_missing(value: Any) -> bool:
+    """Tell whether a Python object stands for no value.
+
+    None, NaN of any type of number, NaT and pandas.NA do.
+    """
+    if value is None or type(value).__name__ == "NAType":
         return True
-    if isinstance(value, float | np.floating):
-        return math.isnan(value)
-    return type(value).__name__ in ("NAType", "NaTType")
+    try:
+        differs = value != value
+    except ArithmeticError:  # a signaling NaN of Decimal refuses to be compared
+        return True
+    # an array in a cell is a value, wrong as it may be
+    return isinstance(differs, bool | np.bool_) and bool(differs)
 
 
 def object_families(values: np.ndarray) -> dict[str, str]:
     """Families of the observed objects, each with the name of one of its types."""
-    types = {type(value) for value in values if not is_missing_object(value)}
+    types = {type(value) for value in values if not is_missing(value)}
     return {_object_family(type_): type_.__name__ for type_ in types}
 
 
@@ -109,7 +122,7 @@ def _object_family(type_: type) -> str:
 
 def numbers_of_objects(values: np.ndarray) -> np.ndarray:
     """Float column, or integer column where nothing is missing, from objects."""
-    observed = np.array([not is_missing_object(value) for value in values])
+    observed = np.array([not is_missing(value) for value in values])
     kept = values[observed]
     if observed.all() and all(isinstance(value, numbers.Integral) for value in kept):
         try:
@@ -126,8 +139,8 @@ def factorize_objects(values: np.ndarray) -> tuple[np.ndarray, list]:
     position: dict[Any, int] = {}
     codes = np.empty(len(values), dtype=np.intp)
     for row, value in enumerate(values):
-        is_missing = is_missing_object(value)
-        codes[row] = -1 if is_missing else position.setdefault(value, len(position))
+        observed = not is_missing(value)
+        codes[row] = position.setdefault(value, len(position)) if observed else -1
     return codes, plain_values(list(position))
 
 
@@ -147,3 +160,97 @@ def plain_values(values: list) -> list:
     """
     plain = [v.item() if isinstance(v, np.generic) else v for v in values]
     return [v if isinstance(v, str | bool | int | float) else str(v) for v in plain]
+
+
+# ---------------------------------------------------------------------------
+# Cells that are filled or marked
+# ---------------------------------------------------------------------------
+@dataclass(frozen=True)
+class FillPlan:
+    """Which cells of a table to fill with what, and which columns the result has.
+
+    Attributes
+    ----------
+    mask : ndarray of bool of shape (n_samples, n_features)
+        The cells to fill.
+    kept : list of int
+        Columns that the result has.
+    empty : dict of int to bool
+        Columns without an observed cell in training, and whether they were declared to
+        hold categories: they are filled with zero, False or a placeholder.
+    flagged : list of int
+        Columns whose mask is appended.
+    cells : callable
+        Gives the cells of a column of the completed table, (n_samples,), by its index.
+    """
+
+    mask: np.ndarray
+    kept: list[int]
+    empty: dict[int, bool]
+    flagged: list[int]
+    cells: Callable[[int], np.ndarray]
+
+    def incomplete(self) -> list[int]:
+        """Return the columns with cells to fill."""
+        return [index for index in self.kept if self.mask[:, index].any()]
+
+    def values(self, index: int, dtype: Any) -> np.ndarray:
+        """Return what to fill a column with: completed cells, or placeholders."""
+        if index not in self.empty:
+            return self.cells(index)
+        value = placeholder(dtype, self.empty[index])
+        kind = type(value) if isinstance(value, bool | int) else object
+        return np.full(len(self.mask), value, dtype=kind)
+
+
+def is_text(values: np.ndarray) -> bool:
+    """Tell whether some of the values are strings."""
+    return values.dtype.kind in "OU" and any(isinstance(v, str) for v in values)
+
+
+def held_by(dtype: Any, values: np.ndarray) -> np.ndarray:
+    """Return numbers as near as the dtype of a column, of any library, holds them."""
+    name = str(dtype).lower()
+    if values.dtype.kind not in "fiu":
+        return values
+    if re.match(r"u?int\d", name):
+        return nearest_integers(values, integer_dtype(name))
+    for own, names in FLOATS.items():
+        if name.removesuffix("[pyarrow]") in names:
+            limit = float(np.finfo(np.dtype(own)).max)
+            return np.clip(values, -limit, limit)
+    return values
+
+
+def joined(declared: list, trained: Any, values: np.ndarray) -> list:
+    """Return the declared categories and, if they lack a value, more of them.
+
+    Those of training replace them where they include them: their order is known.
+    """
+    new = [v for v in dict.fromkeys(values.tolist()) if v not in declared]
+    if new and set(declared) | set(new) <= set(trained):
+        return list(trained)
+    return [*declared, *new]
+
+
+def placeholder(dtype: Any, holds_categories: bool) -> Any:
+    """Return what fills a column without any observed cell in training."""
+    text = str(dtype).lower()
+    declared: Any = getattr(dtype, "categories", None)
+    if hasattr(declared, "__len__") and len(declared):
+        return next(iter(declared))
+    if "bool" in text:
+        return False
+    holds_text = text.startswith(
+        ("<u", "str", "utf8", "large_string", "categor", "enum", "dictionary")
+    )
+    # what has no dtype of its own is what it was declared to be
+    is_open = text.startswith(("object", "null"))
+    return EMPTY_TEXT if holds_text or (is_open and holds_categories) else 0
+
+
+def equals_marker(cell: Any, marker: Any) -> bool:
+    """Tell whether an object is the marker of missing cells."""
+    if isinstance(cell, str) != isinstance(marker, str) or is_missing(cell):
+        return False
+    return bool(cell == marker)

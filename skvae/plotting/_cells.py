@@ -11,7 +11,7 @@ import numpy as np
 
 from .._tables.columns import Column
 from .._tables.table import Table
-from .._tables.values import is_missing_object
+from .._tables.values import is_missing
 
 
 def position_of(feature: str | int, columns: list[Column]) -> int:
@@ -77,11 +77,11 @@ def values_of(cells: list, column: Column) -> np.ndarray:
 
 
 def _number(cell: Any) -> float:
-    return float("nan") if is_missing_object(cell) else float(cell)
+    return float("nan") if is_missing(cell) else float(cell)
 
 
 def _category(cell: Any, column: Column) -> Any:
-    if is_missing_object(cell):
+    if is_missing(cell):
         return None
     cell = cell.item() if isinstance(cell, np.generic) else cell
     if column.kind == "boolean" and isinstance(cell, int | float) and cell in (0, 1):

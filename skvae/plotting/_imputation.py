@@ -17,8 +17,8 @@ from .._estimators.imputer import VAEImputer
 from .._imputation.scales import is_number
 from .._tables.columns import Column
 from .._tables.libraries import open_table
-from .._tables.missing import with_nan
-from .._tables.values import is_missing_object
+from .._tables.missing import replace_marker
+from .._tables.values import is_missing
 from ._axes import GREY, ORANGE, TEAL, check_matplotlib, name_categories
 from ._cells import (
     categories_of,
@@ -186,7 +186,7 @@ class ImputationDisplay:
         check_matplotlib(f"{cls.__name__}.from_estimator")
         _check_kind(kind)
         check_is_fitted(imputer)
-        X = with_nan(X, imputer.missing_values)
+        X = replace_marker(X, imputer.missing_values)
         table = open_table(imputer, X, reset=False)
         index = position_of(feature, imputer._encoder.columns_)
         column = imputer._encoder.columns_[index]
@@ -425,7 +425,7 @@ def _has_intervals(column: Column) -> bool:
 
 def _known(values: np.ndarray) -> np.ndarray:
     """Leave out what is missing."""
-    return values[[not is_missing_object(value) for value in values]]
+    return values[[not is_missing(value) for value in values]]
 
 
 def _shares(values: Any, categories: Sequence) -> np.ndarray:

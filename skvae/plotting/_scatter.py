@@ -9,7 +9,7 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import numpy as np
 
-from .._tables.values import is_missing_object
+from .._tables.values import is_missing
 from ._axes import GREY, MAX_COLORS, bare, check_matplotlib, class_colors, one_axes
 from ._latents import check_components, check_latents, latents_of
 
@@ -156,7 +156,7 @@ class LatentScatterDisplay:
     def _plot_colored(self, ax: Any, Z: np.ndarray, style: dict) -> None:
         """Draw classes in colours of their own, or numbers on a scale of colours."""
         y = np.asarray(self.y)
-        known = np.array([not is_missing_object(value) for value in y], dtype=bool)
+        known = np.array([not is_missing(value) for value in y], dtype=bool)
         if not known.all():
             ax.scatter(*Z[~known].T, color=GREY, **style, label="unknown")
         labels = y[known]
@@ -187,13 +187,13 @@ def _as_array(y: Any) -> np.ndarray:
     if not isinstance(y, nw.Series):
         return np.asarray(y)
     cells = _as_objects(y.to_list())
-    known = [cell for cell in cells if not is_missing_object(cell)]
+    known = [cell for cell in cells if not is_missing(cell)]
     if all(
         isinstance(cell, int | float) and not isinstance(cell, bool) for cell in known
     ):
         if len(known) == len(cells) and all(isinstance(c, int) for c in known):
             return cells.astype(int)
-        cells[[is_missing_object(cell) for cell in cells]] = np.nan
+        cells[[is_missing(cell) for cell in cells]] = np.nan
         return cells.astype(float)
     return cells
 

@@ -5,8 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from mixed_frames import assert_tables_equal, kinds, mixed_frame, round_trip
-
-from skvae._tables.encoder import TableEncoder
+from opening_encoder import TableEncoder
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")

@@ -12,9 +12,9 @@ from mixed_frames import (
     round_trip,
     transforms,
 )
+from opening_encoder import TableEncoder
 from scipy.stats import norm
 
-from skvae._tables.encoder import TableEncoder
 from skvae._tables.repeated_values import relative_spreads
 from skvae._tables.transforms import Affine, PiecewiseLinear, fit_affine, fit_quantile
 
@@ -184,7 +184,7 @@ def test_heads_by_column():
 def test_heads_that_do_not_fit(values, head, reason):
     frame = pd.DataFrame({"col": values})
     with pytest.raises(
-        ValueError, match=f"'col' cannot have the head '{head}'.*{reason}"
+        ValueError, match=f"'col' cannot have the likelihood '{head}'.*{reason}"
     ):
         TableEncoder(likelihood={"col": head}).fit(frame)
 
@@ -192,10 +192,10 @@ def test_heads_that_do_not_fit(values, head, reason):
 @pytest.mark.parametrize(
     ("head", "train", "new", "message"),
     [
-        ("poisson", [1, 2, 3], [1.0, -1.0], "'a' has the head 'poisson'.*-1"),
-        ("poisson", [1, 2, 3], [1.0, 0.5], "'a' has the head 'poisson'.*0.5"),
-        ("bernoulli", [0.0, 1.0], [2.0, 1.0], "'a' has the head 'bernoulli'.*2"),
-        ("bernoulli", [True, False], [2, 1], "'a' has the head 'bernoulli'.*0 or 1"),
+        ("poisson", [1, 2, 3], [1.0, -1.0], "'a' has the likelihood 'poisson'.*-1"),
+        ("poisson", [1, 2, 3], [1.0, 0.5], "'a' has the likelihood 'poisson'.*0.5"),
+        ("bernoulli", [0.0, 1.0], [2.0, 1.0], "'a' has the likelihood 'bernoulli'.*2"),
+        ("bernoulli", [True, False], [2, 1], "the likelihood 'bernoulli'.*0 or 1"),
         ("bernoulli", [0.0, 1.0], [np.inf, 1.0], "infinity"),
     ],
 )

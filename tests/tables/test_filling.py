@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from skvae._tables.missing import EMPTY_TEXT, Filling, missing_mask, with_nan
+from skvae._tables.missing import fill_missing, missing_mask, replace_marker
+from skvae._tables.values import EMPTY_TEXT
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
@@ -13,7 +14,7 @@ pa = pytest.importorskip("pyarrow")
 def fill(X, completed, *, empty=None, keep=None, flagged=()):
     mask = missing_mask(X)
     kept = list(range(mask.shape[1])) if keep is None else keep
-    return Filling(mask, kept, empty or {}, list(flagged)).fill(X, completed)
+    return fill_missing(X, completed, mask, kept, empty or {}, list(flagged))
 
 
 # -- which cells are missing ---------------------------------------------------------
@@ -66,23 +67,24 @@ def test_text_is_not_cut_off():
     X = np.array([["a", "?"], ["?", "b"]])
     mask = X == "?"
     completed = np.array([["a", "longer"], ["c", "b"]], dtype=object)
-    filled = Filling(mask, [0, 1], {}, []).fill(X, completed)
+    filled = fill_missing(X, completed, mask, [0, 1], {}, [])
     assert filled.tolist() == [["a", "longer"], ["c", "b"]]
     assert filled.dtype.kind == "U"
-    flagged = Filling(mask, [0], {}, [1]).fill(X, completed)
+    flagged = fill_missing(X, completed, mask, [0], {}, [1])
     assert flagged.tolist() == [["a", True], ["c", False]]
 
 
 def test_integers_are_rounded():
     X = np.array([[1, -1], [-1, 2]])
-    filled = Filling(X == -1, [0, 1], {}, []).fill(X, np.array([[0, 3.6], [2.4, 0]]))
+    completed = np.array([[0, 3.6], [2.4, 0]])
+    filled = fill_missing(X, completed, X == -1, [0, 1], {}, [])
     assert filled.dtype == X.dtype
     assert filled.tolist() == [[1, 4], [2, 2]]
 
 
 def test_lists():
-    filling = Filling(np.eye(2, dtype=bool), [0, 1], {}, [])
-    filled = filling.fill([[np.nan, 1.0], [2.0, np.nan]], np.full((2, 2), 7.0))
+    X, completed = [[np.nan, 1.0], [2.0, np.nan]], np.full((2, 2), 7.0)
+    filled = fill_missing(X, completed, np.eye(2, dtype=bool), [0, 1], {}, [])
     assert isinstance(filled, np.ndarray)
     assert filled.tolist() == [[7, 1], [2, 7]]
 
@@ -370,17 +372,17 @@ def test_placeholders_of_arrays():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint8])
 def test_a_number_as_the_marker_in_an_array(dtype):
     X = np.array([[1, 99], [99, 2]], dtype)
-    found = with_nan(X, 99)
+    found = replace_marker(X, 99)
     np.testing.assert_array_equal(found, [[1, np.nan], [np.nan, 2]])
     assert found.dtype == (dtype if np.dtype(dtype).kind == "f" else np.float64)
-    np.testing.assert_array_equal(with_nan(X, "99"), X)
+    np.testing.assert_array_equal(replace_marker(X, "99"), X)
 
 
 def test_a_marker_among_objects():
     X = np.array([["?", 1, None], ["a", "?", pd.NA]], dtype=object)
-    assert missing_mask(with_nan(X, "?")).tolist() == [[1, 0, 1], [0, 1, 1]]
+    assert missing_mask(replace_marker(X, "?")).tolist() == [[1, 0, 1], [0, 1, 1]]
     text = np.array([["?", "b"], ["a", "?"]])
-    assert missing_mask(with_nan(text, "?")).tolist() == [[1, 0], [0, 1]]
+    assert missing_mask(replace_marker(text, "?")).tolist() == [[1, 0], [0, 1]]
 
 
 def test_a_marker_in_pandas():
@@ -396,7 +398,7 @@ def test_a_marker_in_pandas():
         index=[4, 4, 2],
     )
     before = X.copy(deep=True)
-    found = with_nan(X, -1)
+    found = replace_marker(X, -1)
     expected = [[0, 1, 0], [1, 1, 0], [1, 1, 0], [1, 0, 0], [0] * 3, [0] * 3]
     np.testing.assert_array_equal(missing_mask(found).T, expected)
     assert str(found["int"].dtype) == "Int64"
@@ -411,11 +413,11 @@ def test_a_marker_in_polars():
         {"text": ["?", "a"], "size": ["high", "?"], "int": [1, 2], "c": ["?", "x"]},
         schema_overrides={"size": order, "c": pl.Categorical},
     )
-    found = with_nan(X, "?")
+    found = replace_marker(X, "?")
     expected = [[1, 0], [0, 1], [0, 0], [1, 0]]
     np.testing.assert_array_equal(missing_mask(found).T, expected)
     assert found["size"].dtype == pl.Enum(["low", "high"])
-    assert missing_mask(with_nan(X, 2)).sum() == 1
+    assert missing_mask(replace_marker(X, 2)).sum() == 1
 
 
 def test_a_marker_in_arrow():
@@ -423,16 +425,16 @@ def test_a_marker_in_arrow():
         pa.array([2, 0], pa.int8()), ["?", "low", "high"], ordered=True
     )
     X = pa.table({"text": ["?", "a"], "size": size, "int": [1, 2]})
-    found = with_nan(X, "?")
+    found = replace_marker(X, "?")
     np.testing.assert_array_equal(missing_mask(found).T, [[1, 0], [0, 1], [0, 0]])
     assert found["size"].chunk(0).dictionary.to_pylist() == ["low", "high"]
-    assert missing_mask(with_nan(X, 2)).sum() == 1
+    assert missing_mask(replace_marker(X, 2)).sum() == 1
 
 
 @pytest.mark.parametrize("nothing", [None, np.nan, pd.NA])
 def test_nan_needs_no_marker(nothing):
     X = pandas_table()
-    assert with_nan(X, nothing) is X
+    assert replace_marker(X, nothing) is X
 
 
 # -- what a dtype holds --------------------------------------------------------------
@@ -446,7 +448,7 @@ def test_values_beyond_a_dtype_go_to_its_ends(library, dtype):
     if library == "numpy":
         X = np.array([[1], [0], [0]], dtype=dtype.lower())
         mask = np.array([[False], [True], [True]])
-        filled = Filling(mask, [0], {}, []).fill(X, completed)[:, 0].tolist()
+        filled = fill_missing(X, completed, mask, [0], {}, [])[:, 0].tolist()
     else:
         X = pd.DataFrame({"a": pd.array([1, None, None], dtype=dtype)})
         if library == "polars":
@@ -465,4 +467,5 @@ def test_short_floats_stay_finite():
 
 def test_a_number_marks_no_booleans():
     X = pd.DataFrame({"flag": [True, False], "count": [0, 1]})
-    assert missing_mask(with_nan(X, 0)).tolist() == [[False, True], [False, False]]
+    found = missing_mask(replace_marker(X, 0))
+    assert found.tolist() == [[False, True], [False, False]]
