@@ -282,7 +282,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self._evidence_seed = self._new_seed()
         x, weight = self._starting_rows(values, observed, sample_weight)
         self._module.initialise_marginals(x, weight)
-        columns, _, _ = self._module.joint.number_slots()
+        columns, _, _ = self._module.joint.location_scale_indices()
         starts_linear = self._starts_linear and self._architecture["linear_path"]
         if len(columns) > 1 and starts_linear:
             loadings, noise = factor_analysis(

@@ -523,7 +523,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     def _set_floors(self):
         """Keep scales from shrinking below the gaps between repeated values."""
-        columns, _, _ = self._module.joint.number_slots()
+        columns, _, _ = self._module.joint.location_scale_indices()
         floors = torch.full((len(columns),), SCALE_FLOOR)
         for slot, position in enumerate(columns.tolist()):
             column = self._units.columns[position]

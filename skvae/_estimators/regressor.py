@@ -45,7 +45,7 @@ from .._density.linear_start import factor_analysis, regression
 from .._density.model import head_key, is_constant
 from .._distributions.intervals import INTERVAL_DRAWS, interval_draws, sorted_quantiles
 from .._distributions.location_scale import LocationScale, StudentT
-from .._distributions.predictive import cell_moments, tempered_draws, tempered_latents
+from .._distributions.predictive import cell_moments, tempered_latents
 from .._networks.batch import Batch
 from .._networks.vae import VAE
 from .._tables.encoder import TableEncoder
@@ -493,7 +493,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
 
         Numbers with a location and a scale whose map is linear: the mean stays.
         """
-        positions, _, _ = self._module.joint.number_slots()
+        positions, _, _ = self._module.joint.location_scale_indices()
         columns = self._encoder.columns_
         return [
             position
@@ -623,7 +623,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         seen = None if observed is None else observed[rows]
         x, weight = super()._starting_rows(values[rows], seen, None)
         self._module.initialise_marginals(x, weight)
-        columns, _, slots = self._module.joint.number_slots()
+        columns, _, slots = self._module.joint.location_scale_indices()
         if not len(columns) or not self._architecture["linear_path"]:
             return
         cells = [None if part is None else part[rows] for part in features]
@@ -861,7 +861,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 z = tempered_latents(vae.prior(rows), noise, temperature)
                 px = vae.decode(z, rows)
                 if add_noise:
-                    x = tempered_draws(vae.joint, px, generator, temperature)
+                    x = vae.joint.sample(px, generator, temperature)
                 else:
                     x = vae.joint.point(px)
                 if spread is not None:
