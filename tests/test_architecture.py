@@ -38,6 +38,9 @@ ENTRANCE = {
 }
 ALLOWED = {**SPINE, **MODELS, **DOORS, **ENTRANCE}
 
+# Files that still ask for the class or the name of a likelihood: none may be added.
+EXEMPT = {"_estimators.base", "_estimators.imputer", "_estimators.regressor"}
+
 # Imported inside the function that needs them: skvae works without.
 OPTIONAL = {"pandas", "polars", "pyarrow", "matplotlib", "rich"}
 # Inside plotting, displays import only these, and not each other.
@@ -161,3 +164,78 @@ def test_only_training_knows_skorch():
 @pytest.mark.parametrize("module", FILES)
 def test_optional_libraries_are_imported_lazily(module):
     assert not libraries(module, at_import_time=True) & OPTIONAL
+
+
+def head_classes():
+    """Names of the classes of likelihoods: Head and what inherits from it."""
+    bases = {
+        node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
+        for module in FILES
+        if room_of(module) == "_distributions"
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.ClassDef)
+    }
+    found = {"Head"}
+    while True:
+        more = {name for name, above in bases.items() if above & found} - found
+        if not more:
+            return found
+        found |= more
+
+
+def asks_for_a_likelihood(node, heads):
+    """Whether an expression tells likelihoods apart by class or by their names."""
+    if isinstance(node, ast.MatchClass):
+        return names_in(node.cls) & heads
+    if isinstance(node, ast.Compare) and "type(" in ast.unparse(node):
+        return names_in(node) & heads
+    if not isinstance(node, ast.Call):
+        return False
+    called = ast.unparse(node.func)
+    if called in ("isinstance", "issubclass"):
+        return names_in(node.args[1]) & heads
+    return called.endswith(".startswith") and any(
+        isinstance(part, ast.Constant) and part.value in ("normal", "student_t")
+        for argument in node.args
+        for part in ast.walk(argument)
+    )
+
+
+def names_in(node):
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} | {
+        part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)
+    }
+
+
+def test_only_distributions_tell_likelihoods_apart():
+    heads = head_classes()
+    assert heads > {"Normal", "Bernoulli", "Categorical", "Poisson"}
+    asking = {
+        module
+        for module in FILES
+        if "_distributions" in ALLOWED[room_of(module)]
+        and any(
+            asks_for_a_likelihood(node, heads) for node in ast.walk(tree_of(module))
+        )
+    }
+    assert asking == EXEMPT
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "isinstance(head, Normal)",
+        "isinstance(head, discrete.Bernoulli | Poisson)",
+        "isinstance(head, (int, StudentT))",
+        "type(head) is Ordinal",
+        "issubclass(kind, LocationScale)",
+        "name.startswith(('normal', 'student_t'))",
+        "match head:\n    case Codes(): pass",
+    ],
+)
+def test_asking_for_a_likelihood_is_seen(source):
+    heads = head_classes()
+    nodes = list(ast.walk(ast.parse(source)))
+    assert any(asks_for_a_likelihood(node, heads) for node in nodes)
+    other = ast.walk(ast.parse("isinstance(x, Column) and name.startswith('other')"))
+    assert not any(asks_for_a_likelihood(node, heads) for node in other)
