@@ -19,6 +19,8 @@ from skvae._distributions.registry import make_head
 
 N_COLUMNS, N_CATEGORIES, N_DRAWS = 3, 4, 40_000
 
+REQUIRED = ["initialise", "log_prob", "point", "variance", "sample", "point_head"]
+
 LIKELIHOODS = getattr(
     registry,
     "LIKELIHOODS",
@@ -176,7 +178,7 @@ def test_draws_have_the_density(name):
             assert stats.kstest(levels, "uniform").pvalue > 1e-3
         mass = below[-1]
     # all but what was too rare to be drawn
-    assert (mass > 1 - 30 / N_DRAWS).all() and (mass < 1 + 1e-6).all()
+    assert (mass > 1 - 30 / N_DRAWS).all() and (mass < 1 + 1e-4).all()
 
 
 def test_point_and_variance_are_those_of_draws(name):
@@ -277,9 +279,10 @@ def test_common_draws_depend_on_no_other_row(name):
         assert torch.equal(draws, head.point(same))
     else:
         assert (draws.var(0) > 0).all()
-        assert within_error(draws[:, 0], head.point(same)[0, 0])
-        ratio = draws.var(0) / head.variance(same)[0]
-        assert ((ratio > 0.7) & (ratio < 1.4)).all()
+        point, deviation = head.point(same)[0], head.variance(same)[0].sqrt()
+        assert ((draws.mean(0) - point).abs() < 0.2 * deviation).all()
+        ratio = draws.std(0) / deviation
+        assert ((ratio > 0.7) & (ratio < 1.25)).all()
 
 
 # -- learning ------------------------------------------------------------------------
@@ -427,7 +430,7 @@ def test_every_method_is_needed(name):
     """A likelihood that forgets one cannot be made."""
     kind = type(make_head(name, N_COLUMNS, N_CATEGORIES))
     assert issubclass(kind, Head) and not inspect.isabstract(kind)
-    for method in Head.__abstractmethods__:
+    for method in REQUIRED:
         incomplete = type("Incomplete", (kind,), {method: getattr(Head, method)})
         with pytest.raises(TypeError, match=f"abstract method '?{method}"):
             incomplete(1)
