@@ -44,18 +44,14 @@ OPTIONAL = {"pandas", "polars", "pyarrow", "matplotlib", "rich"}
 # Inside plotting, displays import only these, and not each other.
 PICTURES = ["_axes", "_cells", "_latents"]
 
-
 FILES = import_graph.files_of(PACKAGE)
-
 
 def room_of(module):
     return module.split(".")[0]
 
-
 @cache
 def tree_of(module):
     return ast.parse(FILES[module].read_text(encoding="utf-8"))
-
 
 @cache
 def imported(module, *, at_import_time=False):
@@ -63,7 +59,6 @@ def imported(module, *, at_import_time=False):
     tree = tree_of(module)
     nodes = top_level(tree) if at_import_time else ast.walk(tree)
     return frozenset(import_graph.names_imported(nodes, module, "skvae"))
-
 
 def top_level(tree):
     """Statements that run on import, those under ``if TYPE_CHECKING`` left out."""
@@ -77,25 +72,20 @@ def top_level(tree):
         yield node
         pending.extend(ast.iter_child_nodes(node))
 
-
 def files_imported(module):
     """The files of skvae that a module imports from, type hints included."""
     return import_graph.holders(imported(module), "skvae", FILES) - {module}
 
-
 def libraries(module, **kwargs):
     return {name.split(".")[0] for name in imported(module, **kwargs)} - {"skvae"}
 
-
 def test_every_file_is_in_a_room():
     assert {room_of(module) for module in FILES} <= set(ALLOWED)
-
 
 @pytest.mark.parametrize("module", FILES)
 def test_imports_go_one_way(module):
     rooms = {room_of(name) for name in files_imported(module)}
     assert rooms <= {*ALLOWED[room_of(module)], room_of(module)}
-
 
 def test_no_file_imports_itself_around_a_circle():
     done, path = set(), []
@@ -112,7 +102,6 @@ def test_no_file_imports_itself_around_a_circle():
     for module in FILES:
         visit(module)
 
-
 def test_displays_share_only_what_is_shared():
     for module in FILES:
         if room_of(module) != "plotting" or module == "plotting.__init__":
@@ -122,7 +111,6 @@ def test_displays_share_only_what_is_shared():
         inside = {n for n in files_imported(module) if room_of(n) == "plotting"}
         assert inside <= {f"plotting.{name}" for name in shared}, module
 
-
 def test_tables_know_no_torch_and_the_spine_knows_no_frames():
     for module in FILES:
         if room_of(module) in ("_tables", "_validation", "datasets"):
@@ -130,13 +118,11 @@ def test_tables_know_no_torch_and_the_spine_knows_no_frames():
         if room_of(module) in ("_distributions", "_networks", "_training"):
             assert not libraries(module) & {"narwhals", *OPTIONAL}, module
 
-
 def test_each_frame_library_has_one_file():
     for library in ("pandas", "polars", "pyarrow"):
         knows = {module for module in FILES if library in libraries(module)}
         examples = {"datasets"} if library == "pandas" else set()
         assert knows == {f"_tables.{library}_table", *examples}
-
 
 def test_every_library_offers_the_same():
     own = [f"_tables.{name}_table" for name in ("numpy", "pandas", "polars", "pyarrow")]
@@ -154,16 +140,13 @@ def test_every_library_offers_the_same():
         *("replace_marker", "missing_mask", "mask_cells"),
     }
 
-
 def test_only_training_knows_skorch():
     knows = {room_of(module) for module in FILES if "skorch" in libraries(module)}
     assert knows == {"_training"}
 
-
 @pytest.mark.parametrize("module", FILES)
 def test_optional_libraries_are_imported_lazily(module):
     assert not libraries(module, at_import_time=True) & OPTIONAL
-
 
 FIT = {"fit", "partial_fit"}  # where constructor parameters are read
 ESTIMATORS = [
@@ -172,7 +155,6 @@ ESTIMATORS = [
     skvae.VAERegressor,
     skvae.VAETransformer,
 ]
-
 
 def methods_of(estimator):
     """Syntax trees of the methods that an estimator has from skvae, by name."""
@@ -185,7 +167,6 @@ def methods_of(estimator):
                 }
     return found
 
-
 def attributes_read(node):
     """Names that a method reads from self."""
     return {
@@ -196,7 +177,6 @@ def attributes_read(node):
         and part.value.id == "self"
         and isinstance(part.ctx, ast.Load)
     }
-
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_inference_reads_no_constructor_parameter(estimator):
@@ -212,7 +192,6 @@ def test_inference_reads_no_constructor_parameter(estimator):
         read = attributes_read(methods[name])
         assert not read & parameters, f"{name} reads {read & parameters}"
         pending += read
-
 
 def test_estimators_override_two_methods_and_the_hooks_of_scikit_learn():
     hooks = {"__init__", "__sklearn_tags__", "_read", "_build", "score", "fit"}
@@ -234,7 +213,6 @@ def test_estimators_override_two_methods_and_the_hooks_of_scikit_learn():
         names = {node.name for node in own.body if isinstance(node, ast.FunctionDef)}
         assert names & base <= hooks, names & base
 
-
 def test_models_do_not_inherit_from_each_other():
     models = ["VAEModel", "ImputationModel", "LabelledModel", "Stacked"]
     models.append("ConditionalModel")
@@ -245,3 +223,73 @@ def test_models_do_not_inherit_from_each_other():
                 found[node.name] = node.bases
     assert sorted(found) == sorted(models)
     assert not any(found.values())
+
+def head_classes():
+    """Names of the classes of likelihoods: Head and what inherits from it."""
+    bases = {
+        node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
+        for module in FILES
+        if room_of(module) == "_distributions"
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.ClassDef)
+    }
+    found = {"Head"}
+    while True:
+        more = {name for name, above in bases.items() if above & found} - found
+        if not more:
+            return found
+        found |= more
+
+def asks_for_a_likelihood(node, heads):
+    """Whether an expression tells likelihoods apart by class or by their names."""
+    if isinstance(node, ast.MatchClass):
+        return names_in(node.cls) & heads
+    if isinstance(node, ast.Compare) and "type(" in ast.unparse(node):
+        return names_in(node) & heads
+    if not isinstance(node, ast.Call):
+        return False
+    called = ast.unparse(node.func)
+    if called in ("isinstance", "issubclass"):
+        return names_in(node.args[1]) & heads
+    return called.endswith(".startswith") and any(
+        isinstance(part, ast.Constant) and part.value in ("normal", "student_t")
+        for argument in node.args
+        for part in ast.walk(argument)
+    )
+
+def names_in(node):
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} | {
+        part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)
+    }
+
+def test_only_distributions_tell_likelihoods_apart():
+    heads = head_classes()
+    assert heads > {"Normal", "Bernoulli", "Categorical", "Poisson"}
+    asking = {
+        module
+        for module in FILES
+        if "_distributions" in ALLOWED[room_of(module)]
+        and any(
+            asks_for_a_likelihood(node, heads) for node in ast.walk(tree_of(module))
+        )
+    }
+    assert not asking
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "isinstance(head, Normal)",
+        "isinstance(head, discrete.Bernoulli | Poisson)",
+        "isinstance(head, (int, StudentT))",
+        "type(head) is Ordinal",
+        "issubclass(kind, LocationScale)",
+        "name.startswith(('normal', 'student_t'))",
+        "match head:\n    case Codes(): pass",
+    ],
+)
+def test_asking_for_a_likelihood_is_seen(source):
+    heads = head_classes()
+    nodes = list(ast.walk(ast.parse(source)))
+    assert any(asks_for_a_likelihood(node, heads) for node in nodes)
+    other = ast.walk(ast.parse("isinstance(x, Column) and name.startswith('other')"))
+    assert not any(asks_for_a_likelihood(node, heads) for node in other)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import norm, t
 from torch import Tensor
 
 from .._density.evidence import EVIDENCE_DRAWS, evidence, log_jacobian, rows_at_once
@@ -31,8 +30,7 @@ from .._distributions.intervals import (
     interval_draws,
     sorted_quantiles,
 )
-from .._distributions.location_scale import LocationScale, StudentT
-from .._distributions.predictive import cell_moments, tempered_draws, tempered_latents
+from .._distributions.predictive import cell_moments, tempered_latents
 from .._networks.arrays import load_arrays, to_arrays
 from .._networks.batch import Batch
 from .._networks.vae import VAE
@@ -49,8 +47,8 @@ from .outputs import image_shapes
 #: Draws of z behind predicted means and deviations, in pairs of opposite signs.
 MEAN_DRAWS = 64
 
-#: Points that stand for the noise of an output with a quantile map.
-NOISE_POINTS = 50
+#: Levels of the points that stand for the noise of an output with a quantile map.
+NOISE_LEVELS = (np.arange(50) + 0.5) / 50
 
 
 class ConditionalModel:
@@ -130,7 +128,7 @@ class ConditionalModel:
         rows = choose_rows(data, random.state)
         x, weight = starting_cells(data, self.groups, rows)
         module.initialise_marginals(x, weight)
-        columns, _, slots = module.joint.number_slots()
+        columns, _, slots = module.joint.location_scale_indices()
         if not len(columns) or not self.architecture["linear_path"]:
             return
         assert data.features is not None
@@ -207,7 +205,7 @@ class ConditionalModel:
         if held_out.weight is not None:
             weight = held_out.weight.cpu().numpy().astype(np.float64)
         columns = self.groups.columns
-        for place in self.module.joint.number_slots()[0].tolist():
+        for place in self.module.joint.location_scale_indices()[0].tolist():
             if not isinstance(columns[place].map, Affine):
                 continue
             rows = np.arange(len(error))
@@ -279,7 +277,9 @@ class ConditionalModel:
             mean[:, index] = column.map.inverse(means[:, place])
             deviation[:, index] = np.sqrt(variances[:, place]) * column.map.scale
             deviation[:, index] *= self.spread[index]
-        for place, values in mapped_points(module, px, nonlinear):
+        for place, map_ in nonlinear.items():
+            # points that stand for the noise, (points, draws, rows)
+            values = map_.inverse(module.joint.quantiles(px, NOISE_LEVELS, place))
             index = self.groups.order[place]
             mean[:, index] = values.mean((0, 1))
             deviation[:, index] = values.std((0, 1))
@@ -357,7 +357,7 @@ class ConditionalModel:
                 z = tempered_latents(vae.prior(rows), noise, temperature)
                 px = vae.decode(z, rows)
                 if add_noise:
-                    x = tempered_draws(vae.joint, px, generator, temperature)
+                    x = vae.joint.sample(px, generator, temperature)
                 else:
                     x = vae.joint.point(px)
                 if spread is not None:
@@ -498,27 +498,3 @@ def build_pair(architecture: Mapping[str, Any], seed: int = 0) -> VAE:
 def double_of(module: VAE) -> VAE:
     """Return a copy of a module in double precision."""
     return copy.deepcopy(module).double()
-
-
-def mapped_points(
-    module: VAE, px: Tensor, nonlinear: Mapping[int, PiecewiseLinear]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield values of outputs with a quantile map, (points, draws, rows)."""
-    if not nonlinear:
-        return
-    position = 0
-    levels = (np.arange(NOISE_POINTS) + 0.5) / NOISE_POINTS
-    for head, part in module.joint.split(px):
-        if isinstance(head, LocationScale):
-            locs = head.loc(part).cpu().numpy()
-            scales = head.scale(part).expand_as(head.loc(part)).cpu().numpy()
-            for k in range(head.n_columns):
-                if position + k not in nonlinear:
-                    continue
-                points = norm.ppf(levels)
-                if isinstance(head, StudentT):
-                    points = t.ppf(levels, float(head.freedom()[k]))
-                points = points[:, None, None] * scales[..., k]
-                encoded = locs[..., k] + points
-                yield position + k, nonlinear[position + k].inverse(encoded)
-        position += head.n_columns

@@ -300,7 +300,7 @@ def describe(
     """
     latent = params["latent"]
     n_latent = resolve_n_components(params["n_components"], latent, n_explained)
-    has_scale = len(groups.joint().number_slots()[0]) > 0
+    has_scale = len(groups.joint().location_scale_indices()[0]) > 0
     return {
         "heads": [list(head) for head in groups.heads],
         "n_latent": n_latent,
@@ -382,7 +382,7 @@ def starting_cells(
 def initialise(module: VAE, x: Tensor, weight: Tensor, *, starts_linear: bool) -> None:
     """Initialise a module at the marginals, or at a factor analysis of the numbers."""
     module.initialise_marginals(x, weight)
-    columns, _, _ = module.joint.number_slots()
+    columns, _, _ = module.joint.location_scale_indices()
     if len(columns) > 1 and starts_linear:
         loadings, noise = factor_analysis(
             x[:, columns].double().numpy(), module.n_latent

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .head import Head, weighted_moments
+from .head import Head, common_noise, weighted_moments
+from .location_scale import Normal
 
 #: Upper bound of a Poisson's log rate, which keeps float32 finite.
 LOG_RATE_LIMIT = 20.0
 
+#: At lower temperatures categories are the most probable ones: their logits are
+#: divided by the temperature.
+LEAST_TEMPERATURE = 1e-3
+
 
 class Bernoulli(Head):
     """Columns with values 0 and 1, or grey values between them."""
+
+    is_numeric = False
+    input_link = "logit"
 
     def __init__(self, n_columns: int) -> None:
         super().__init__(n_columns, n_columns, n_columns)
@@ -28,17 +39,96 @@ class Bernoulli(Head):
     def point(self, outputs: Tensor) -> Tensor:
         return torch.sigmoid(outputs)
 
-    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.bernoulli(torch.sigmoid(outputs), generator=generator)
+    def variance(self, outputs: Tensor) -> Tensor:
+        probability = self.point(outputs)
+        return probability * (1 - probability)
+
+    def sample(
+        self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
+    ) -> Tensor:
+        if temperature < LEAST_TEMPERATURE:
+            return self.point(outputs).round()
+        probability = torch.sigmoid(outputs / temperature)
+        return torch.bernoulli(probability, generator=generator)
+
+    def point_head(self) -> Bernoulli:
+        return Bernoulli(self.n_columns)
+
+    def point_outputs(self) -> Sequence[int]:
+        return range(self.n_outputs)
 
 
-class Categorical(Head):
-    """Columns of codes 0 .. n_categories - 1 without an order."""
+class Codes(Head):
+    """Columns of codes 0 .. n_categories - 1, whose mean says nothing.
+
+    Parameters
+    ----------
+    n_columns, n_inputs, n_outputs : int
+        See :class:`Head`.
+    n_categories : int
+        Number of codes, the same in every column.
+    """
+
+    is_numeric = False
+
+    def __init__(
+        self, n_columns: int, n_inputs: int, n_outputs: int, n_categories: int
+    ) -> None:
+        super().__init__(n_columns, n_inputs, n_outputs)
+        self.n_categories = n_categories
+
+    @abstractmethod
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        """Return log P(x = c) given z, (..., n_columns, n_categories)."""
+
+    def probabilities(self, outputs: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return P(x = c) given z, (..., n_columns, n_categories).
+
+        Their logarithms are divided by the temperature.
+        """
+        log_probability = self.log_probabilities(outputs)
+        if temperature == 1:
+            return log_probability.exp()
+        return (log_probability / temperature).softmax(-1)
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        log_probability = self.log_probabilities(outputs)
+        code = x.long().unsqueeze(-1).expand(*log_probability.shape[:-1], 1)
+        return log_probability.gather(-1, code).squeeze(-1)
+
+    def point(self, outputs: Tensor) -> Tensor:
+        return self.log_probabilities(outputs).argmax(-1).to(outputs.dtype)
+
+    def variance(self, outputs: Tensor) -> Tensor:
+        return torch.zeros_like(self.point(outputs))
+
+    def predictive_moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the code that is most probable over the draws, and variance 0."""
+        mode = self.probabilities(outputs).mean(0).argmax(-1).to(outputs.dtype)
+        return mode, torch.zeros_like(mode)
+
+    def sample(
+        self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
+    ) -> Tensor:
+        if temperature < LEAST_TEMPERATURE:
+            return self.point(outputs)
+        probability = self.probabilities(outputs, temperature)
+        flat = probability.flatten(0, -2)
+        codes = torch.multinomial(flat, 1, generator=generator)
+        return codes.reshape(probability.shape[:-1]).to(probability.dtype)
+
+    def point_head(self) -> Categorical:
+        return Categorical(self.n_columns, self.n_categories)
+
+
+class Categorical(Codes):
+    """Columns of codes without an order: one logit per code."""
+
+    input_link = "log"
 
     def __init__(self, n_columns: int, n_categories: int) -> None:
         width = n_columns * n_categories
-        super().__init__(n_columns, width, width)
-        self.n_categories = n_categories
+        super().__init__(n_columns, width, width, n_categories)
         self.codes: Tensor
         self.register_buffer(
             "codes", torch.arange(n_categories, dtype=torch.float32), persistent=False
@@ -55,25 +145,28 @@ class Categorical(Head):
         frequency = one_hot.sum(0) + 0.5  # (n_columns, n_categories)
         return torch.log(frequency / frequency.sum(-1, keepdim=True)).flatten()
 
-    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        return _pick_codes(F.log_softmax(self._logits(outputs), dim=-1), x)
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        return F.log_softmax(self._logits(outputs), dim=-1)
+
+    def probabilities(self, outputs: Tensor, temperature: float = 1.0) -> Tensor:
+        return F.softmax(self._logits(outputs) / temperature, dim=-1)
 
     def point(self, outputs: Tensor) -> Tensor:
         return self._logits(outputs).argmax(-1).to(outputs.dtype)
 
-    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        return _draw_codes(F.softmax(self._logits(outputs), dim=-1), generator)
+    def point_outputs(self) -> Sequence[int]:
+        return range(self.n_outputs)
 
 
-class Ordinal(Head):
+class Ordinal(Codes):
     """Columns of ordered codes: a cumulative logit with learned thresholds.
 
     P(x <= c) = sigmoid(threshold_c - output), thresholds increasing in c.
     """
 
     def __init__(self, n_columns: int, n_categories: int) -> None:
-        super().__init__(n_columns, n_columns * (n_categories - 1), n_columns)
-        self.n_categories = n_categories
+        n_inputs = n_columns * (n_categories - 1)
+        super().__init__(n_columns, n_inputs, n_columns, n_categories)
         self.first_threshold = nn.Parameter(torch.zeros(n_columns, 1))
         self.raw_gaps = nn.Parameter(torch.zeros(n_columns, max(n_categories - 2, 0)))
         self.codes: Tensor
@@ -102,7 +195,6 @@ class Ordinal(Head):
         return torch.cat([self.first_threshold, gaps], dim=-1).cumsum(-1)
 
     def log_probabilities(self, outputs: Tensor) -> Tensor:
-        """Return log P(x = c), (..., n_columns, n_categories)."""
         # With a > b: sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)),
         # which stays accurate where both sigmoids are close to 0 or to 1.
         thresholds = self.thresholds()
@@ -112,18 +204,11 @@ class Ordinal(Head):
         middle = upper[..., 1:] + lower[..., :-1] + between
         return torch.cat([upper[..., :1], middle, lower[..., -1:]], dim=-1)
 
-    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        return _pick_codes(self.log_probabilities(outputs), x)
-
-    def point(self, outputs: Tensor) -> Tensor:
-        return self.log_probabilities(outputs).argmax(-1).to(outputs.dtype)
-
-    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        return _draw_codes(self.log_probabilities(outputs).exp(), generator)
-
 
 class Poisson(Head):
     """Counts with a log rate."""
+
+    is_numeric = True
 
     def __init__(self, n_columns: int) -> None:
         super().__init__(n_columns, n_columns, n_columns)
@@ -141,18 +226,24 @@ class Poisson(Head):
     def point(self, outputs: Tensor) -> Tensor:
         return outputs.clamp(max=LOG_RATE_LIMIT).exp()
 
-    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.poisson(self.point(outputs), generator=generator)
+    def variance(self, outputs: Tensor) -> Tensor:
+        return self.point(outputs)
 
+    def sample(
+        self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
+    ) -> Tensor:
+        """Draw counts; at other temperatures deviations from the rate are scaled."""
+        rate = self.point(outputs)
+        draw = torch.poisson(rate, generator=generator)
+        if temperature == 1:
+            return draw
+        return (rate + temperature * (draw - rate)).round()
 
-def _pick_codes(log_probability: Tensor, x: Tensor) -> Tensor:
-    """Return the log-probability of the codes ``x``: (..., n_categories) -> (...,)."""
-    code = x.long().unsqueeze(-1).expand(*log_probability.shape[:-1], 1)
-    return log_probability.gather(-1, code).squeeze(-1)
+    def sample_common(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw what is as normal as the rates make it."""
+        rate = self.point(outputs)
+        noise = common_noise(rate[:, :1], generator)
+        return (rate + rate.sqrt() * noise).clamp(min=0)
 
-
-def _draw_codes(probability: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw from the last dimension: (..., n_categories) -> (...,)."""
-    flat = probability.flatten(0, -2)
-    codes = torch.multinomial(flat, 1, generator=generator)
-    return codes.reshape(probability.shape[:-1]).to(probability.dtype)
+    def point_head(self) -> Normal:
+        return Normal(self.n_columns)

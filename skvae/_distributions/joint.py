@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,9 +30,12 @@ class Joint(nn.Module):
         self.n_columns, self.n_inputs = sum(self.columns), sum(self.inputs)
         self.n_outputs = sum(self.outputs)
 
+    def __iter__(self) -> Iterator[Head]:
+        return iter(self.heads)  # type: ignore[arg-type]
+
     def embed(self, x: Tensor, observed: Tensor | None) -> Tensor:
         """Return (..., n_inputs); a missing cell's inputs are zero."""
-        cells = zip(self._heads(), x.split(self.columns, -1), strict=True)
+        cells = zip(self, x.split(self.columns, -1), strict=True)
         parts = [head.embed(part) for head, part in cells]
         if observed is not None:
             for index, mask in enumerate(observed.split(self.columns, -1)):
@@ -43,7 +47,7 @@ class Joint(nn.Module):
     def initialise(self, x: Tensor, weight: Tensor) -> Tensor:
         """Set every head to its marginal fit; return biases (n_outputs,)."""
         groups = zip(
-            self._heads(),
+            self,
             x.split(self.columns, -1),
             weight.split(self.columns, -1),
             strict=True,
@@ -72,67 +76,101 @@ class Joint(nn.Module):
         """Return means of number columns and modes of the others."""
         return torch.cat([h.point(o) for h, o in self.split(outputs)], -1)
 
-    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(
+        self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
+    ) -> Tensor:
         """Draw a table, (..., n_columns)."""
-        return torch.cat([h.sample(o, generator) for h, o in self.split(outputs)], -1)
+        parts = [h.sample(o, generator, temperature) for h, o in self.split(outputs)]
+        return torch.cat(parts, -1)
 
-    def number_slots(self) -> tuple[Tensor, Tensor, Tensor]:
+    def sample_common(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw numbers with the same noise in every row, see Head.
+
+        (draws, rows, n_outputs) -> (draws, rows, n_columns).
+        """
+        parts = [h.sample_common(o, generator) for h, o in self.split(outputs)]
+        return torch.cat(parts, -1)
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether all columns hold numbers, whose values have means."""
+        return all(head.is_numeric for head in self)
+
+    # -- locations and scales ----------------------------------------------------
+
+    def location_scale_indices(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return where columns with location and scale, their inputs and locations are.
 
         Three index vectors of the same length: into the columns, into the encoder
         inputs and into the decoder outputs.
         """
-        slots: list[tuple[int, int, int]] = []
-        column = first_input = first_output = 0
-        for head in self._heads():
-            if isinstance(head, LocationScale):
-                slots += [
-                    (column + i, first_input + i, first_output + i)
-                    for i in range(head.n_columns)
-                ]
-            column += head.n_columns
+        indices: list[tuple[int, int, int]] = []
+        first_column = first_input = first_output = 0
+        for head in self:
+            indices += [
+                (
+                    first_column + slot.column,
+                    first_input + slot.input,
+                    first_output + slot.output,
+                )
+                for slot in head.location_slots()
+            ]
+            first_column += head.n_columns
             first_input += head.n_inputs
             first_output += head.n_outputs
-        columns, inputs, outputs = torch.tensor(slots, dtype=torch.long).view(-1, 3).t()
+        both = torch.tensor(indices, dtype=torch.long).view(-1, 3)
+        columns, inputs, outputs = both.t()
         return columns, inputs, outputs
 
+    def deviation(self) -> Tensor:
+        """Return the noise of columns with location and scale, see LocationScale.
+
+        In the order of :meth:`location_scale_indices`, as are the arguments below.
+        """
+        parts = [h.deviation() for h in self if isinstance(h, LocationScale)]
+        return torch.cat(parts) if parts else torch.zeros(0)
+
     def set_deviation(self, deviation: Tensor) -> Tensor:
-        """Set the noise of the number columns, in the order of number_slots.
+        """Set the standard deviations of the noise.
 
         Returns what was set: columns that share a scale get their average.
         """
         deviation = deviation.clone()
-        for head, part in self._by_number_head(deviation):
-            if head.raw_log_scale.numel() == 1:
-                part[:] = part.square().mean().sqrt()
-            head.set_deviation(part[: head.raw_log_scale.numel()])
+        for head, part in self._by_location_scale(deviation):
+            part[:] = head.set_deviation(part)
         return deviation
 
     def set_floor(self, floor: Tensor) -> None:
-        """Set the smallest scales of the number columns, as number_slots has them.
+        """Set the smallest scales; columns that share a scale get the smallest."""
+        for head, part in self._by_location_scale(floor):
+            head.set_floor(part)
 
-        Columns that share a scale get the smallest.
-        """
-        for head, part in self._by_number_head(floor):
-            head.floor.copy_(part.min() if len(head.floor) == 1 else part)
-
-    @torch.no_grad()
     def scale_by(self, factor: Tensor) -> None:
-        """Multiply the scales of the number columns, as number_slots has them.
+        """Multiply the scales; columns that share one get the geometric mean."""
+        for head, part in self._by_location_scale(factor.log()):
+            head.shift_log_scale(part)
 
-        Columns that share a scale get the geometric mean.
-        """
-        for head, part in self._by_number_head(factor.log()):
-            shared = len(head.raw_log_scale) == 1
-            head.raw_log_scale.add_(part.mean() if shared else part)
-
-    def _by_number_head(self, values: Tensor) -> Iterator[tuple[LocationScale, Tensor]]:
+    def _by_location_scale(
+        self, values: Tensor
+    ) -> Iterator[tuple[LocationScale, Tensor]]:
         """Yield heads with a location and a scale, and their part of ``values``."""
         start = 0
-        for head in self._heads():
+        for head in self:
             if isinstance(head, LocationScale):
                 yield head, values[start : start + head.n_columns]
                 start += head.n_columns
+
+    def quantiles(self, outputs: Tensor, levels: np.ndarray, column: int) -> np.ndarray:
+        """Return quantiles of a column with location and scale given z.
+
+        (..., n_outputs) -> (levels, ...), in float64.
+        """
+        for head, part in self.split(outputs):
+            if column < head.n_columns:
+                assert isinstance(head, LocationScale)
+                return head.quantiles(part, levels, column)
+            column -= head.n_columns
+        raise IndexError("There are fewer columns.")
 
     def choose_scales(
         self,
@@ -150,16 +188,16 @@ class Joint(nn.Module):
             )
             sides.append([Cells(*cells) for cells in zip(*parts, strict=True)])
         masks = free.split(self.columns)
-        for head, *group in zip(self._heads(), *sides, masks, strict=True):
-            if isinstance(head, LocationScale) and head.per_cell:
+        for head, *group in zip(self, *sides, masks, strict=True):
+            if isinstance(head, LocationScale):
                 head.choose_scale(*group)
 
     def has_scale_per_cell(self) -> list[bool]:
         """Tell for every column whether its scale moves from cell to cell."""
         flags: list[bool] = []
-        for head in self._heads():
-            if isinstance(head, LocationScale) and head.per_cell:
-                flags += [bool(gate) for gate in head.gate]
+        for head in self:
+            if isinstance(head, LocationScale):
+                flags += head.varies_by_cell()
             else:
                 flags += [False] * head.n_columns
         return flags
@@ -169,9 +207,6 @@ class Joint(nn.Module):
         assert isinstance(head, Head)
         return head
 
-    def _heads(self) -> list[Head]:
-        return list(self.heads)  # type: ignore[arg-type]
-
     def split(self, outputs: Tensor) -> list[tuple[Head, Tensor]]:
         """Return the heads with their parts of decoder outputs."""
-        return list(zip(self._heads(), outputs.split(self.outputs, -1), strict=True))
+        return list(zip(self, outputs.split(self.outputs, -1), strict=True))

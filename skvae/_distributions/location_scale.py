@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor, nn
 
-from .head import Cells, Head, weighted_moments
+from .head import Cells, Head, LocationSlot, common_noise, weighted_moments
 from .normal import LOG_2PI
 
 #: Smallest scale of a Normal or Student-t head, in units of the encoded columns
@@ -38,6 +42,9 @@ class LocationScale(Head):
     between all columns (the noise model of probabilistic PCA).
     """
 
+    is_numeric = True
+    input_link = "identity"
+
     def __init__(self, n_columns: int, scale: str = "column") -> None:
         per_cell = scale == "cell"
         super().__init__(n_columns, n_columns, n_columns * (1 + per_cell))
@@ -63,21 +70,51 @@ class LocationScale(Head):
         reach = INPUT_RANGE * variance.sqrt()
         self.low.copy_(mean - reach)
         self.high.copy_(mean + reach)
-        if self.raw_log_scale.numel() == 1:
+        if self._is_shared:
             variance = variance.mean(0, keepdim=True)
-        self.set_deviation(variance.sqrt())
+        self._set_deviation(variance.sqrt())
         return F.pad(mean, (0, self.n_outputs - self.n_columns))
 
     def deviation_per_scale(self) -> Tensor | float:
         """Return the standard deviation of the noise over its scale."""
         return 1.0
 
+    def deviation(self) -> Tensor:
+        """Return the standard deviation of the noise by column, (n_columns,).
+
+        Where scales move from cell to cell, that of a cell whose scale stays.
+        """
+        scale = self.floor + self.raw_log_scale.exp()
+        return (scale * self.deviation_per_scale()).expand(self.n_columns)
+
+    def set_deviation(self, deviation: Tensor) -> Tensor:
+        """Set the noise's standard deviation by column, (n_columns,).
+
+        Returns what was set: columns that share a scale get their average.
+        """
+        if self._is_shared:
+            deviation = deviation.square().mean().sqrt().expand_as(deviation)
+        self._set_deviation(deviation[: self.raw_log_scale.numel()])
+        return deviation
+
     @torch.no_grad()
-    def set_deviation(self, deviation: Tensor) -> None:
-        """Set the noise's standard deviation by column (or the shared one)."""
+    def _set_deviation(self, deviation: Tensor) -> None:
         scale = deviation / self.deviation_per_scale()
         above_floor = (scale - self.floor).clamp(min=SCALE_FLOOR)
         self.raw_log_scale.copy_(above_floor.log())
+
+    def set_floor(self, floor: Tensor) -> None:
+        """Set the smallest scale by column; a shared scale gets the smallest."""
+        self.floor.copy_(floor.min() if self._is_shared else floor)
+
+    @torch.no_grad()
+    def shift_log_scale(self, shift: Tensor) -> None:
+        """Add to the log-scales by column; a shared scale gets the average."""
+        self.raw_log_scale.add_(shift.mean() if self._is_shared else shift)
+
+    @property
+    def _is_shared(self) -> bool:
+        return self.raw_log_scale.numel() == 1
 
     def scale(self, outputs: Tensor) -> Tensor:
         """Return the scale, (n_columns,) or (..., n_columns) per cell."""
@@ -94,13 +131,58 @@ class LocationScale(Head):
     def point(self, outputs: Tensor) -> Tensor:
         return self.loc(outputs)
 
+    def variance(self, outputs: Tensor) -> Tensor:
+        deviation = self.scale(outputs) * self.deviation_per_scale()
+        return deviation.square().expand_as(self.loc(outputs))
+
+    @abstractmethod
     def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """Draw deviations from the location in units of the scale."""
-        raise NotImplementedError
 
-    def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+    def common_noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the same for :meth:`sample_common`, (draws, 1, n_columns)."""
+        return self.noise(like, generator)
+
+    @abstractmethod
+    def noise_quantiles(self, levels: np.ndarray, column: int) -> np.ndarray:
+        """Return quantiles of a column's noise in units of the scale."""
+
+    def sample(
+        self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
+    ) -> Tensor:
         loc = self.loc(outputs)
-        return loc + self.scale(outputs) * self.noise(loc, generator)
+        draw = loc + self.scale(outputs) * self.noise(loc, generator)
+        return draw if temperature == 1 else loc + temperature * (draw - loc)
+
+    def sample_common(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        loc = self.loc(outputs)
+        noise = self.common_noise(loc[:, :1], generator)
+        return loc + self.scale(outputs) * noise
+
+    @torch.no_grad()
+    def quantiles(self, outputs: Tensor, levels: np.ndarray, column: int) -> np.ndarray:
+        """Return quantiles of a column given z: (..., n_outputs) -> (levels, ...).
+
+        In float64, and of one column: of many they would not fit into memory.
+        """
+        loc = self.loc(outputs)
+        scale = self.scale(outputs).expand_as(loc)[..., column].cpu().numpy()
+        noise = self.noise_quantiles(levels, column)
+        noise = noise.reshape(-1, *(1 for _ in scale.shape))
+        quantiles: np.ndarray = loc[..., column].cpu().numpy() + noise * scale
+        return quantiles
+
+    def location_slots(self) -> Sequence[LocationSlot]:
+        return [LocationSlot(k, k, k) for k in range(self.n_columns)]
+
+    def log_scale_outputs(self) -> Sequence[int]:
+        return range(self.n_columns, self.n_outputs)
+
+    def point_head(self) -> Normal:
+        return Normal(self.n_columns)
+
+    def point_outputs(self) -> Sequence[int]:
+        return range(self.n_columns)
 
     @torch.no_grad()
     def choose_scale(self, train: Cells, valid: Cells, free: Tensor) -> None:
@@ -109,6 +191,8 @@ class LocationScale(Head):
         The one scale is the best of a grid on ``train``; only columns of the mask
         ``free`` are changed.
         """
+        if not self.per_cell:
+            return
         per_cell, raw = self._score(valid), self.raw_log_scale.clone()
         # around the average log-scale of the cells, a factor of 10 either way
         raw_cells = (self.scale(train.outputs) - self.floor).clamp(min=1e-12).log()
@@ -124,6 +208,12 @@ class LocationScale(Head):
         dropped = free & (self._score(valid) > per_cell)
         self.gate.copy_((~dropped).to(self.gate.dtype))
         self.raw_log_scale.copy_(torch.where(dropped, best, raw))
+
+    def varies_by_cell(self) -> list[bool]:
+        """Tell for every column whether its scale moves from cell to cell."""
+        if not self.per_cell:
+            return [False] * self.n_columns
+        return [bool(gate) for gate in self.gate]
 
     def _score(self, cells: Cells) -> Tensor:
         """Return the weighted log-likelihood of each column."""
@@ -141,6 +231,13 @@ class Normal(LocationScale):
 
     def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
         return torch.empty_like(like).normal_(generator=generator)
+
+    def common_noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return common_noise(like, generator)
+
+    def noise_quantiles(self, levels: np.ndarray, column: int) -> np.ndarray:
+        quantiles: np.ndarray = stats.norm.ppf(levels)
+        return quantiles
 
 
 class HeavyTail(torch.autograd.Function):
@@ -193,12 +290,12 @@ class StudentT(LocationScale):
         for freedom in START_FREEDOM:
             raw = torch.full_like(best, math.log(freedom - 2))
             self.raw_freedom.copy_(raw)
-            self.set_deviation(deviation)
+            self._set_deviation(deviation)
             score = self._score(cells)
             best = torch.where(score > best_score, raw, best)
             best_score = torch.maximum(score, best_score)
         self.raw_freedom.copy_(best)
-        self.set_deviation(deviation)
+        self._set_deviation(deviation)
         return bias
 
     def freedom(self) -> Tensor:
@@ -238,3 +335,8 @@ class StudentT(LocationScale):
         chi_square = 2 * torch._standard_gamma(freedom / 2, generator=generator)
         noise = torch.empty_like(like).normal_(generator=generator)
         return noise * torch.rsqrt(chi_square / freedom)
+
+    def noise_quantiles(self, levels: np.ndarray, column: int) -> np.ndarray:
+        freedom = float(self.freedom()[column])
+        quantiles: np.ndarray = stats.t.ppf(levels, freedom)
+        return quantiles

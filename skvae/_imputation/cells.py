@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .._density.evidence import chunked, rows_at_once
+from .._distributions.head import common_noise
 from .._distributions.intervals import (
     INTERVAL_DRAWS,
     interval_draws,
@@ -23,7 +24,6 @@ from .._distributions.intervals import (
     sorted_quantiles,
     weighted_median,
 )
-from .._distributions.predictive import draws_alike, noise_alike
 from .._networks.batch import Batch
 from .conditional_mean import ConditionalMean
 from .residual_vae import ResidualVAE
@@ -193,7 +193,7 @@ class CellDistribution:
 
         The observed cells are given, or those that ``visible`` marks. ``parameters``
         are numbers of drawn parameters of the normal, one for each draw. Draws that are
-        ``alike`` have the same noise in every row, see ``draws_alike``, or without a
+        ``alike`` have the same noise in every row, see ``sample_common``, or without a
         generator that of the latents alone.
         """
         groups: list[tuple[int | None, int]] = [(None, n_draws)]
@@ -247,9 +247,8 @@ class CellDistribution:
         if c is None:
             y, visible = mean.gaussian_inputs(y, v)
             if alike:
-                noise = noise_alike(
-                    y.new_empty(n_draws, 1, y.shape[1]), self.generator()
-                )
+                like = y.new_empty(n_draws, 1, y.shape[1])
+                noise = common_noise(like, self.generator())
             else:
                 noise = y.new_empty(n_draws, *y.shape).normal_(generator=generator)
             draws = [
@@ -258,10 +257,10 @@ class CellDistribution:
             return self.units.rows_of_x(torch.stack(draws))
         if alike:
             same = self.generator()
-            noise = noise_alike(c.new_empty(n_draws, 1, vae.n_prior_noise), same)
+            noise = common_noise(c.new_empty(n_draws, 1, vae.n_prior_noise), same)
             read = vae.joint.point
             if generator is not None:
-                read = partial(draws_alike, vae.joint, generator=same)
+                read = partial(vae.joint.sample_common, generator=same)
         else:
             assert generator is not None
             noise = c.new_empty(n_draws, len(piece), vae.n_prior_noise)

@@ -20,7 +20,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._distributions.discrete import Bernoulli, Categorical
 from .._distributions.joint import Joint
 from .._networks.mlp import BatchedMLP
 from .gaussian import Gaussian
@@ -57,8 +56,7 @@ class ConditionalMean(nn.Module):
     Parameters
     ----------
     joint : Joint
-        One Normal head with a scale per column for numbers, Bernoulli and Categorical
-        heads for the others: losses and point estimates of ``y``.
+        The ``point_head`` of every decoder head: losses and point estimates of ``y``.
     hidden_layer_sizes : sequence of int
         Widths of the networks; without any, the normal stands alone.
     n_members : int
@@ -82,7 +80,7 @@ class ConditionalMean(nn.Module):
     ) -> None:
         super().__init__()
         self.joint = joint
-        columns, inputs, outputs = joint.number_slots()
+        columns, inputs, outputs = joint.location_scale_indices()
         self.columns: Tensor
         self.inputs: Tensor
         self.outputs: Tensor
@@ -99,18 +97,14 @@ class ConditionalMean(nn.Module):
         # where the normal's estimates go among the outputs: those of numbers are
         # locations, those of 0/1 inputs of categories logits
         target = torch.full((joint.n_inputs,), -1)
-        target[inputs] = outputs
         is_flag = torch.zeros(joint.n_inputs)
         first_input = first_output = 0
-        for head, n_in, n_out in zip(
-            joint.heads, joint.inputs, joint.outputs, strict=True
-        ):
-            if isinstance(head, Bernoulli | Categorical):
-                target[first_input : first_input + n_in] = torch.arange(
-                    first_output, first_output + n_out
-                )
-            if isinstance(head, Bernoulli):
-                is_flag[first_input : first_input + n_in] = 1
+        for head, n_in, n_out in zip(joint, joint.inputs, joint.outputs, strict=True):
+            own = slice(first_input, first_input + n_in)
+            if head.input_link is not None:
+                target[own] = first_output + torch.arange(n_in)
+            if head.input_link == "logit":
+                is_flag[own] = 1
             first_input, first_output = first_input + n_in, first_output + n_out
         used = target[slots] >= 0
         self.slot_used: Tensor

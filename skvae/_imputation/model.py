@@ -26,11 +26,10 @@ from .._density.model import (
     resolve_layers,
     starting_rows,
 )
-from .._density.rows import ColumnGroups, Encoded, drop_cell_scales
+from .._density.rows import ColumnGroups, Encoded, drop_cell_scales, make_joint
 from .._distributions.intervals import INTERVAL_DRAWS
 from .._distributions.joint import Joint
 from .._distributions.location_scale import SCALE_FLOOR
-from .._distributions.registry import make_head
 from .._networks.arrays import load_arrays, to_arrays
 from .._networks.batch import Batch
 from .._tables.columns import Column
@@ -65,12 +64,6 @@ CALIBRATION_ROWS, CALIBRATION_PATTERNS = 1_000, 4
 #: Rows that the slopes of self-masking are learned from.
 MISSINGNESS_ROWS = 2_000
 
-#: What the point estimate's head of a group of columns is, by the decoder's head.
-POINT_HEADS = {
-    "bernoulli": "bernoulli",
-    "categorical": "categorical",
-    "ordinal": "categorical",
-}
 
 #: The conditional VAE is trained shortly: most of the work is done before it.
 BUDGET = Budget(steps=400, epochs=3, patience_steps=200, patience_epochs=2)
@@ -480,12 +473,10 @@ def describe_mean(
     architecture: Mapping[str, Any], params: Mapping[str, Any], shape: tuple[int, ...]
 ) -> dict[str, Any]:
     """Return how the conditional mean of a table of this shape is built."""
-    heads, layers = architecture["heads"], params["hidden_layer_sizes"]
+    layers = params["hidden_layer_sizes"]
     settings = choose_recipe(*shape)
     layers = settings.hidden_layer_sizes if layers is None else resolve_layers(layers)
-    if not layers and any(
-        not name.startswith(("normal", "student_t", "poisson")) for name, _, _ in heads
-    ):
+    if not layers and not make_joint(architecture["heads"]).is_numeric:
         raise ValueError(
             "hidden_layer_sizes=() is the linear model, a multivariate normal, and "
             "takes numeric columns only: encode the others, or give "
@@ -502,12 +493,7 @@ def build_mean(
     architecture: Mapping[str, Any], options: Mapping[str, Any], seed: int = 0
 ) -> ConditionalMean:
     """Build the conditional mean that goes with ``architecture``, on the CPU."""
-    joint = Joint(
-        [
-            make_head(POINT_HEADS.get(name, "normal"), n_columns, n_categories)
-            for name, n_columns, n_categories in architecture["heads"]
-        ]
-    )
+    joint = Joint([head.point_head() for head in make_joint(architecture["heads"])])
     return ConditionalMean(
         joint,
         activation=architecture["activation"],
@@ -524,7 +510,7 @@ def rows_of(batch: Batch) -> Rows:
 
 def scale_floors(joint: Joint, columns: list[Column]) -> Tensor:
     """Return the least scales: a share of the gaps between repeated values."""
-    places, _, _ = joint.number_slots()
+    places, _, _ = joint.location_scale_indices()
     floors = torch.full((len(places),), SCALE_FLOOR)
     for slot, place in enumerate(places.tolist()):
         column = columns[place]

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from .._distributions.joint import Joint
-from .._distributions.location_scale import LocationScale
 from .._networks.vae import VAE
 from .conditional_mean import ConditionalMean
 
@@ -81,35 +80,21 @@ class ResidualVAE(VAE):
         outputs: list[int] = []
         sources: list[int] = []
         column = output = source = 0
-        for head, point, n_columns, n_outputs, n_sources in zip(
-            self.joint.heads,
-            mean.joint.heads,
-            self.joint.columns,
-            self.joint.outputs,
-            mean.joint.outputs,
-            strict=True,
-        ):
-            width = min(n_outputs, n_sources)
-            same = type(head) is type(point) or isinstance(head, LocationScale)
-            if same and isinstance(point, type(head) | LocationScale):
-                outputs += range(output, output + width)
-                sources += range(source, source + width)
-            if isinstance(head, LocationScale) and head.per_cell and deviations:
-                outputs += range(output + width, output + 2 * width)
-                sources += [deviations[position[column + i]] for i in range(width)]
-            column += n_columns
-            output, source = output + n_outputs, source + n_sources
+        for head, n_sources in zip(self.joint, mean.joint.outputs, strict=True):
+            copies = head.point_outputs()
+            outputs += [output + k for k in copies]
+            sources += range(source, source + len(copies))
+            if deviations:
+                for k, log_scale in enumerate(head.log_scale_outputs()):
+                    outputs.append(output + log_scale)
+                    sources.append(deviations[position[column + k]])
+            column += head.n_columns
+            output, source = output + head.n_outputs, source + n_sources
         of_copies = torch.tensor([outputs, sources], dtype=torch.long)
         self.initialise_at_context(*of_copies)
-        columns, _, _ = self.joint.number_slots()
+        columns, _, _ = self.joint.location_scale_indices()
         kept = [position[int(c)] for c in columns]
-        scales = [
-            h.scale(h.raw_log_scale)
-            for h in mean.joint.heads
-            if isinstance(h, LocationScale)
-        ]
-        if kept:
-            self.joint.set_deviation(torch.cat(scales).detach()[kept])
+        self.joint.set_deviation(mean.joint.deviation().detach()[kept])
 
     @torch.no_grad()
     def calibrate(
@@ -121,7 +106,7 @@ class ResidualVAE(VAE):
         of ``hidden`` cells and that of their draws are brought together, less so where
         there are few cells; latents and noise alike.
         """
-        columns, _, outputs = self.joint.number_slots()
+        columns, _, outputs = self.joint.location_scale_indices()
         shape = (CALIBRATION_DRAWS, len(x), self.n_prior_noise)
         noise = x.new_empty(shape).normal_(generator=generator)
         px = self.decode(self.prior(c).rsample(noise), c)
@@ -155,7 +140,7 @@ def find_centres(
     """
     if mean.ensemble is None:
         return (), ()
-    columns, _, outputs = joint.number_slots()
+    columns, _, outputs = joint.location_scale_indices()
     sources = dict(zip(mean.columns.tolist(), mean.outputs.tolist(), strict=True))
     centred = {
         output: sources[column]

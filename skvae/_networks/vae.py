@@ -297,7 +297,7 @@ class VAE(nn.Module):
         as it is; the posterior precision I + Wᵀ Ψ⁻¹ W is then diagonal too, so the
         factorised posterior is exact.
         """
-        _, inputs, outputs = self.joint.number_slots()
+        _, inputs, outputs = self.joint.location_scale_indices()
         loadings = loadings.double()
         deviation = self.joint.set_deviation(noise_variance.double().sqrt())
         weighted = loadings / deviation.square().unsqueeze(1)  # Ψ⁻¹ W

@@ -92,7 +92,7 @@ class LabelledVAE(VAE):
     @torch.no_grad()
     def scale_inputs(self, spreads: Tensor) -> None:
         """Let columns of numbers, (columns,), have these spreads among the inputs."""
-        columns, inputs, _ = self.joint.number_slots()
+        columns, inputs, _ = self.joint.location_scale_indices()
         self.input_scale[inputs] = spreads[columns].to(self.input_scale)
 
     def logits(self, inputs: Tensor) -> Tensor:

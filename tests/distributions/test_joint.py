@@ -135,7 +135,7 @@ def test_missing_columns_give_no_gradient():
 def test_number_slots_and_deviations():
     names = ["ordinal", "normal_heteroscedastic", "categorical", "normal_isotropic"]
     joint = mixed_joint(names)
-    columns, inputs, outputs = joint.number_slots()
+    columns, inputs, outputs = joint.location_scale_indices()
     x = mixed_cells(6, names)
     assert torch.equal(joint.embed(x, None)[:, inputs], x[:, columns])
     px = random(6, joint.n_outputs)
@@ -179,7 +179,7 @@ def test_scale_per_cell_stays_only_where_validation_favours_it():
 
 
 def test_no_number_slots_without_numbers():
-    slots = mixed_joint(["bernoulli", "poisson"]).number_slots()
+    slots = mixed_joint(["bernoulli", "poisson"]).location_scale_indices()
     assert [len(slot) for slot in slots] == [0, 0, 0]
 
 

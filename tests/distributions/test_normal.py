@@ -33,12 +33,6 @@ def test_standard_normal_density_and_draws():
     assert StandardNormal().rsample(z) is z
 
 
-def test_detach_stops_the_gradient():
-    normal = DiagonalNormal(*(t.requires_grad_() for t in random_normal(0)))
-    assert not any(t.requires_grad for t in normal.detach())
-    assert torch.equal(normal.detach().loc, normal.loc)
-
-
 @pytest.mark.parametrize("conditional", [False, True])
 def test_kl_equals_torch_and_monte_carlo(conditional):
     posterior = random_normal(0)

@@ -90,7 +90,7 @@ def test_centres_are_locations_of_numbers(mixed_table):
     model.fit(X)
     outputs, sources = model._architecture["centres"]
     names = [model._encoder.columns_[i].name for i in model._order]
-    columns, _, locations = model._module.joint.number_slots()
+    columns, _, locations = model._module.joint.location_scale_indices()
     of_output = dict(zip(locations.tolist(), columns.tolist(), strict=True))
     found = {names[of_output[output]] for output in outputs}
     assert "normal" in found and not found & {"skewed", "visits", "island"}
@@ -109,7 +109,7 @@ def test_draws_vary_around_the_point_estimate(holes):
         nodes = vae.prior(c).rsample(vae.nodes.expand(-1, len(holes), -1))
         px = vae.decode(nodes, c)
         expected = mean.expected(data.x, data.y, data.observed)
-    locations = px[..., vae.joint.number_slots()[2]]
+    locations = px[..., vae.joint.location_scale_indices()[2]]
     torch.testing.assert_close(locations.mean(0), expected, atol=1e-5, rtol=0)
     assert locations.std(0).min() > 1e-3
 

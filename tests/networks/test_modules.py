@@ -40,7 +40,7 @@ def make_vae(heads=(("normal", 4, 0),), hidden=(7, 5), *, seed=0, **options):
 def make_batch(vae, *, missing=False, seed=3):
     """Rows that suit every head: zeros and ones, numbers around them."""
     x = (normal_noise(N_ROWS, vae.joint.n_columns, seed=seed) > 0).float()
-    columns, _, _ = vae.joint.number_slots()
+    columns, _, _ = vae.joint.location_scale_indices()
     x[:, columns] += 0.5 * normal_noise(N_ROWS, len(columns), seed=seed).float()
     observed = None
     if missing:
@@ -277,7 +277,7 @@ def factor_analysis(n_numbers):
 def test_linear_start_is_the_exact_factor_analysis(heads, hidden, masked):
     vae = make_vae(heads, hidden, masked=masked, linear_path=True)
     batch = make_batch(vae)
-    columns, _, _ = vae.joint.number_slots()
+    columns, _, _ = vae.joint.location_scale_indices()
     vae.initialise_marginals(batch.x, torch.ones_like(batch.x))
     loadings, noise = factor_analysis(len(columns))
     vae.initialise_factor_analysis(loadings, noise)
