@@ -3,6 +3,7 @@
 import math
 import warnings
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ import torch
 
 from skvae._distributions.joint import Joint
 from skvae._distributions.registry import make_head
-from skvae._imputation import blend, conditional_mean, fit_mean
-from skvae._imputation.blend import choose_blend, choose_reach
+from skvae._imputation import conditional_mean
+from skvae._imputation.blend import BlendSettings, choose_blend, choose_reach
 from skvae._imputation.conditional_mean import ConditionalMean, Rows, member_of
 from skvae._imputation.fit_mean import MeanSettings, train_conditional_mean
 from skvae._imputation.masking import (
@@ -21,7 +22,7 @@ from skvae._imputation.masking import (
     judged,
     some_like_others,
 )
-from skvae._networks import mlp
+from skvae._networks.mlp import HalfPrecision
 
 HEADS = [("normal", 3, 0), ("bernoulli", 1, 0), ("categorical", 1, 3)]
 NUMBERS = HEADS[:1]
@@ -229,7 +230,7 @@ def test_the_start_is_the_normal_and_the_marginals():
 
 def test_training_reduces_the_loss(trained):
     _, _, losses, _ = trained
-    assert len(losses) == fit_mean.N_SCORES
+    assert len(losses) == recipe().n_scores
     assert min(losses) < losses[0]
     assert np.isfinite(losses).all()
 
@@ -239,7 +240,7 @@ def test_every_member_leaves_out_its_own_rows(trained):
     model = deepcopy(model)
     model.share.fill_(1)  # the networks alone
     counts = torch.bincount(folds)
-    assert len(counts) == fit_mean.FOLDS_PER_MEMBER * model.n_members
+    assert len(counts) == recipe().folds_per_member * model.n_members
     assert counts.min() >= 33
     outputs, _ = model.members(rows.x, rows.y, rows.observed, folds)
     own = model.context(rows.x, rows.y, rows.observed, folds)
@@ -274,13 +275,12 @@ def test_training_rows_meet_normals_that_have_not_seen_them(trained):
     assert changed[folds != 2].float().mean() > 0.5
 
 
-def test_half_precision_is_close(monkeypatch):
+def test_half_precision_is_close():
     features = torch.randn(64, 200, generator=generator())
     ensemble = make_mean().ensemble
-    monkeypatch.setattr(mlp, "LEAST_WORK", 0)
     results = {}
     for units in (False, True):
-        monkeypatch.setattr(mlp, "HAS_MATRIX_UNITS", units)
+        ensemble.half_precision = HalfPrecision(units, least_work=0)
         results[units] = ensemble(features[:, : ensemble.weights[0].shape[1]])
     assert results[True].dtype == torch.float32
     torch.testing.assert_close(results[True], results[False], atol=3e-3, rtol=2e-2)
@@ -293,7 +293,7 @@ def test_half_precision_is_close(monkeypatch):
 def test_large_tables_have_one_normal():
     model, rows = make_mean(), make_rows()
     model.initialise(rows)
-    once = recipe(3)._replace(cross_fit=False)
+    once = replace(recipe(3), cross_fit=False)
     _, folds = train_conditional_mean(model, rows, once, 3e-3, generator())
     assert model.gaussian.fold_means is None
     v = rows.observed
@@ -380,27 +380,27 @@ def test_rows_without_weight_do_not_count():
 # -- the blend -----------------------------------------------------------------------
 
 
-def choose(monkeypatch, truth, start, outputs, v=None, heads=NUMBERS, part="share"):
-    """Return the shares for given outputs (members, rows, n_outputs), or the reach."""
+def choose(monkeypatch, truth, start, outputs, v=None, heads=NUMBERS, **settings):
+    """Return the shares for given outputs (members, rows, n_outputs)."""
     model = make_mean(heads, n_members=len(outputs))
     n_rows = len(truth)
     observed = torch.ones(truth.shape, dtype=torch.bool)
     folds = torch.arange(n_rows) % len(outputs)
     rows = Rows(truth, truth, observed, torch.ones(n_rows), folds)
     monkeypatch.setattr(model, "members", lambda x, y, v, fold: (outputs, start))
-    choose_blend(model, rows, ~observed if v is None else v)
+    v = ~observed if v is None else v
+    choose_blend(model, rows, v, BlendSettings(**settings))
     return model.share
 
 
 def test_shares_are_least_squares_on_a_grid(monkeypatch):
-    monkeypatch.setattr(blend, "BLEND_CELLS", 0.0)
-    monkeypatch.setattr(blend, "LEAST_GAIN", 0.0)
     normal, networks, noise = torch.randn(3, 500, 3, generator=generator())
     mixing = torch.tensor([0.3, 0.65, 0.95])
     truth = normal + mixing * (networks - normal) + 0.5 * noise
-    share = choose(monkeypatch, truth, normal, networks.expand(3, -1, -1))
+    three, alone = networks.expand(3, -1, -1), {"pooled_cells": 0.0, "least_gain": 0.0}
+    share = choose(monkeypatch, truth, normal, three, **alone)
     a, b, t = (np.asarray(part)[..., None] for part in (normal, networks, truth))
-    grid = np.linspace(0, 1, blend.N_SHARES)
+    grid = np.linspace(0, 1, BlendSettings().n_shares)
     errors = ((t - a - grid * (b - a)) ** 2).sum(0)
     np.testing.assert_allclose(share, grid[errors.argmin(1)], atol=1e-6)
 

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from skvae import VAEImputer, VAETransformer, pool
 from skvae._distributions.location_scale import SCALE_FLOOR
 from skvae._estimators import imputer as module
-from skvae._imputation import fit_mean
+from skvae._imputation.fit_mean import LARGE
 from skvae._imputation.model import FLOOR_PER_GAP
 from skvae._imputation.scales import RANGE_REACH, widened
 from skvae.datasets import ampute
@@ -726,19 +726,17 @@ def test_what_is_learned(mixed_table):
 
 
 @pytest.mark.parametrize(
-    ("large", "given", "mean_widths", "vae_widths"),
+    ("n_rows", "given", "mean_widths", "vae_widths"),
     [
-        (1_000, None, [128, 128], [128, 128]),
-        (20, None, [256, 256, 256], [128, 128]),
-        (20, (8,), [8], [8]),
+        (LARGE - 1, None, [128, 128], [128, 128]),
+        (LARGE, None, [256, 256, 256], [128, 128]),
+        (LARGE, (8,), [8], [8]),
     ],
 )
-def test_rows_widen_the_conditional_mean(
-    holes, monkeypatch, large, given, mean_widths, vae_widths
-):
-    monkeypatch.setattr(fit_mean, "LARGE", large)
+def test_rows_widen_the_conditional_mean(holes, n_rows, given, mean_widths, vae_widths):
+    X = np.resize(holes, (n_rows, holes.shape[1]))
     model = VAEImputer(hidden_layer_sizes=given, max_iter=1, random_state=0)
-    model = pickle.loads(pickle.dumps(model.fit(holes)))
+    model = pickle.loads(pickle.dumps(model.fit(X)))
     widths = [weight.shape[-1] for weight in model._mean.ensemble.weights]
     assert widths[:-1] == mean_widths
     layers = [m for m in model._module.decoder.hidden if hasattr(m, "out_features")]

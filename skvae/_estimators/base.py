@@ -44,6 +44,7 @@ from .._training.device import resolve_device
 from .._training.gradients import DRAWS, check_gradient
 from .._training.loop import train
 from .._training.plan import History, Plan
+from .._training.progress import MAIN, Progress
 from .._validation import check_weights, make_random_state, weighted_rows
 from .persistence import package_versions
 
@@ -222,19 +223,25 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         """Refuse parameters that do not go together."""
         check_gradient(self.gradient, self.objective, self.n_draws)
 
-    def _train(self, X, data, generator, *, going_on, one_pass, prepare=None):
+    def _progress(self, X) -> Progress:
+        """Return what the loops of one fit report to."""
+        callbacks, verbose = self.callbacks or (), bool(self.verbose)
+        return Progress(self, X, callbacks=callbacks, verbose=verbose)
+
+    def _train(
+        self, X, data, generator, *, going_on, one_pass, prepare=None, progress=None
+    ):
         """Train the module on the rows, and record how that went.
 
         ``prepare`` makes what the module sees of the rows of a batch. Returns the
         numbers of the rows that were set aside, None without.
         """
+        progress = self._progress(X) if progress is None else progress
         device = self.device_
         train_rows, valid_rows = self._split(len(data), one_pass)
         plan = self._plan(len(train_rows), one_pass)
-        context = None
         if not one_pass:
-            context = self._init_callback_context(max_subtasks=plan.max_iter)
-            context.call_on_fit_task_begin(estimator=self, X=X)
+            progress.open({MAIN: plan.max_iter})
         train_rows = torch.as_tensor(train_rows, device=device)
         if valid_rows is not None:
             valid_rows = torch.as_tensor(valid_rows, device=device)
@@ -249,9 +256,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             valid_rows,
             plan,
             generator,
-            callbacks=list(self.callbacks or ()),
-            context=context,
-            estimator=self,
+            progress=progress,
             optimizer_state=getattr(self, "_optimizer_state", None)
             if one_pass
             else None,
@@ -260,8 +265,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         )
         self._optimizer_state = optimizer_state if one_pass else None
         self._record(history, plan, going_on=going_on)
-        if context is not None:
-            context.call_on_fit_task_end(estimator=self, X=X)
+        progress.close()
         return valid_rows
 
     def _settle_heads(self, *, scored: bool):

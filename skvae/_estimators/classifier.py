@@ -576,8 +576,9 @@ class VAEClassifier(
 
     def _train(self, X, data, generator, *, going_on, one_pass, prepare=None):
         """Train the classifier and the VAE; for "m1+m2" the VAE of M1 first."""
+        progress = self._progress(X)
         if self._is_stacked:
-            self._train_features(data, generator, going_on=going_on)
+            self._train_features(data, generator, progress, going_on=going_on)
         train_rows, valid_rows = self._split_labels()
         known = train_rows[self._codes[train_rows] >= 0]
         pool = data.take(torch.as_tensor(known, device=self.device_))
@@ -585,7 +586,7 @@ class VAEClassifier(
             prior = torch.from_numpy(self.class_prior_).to(self._module.log_prior)
             self._module.log_prior.copy_(prior.log())
         radius = self.radius * self._neighbour_distance(data)
-        self._choose_setting(data, pool, radius, going_on=going_on)
+        self._choose_setting(data, pool, radius, progress, going_on=going_on)
         self._labelling = LabelOptions(
             classification_weight=self.classification_weight
             or float(self._module.joint.n_columns),
@@ -624,11 +625,12 @@ class VAEClassifier(
                 going_on=going_on,
                 one_pass=one_pass,
                 prepare=with_labelled,
+                progress=progress,
             )
         finally:
             del self._rows, self._labelling
 
-    def _choose_setting(self, data, labelled, radius, *, going_on):
+    def _choose_setting(self, data, labelled, radius, progress, *, going_on):
         """Set what is left to the data: hidden share and smoothness."""
         generator = self._generator_beside()
         candidates, smoothness = SETTINGS, self.smoothness
@@ -653,6 +655,7 @@ class VAEClassifier(
                 settings,
                 radius,
                 generator,
+                progress=progress,
             )
         self.hidden_share_, self.smoothness_ = map(float, chosen)
 
@@ -660,7 +663,7 @@ class VAEClassifier(
         """Return a generator of its own: what it serves leaves training as it is."""
         return torch.Generator(self.device_).manual_seed(self._evidence_seed)
 
-    def _train_features(self, data, generator, *, going_on):
+    def _train_features(self, data, generator, progress, *, going_on):
         """Train M1, and build M2 on the latents that vary."""
         features = self._features if going_on else self._module
         rows, valid = BaseVAE._split(self, len(data), False)
@@ -670,7 +673,8 @@ class VAEClassifier(
             for part in (rows, valid)
         ]
         plan = dataclasses.replace(plan, objective="elbo")
-        train(features, data.replace(y=None), *on_device, plan, generator)
+        own = {"progress": progress, "stage": "epoch of M1"}
+        train(features, data.replace(y=None), *on_device, plan, generator, **own)
         if going_on:
             return
         self._features = features

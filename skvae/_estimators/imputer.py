@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import narwhals.stable.v2 as nw
@@ -569,14 +570,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
         if self.max_iter is not None:
             n_batches = max(1, len(data) // recipe.batch_size)
             limit = self.max_iter * n_batches
-            recipe = recipe._replace(n_steps=min(recipe.n_steps, limit))
+            recipe = replace(recipe, n_steps=min(recipe.n_steps, limit))
+        progress = self._progress(X)
         losses, folds = train_conditional_mean(
-            mean,
-            rows,
-            recipe,
-            self.learning_rate_init,
-            generator,
-            verbose=bool(self.verbose),
+            mean, rows, recipe, self.learning_rate_init, generator, progress=progress
         )
         self.mean_losses_ = np.array(losses)
         mean.requires_grad_(False).eval()
@@ -601,6 +598,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
             going_on=going_on,
             one_pass=one_pass,
             prepare=with_context,
+            progress=progress,
         )
         if folds is not None:
             self._calibrate(rows._replace(fold=folds), recipe, generator)
