@@ -298,6 +298,10 @@ def test_ctrl_c_in_the_mean_keeps_the_best_weights(monkeypatch):
 
 
 def test_ctrl_c_in_the_search_leaves_the_usual_setting(monkeypatch):
+    """Even where the networks so far speak for the other one."""
+    wrong = torch.tensor([[1.0], [0.0]]).expand(2, 60)
+    monkeypatch.setattr(selection.LabelSearch, "errors", lambda self: wrong)
+    assert search(n_steps=2) == SETTINGS[1]
     calls = press_in(monkeypatch, selection, "minimise", 5)
     progress = Progress()
     with pytest.warns(UserWarning) as caught:
