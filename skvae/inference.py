@@ -9,7 +9,7 @@ amortised: z is one set of latent variables, as in a Bayesian model.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ from ._training.gradients import (
     importance_weighted,
     score_correction,
 )
-from ._training.optimizer import Adam
+from ._training.optimizer import Adam, cosine, minimise
+from ._training.progress import Progress
 from ._validation import check_count, make_random_state
 
 __all__ = ["VariationalFit", "fit_variational", "gradient_samples"]
@@ -71,7 +72,8 @@ class VariationalFit:
         Evidence lower bound of q, in nats: a Monte Carlo average.
 
     elbo_curve : ndarray of shape (max_iter,)
-        The objective at every step, estimated from the step's draws, in nats.
+        The objective at every step, estimated from the step's draws, in nats; shorter
+        if Ctrl-C ended the fit.
 
     gradient_variance : dict of str to ndarray of shape (n_latent,)
         Variance of one gradient estimate at the fitted parameters, with respect to
@@ -258,52 +260,94 @@ def fit_variational(
     device = resolve_device(device)
     generator = _generator(random_state, device)
     q = _distribution(family, _parameters(family, start, n_latent, "start"), device)
-    flat = torch.nn.Parameter(_coordinates(q).contiguous())
-    flat.grad = torch.zeros_like(flat)
-    optimizer = Adam(flat, learning_rate_init)
-    curve = torch.zeros(max_iter, dtype=torch.float64, device=device)
-    averaged = torch.zeros_like(flat)
-    n_averaged = max(1, round(AVERAGED_SHARE * max_iter))
-    for step in range(max_iter):
-        noise = _noise((n_draws, 1), family, n_latent, generator)
-        with torch.enable_grad():
-            q = _from_coordinates(family, flat)
-            bound = variational_bound(log_joint, q, noise, gradient, objective)
-            (flat_gradient,) = torch.autograd.grad(-bound.sum(), flat)
-        flat.grad.copy_(flat_gradient)
-        phase = 0.5 + 0.5 * np.cos(np.pi * step / max_iter)
-        share = LEARNING_RATE_END + (1 - LEARNING_RATE_END) * float(phase)
-        optimizer.learning_rate = learning_rate_init * share
-        optimizer.step()
-        curve[step] = bound.detach().sum()
-        if step >= max_iter - n_averaged:
-            averaged += flat.detach() / n_averaged
-    if not torch.isfinite(averaged).all():
-        raise ValueError(
-            "The parameters of q became non-finite: lower learning_rate_init (now "
-            f"{learning_rate_init:g}), or raise n_draws (now {n_draws})."
-        )
+    bound = _Bound(log_joint, family, n_latent, generator, gradient, objective, n_draws)
+    averaged, curve = _maximise(bound, q, max_iter, learning_rate_init)
     q = _from_coordinates(family, averaged)
     parameters = {name: t.cpu().numpy() for name, t in q.parameters().items()}
-    noise = _noise((FINAL_DRAWS, 1), family, n_latent, generator)
+    # log p - log q: its variance vanishes as q approaches the posterior
+    exact = replace(bound, gradient="stl", objective="elbo", n_draws=FINAL_DRAWS)
     with torch.no_grad():
-        # log p - log q: its variance vanishes as q approaches the posterior
-        elbo = variational_bound(log_joint, q, noise, "stl", "elbo")
-    estimates = gradient_samples(
-        log_joint,
-        family,
-        parameters,
-        gradient=gradient,
-        objective=objective,
-        n_draws=n_draws,
-        n_estimates=FINAL_ESTIMATES,
-        device=device,
-        random_state=int(make_random_state(random_state).randint(2**31 - 1)),
-    )
+        elbo = float(exact(q))
+    seed = int(make_random_state(random_state).randint(2**31 - 1))
+    bound = replace(bound, generator=_generator(seed, device))
+    estimates = _gradient_samples(bound, q.parameters(), FINAL_ESTIMATES)
     variance = {name: values.var(0, ddof=1) for name, values in estimates.items()}
-    return VariationalFit(
-        family, parameters, float(elbo), curve.cpu().numpy(), variance
-    )
+    return VariationalFit(family, parameters, elbo, curve.cpu().numpy(), variance)
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A bound on log p(x) as a function of q, estimated from fresh draws."""
+
+    log_joint: Callable[[Tensor], Tensor]
+    family: str
+    n_latent: int
+    generator: torch.Generator
+    gradient: str
+    objective: str
+    n_draws: int
+
+    def __call__(self, q: Latent, n_rows: int = 1) -> Tensor:
+        """Return one bound for each row of q, (n_rows,)."""
+        shape = self.n_draws, n_rows
+        noise = _noise(shape, self.family, self.n_latent, self.generator)
+        return variational_bound(
+            self.log_joint, q, noise, self.gradient, self.objective
+        )
+
+
+def _maximise(
+    bound: _Bound, q: Latent, max_iter: int, learning_rate: float
+) -> tuple[Tensor, Tensor]:
+    """Return the coordinates of the q that maximises the bound, and the bounds."""
+    flat = torch.nn.Parameter(_coordinates(q).contiguous())
+    flat.grad = torch.zeros_like(flat)
+    optimizer = Adam(flat, learning_rate)
+    curve = torch.zeros(max_iter, dtype=torch.float64, device=flat.device)
+    average = _TailAverage(flat, max_iter)
+    n_steps = 0
+    with Progress().stage("step", max_iter) as steps:
+        for step in steps:
+            rate = cosine(step, max_iter, initial=learning_rate, end=LEARNING_RATE_END)
+            with torch.enable_grad():
+                value = bound(_from_coordinates(bound.family, flat)).sum()
+                # no gradient for what log_joint is made of, such as a user's module
+                minimise(-value, optimizer, rate, least_gradient=0.0, inputs=[flat])
+            curve[step] = value.detach()
+            average.add(step)
+            n_steps = step + 1
+    found = average.value()
+    if not torch.isfinite(found).all():
+        raise ValueError(
+            "The parameters of q became non-finite: lower learning_rate_init (now "
+            f"{learning_rate:g}), or raise n_draws (now {bound.n_draws})."
+        )
+    return found, curve[:n_steps]
+
+
+class _TailAverage:
+    """Average of a parameter over the last steps."""
+
+    def __init__(self, flat: Tensor, n_steps: int) -> None:
+        self.flat = flat
+        self.n_averaged = max(1, round(AVERAGED_SHARE * n_steps))
+        self.first = n_steps - self.n_averaged
+        self.total = torch.zeros_like(flat)
+        self.n_added = 0
+
+    def add(self, step: int) -> None:
+        """Add the parameter after a step, if that is one of the last."""
+        if step >= self.first:
+            self.total += self.flat.detach() / self.n_averaged
+            self.n_added += 1
+
+    def value(self) -> Tensor:
+        """Return the average; after Ctrl-C that so far, or the parameter itself."""
+        if self.n_added == self.n_averaged:
+            return self.total
+        if self.n_added:
+            return self.total * (self.n_averaged / self.n_added)
+        return self.flat.detach().clone()
 
 
 def gradient_samples(
@@ -384,30 +428,47 @@ def gradient_samples(
     sizes = [np.size(v) for v in _values(parameters)]
     values = _parameters(family, parameters, max(sizes, default=1), "parameters")
     n_latent = len(next(iter(values.values())))
-    at_once = max(1, DRAWS_AT_ONCE // n_draws)
-    collected: dict[str, list[Tensor]] = {name: [] for name in values}
-    for first in range(0, n_estimates, at_once):
-        n = min(at_once, n_estimates - first)
-        with torch.enable_grad():
-            # a copy for each estimate: one backward pass gives all gradients
-            copies = {
-                name: torch.tensor(v, dtype=torch.float64, device=device)
-                .expand(n, n_latent)
-                .clone()
-                .requires_grad_()
-                for name, v in values.items()
-            }
-            q = FAMILIES[family].distribution.from_parameters(copies)
-            noise = _noise((n_draws, n), family, n_latent, generator)
-            bound = variational_bound(log_joint, q, noise, gradient, objective)
-            # a parameter without influence, such as that of a constant, has zeros
-            gradients = torch.autograd.grad(
-                bound.sum(), list(copies.values()), allow_unused=True
-            )
-        for name, given in zip(copies, gradients, strict=True):
-            zero = torch.zeros_like(copies[name])
-            collected[name].append(zero if given is None else given)
-    return {name: torch.cat(parts).cpu().numpy() for name, parts in collected.items()}
+    bound = _Bound(log_joint, family, n_latent, generator, gradient, objective, n_draws)
+    tensors = {
+        name: torch.tensor(v, dtype=torch.float64, device=device)
+        for name, v in values.items()
+    }
+    return _gradient_samples(bound, tensors, n_estimates)
+
+
+def _gradient_samples(
+    bound: _Bound, parameters: Mapping[str, Tensor], n_estimates: int
+) -> dict[str, np.ndarray]:
+    """Return gradient estimates by parameter, some at a time."""
+    at_once = max(1, DRAWS_AT_ONCE // bound.n_draws)
+    parts = [
+        _gradients(bound, parameters, min(at_once, n_estimates - first))
+        for first in range(0, n_estimates, at_once)
+    ]
+    return {
+        name: torch.cat([part[name] for part in parts]).cpu().numpy()
+        for name in parameters
+    }
+
+
+def _gradients(
+    bound: _Bound, parameters: Mapping[str, Tensor], n_estimates: int
+) -> dict[str, Tensor]:
+    with torch.enable_grad():
+        # a copy for each estimate: one backward pass gives all gradients
+        copies = {
+            name: p.detach().expand(n_estimates, -1).clone().requires_grad_()
+            for name, p in parameters.items()
+        }
+        q = FAMILIES[bound.family].distribution.from_parameters(copies)
+        # a parameter without influence, such as that of a constant, has zeros
+        gradients = torch.autograd.grad(
+            bound(q, n_estimates).sum(), list(copies.values()), allow_unused=True
+        )
+    return {
+        name: torch.zeros_like(copy) if given is None else given
+        for (name, copy), given in zip(copies.items(), gradients, strict=True)
+    }
 
 
 def _coordinates(q: Latent) -> Tensor:

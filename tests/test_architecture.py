@@ -46,12 +46,15 @@ PICTURES = ["_axes", "_cells", "_latents"]
 
 FILES = import_graph.files_of(PACKAGE)
 
+
 def room_of(module):
     return module.split(".")[0]
+
 
 @cache
 def tree_of(module):
     return ast.parse(FILES[module].read_text(encoding="utf-8"))
+
 
 @cache
 def imported(module, *, at_import_time=False):
@@ -59,6 +62,7 @@ def imported(module, *, at_import_time=False):
     tree = tree_of(module)
     nodes = top_level(tree) if at_import_time else ast.walk(tree)
     return frozenset(import_graph.names_imported(nodes, module, "skvae"))
+
 
 def top_level(tree):
     """Statements that run on import, those under ``if TYPE_CHECKING`` left out."""
@@ -72,20 +76,25 @@ def top_level(tree):
         yield node
         pending.extend(ast.iter_child_nodes(node))
 
+
 def files_imported(module):
     """The files of skvae that a module imports from, type hints included."""
     return import_graph.holders(imported(module), "skvae", FILES) - {module}
 
+
 def libraries(module, **kwargs):
     return {name.split(".")[0] for name in imported(module, **kwargs)} - {"skvae"}
 
+
 def test_every_file_is_in_a_room():
     assert {room_of(module) for module in FILES} <= set(ALLOWED)
+
 
 @pytest.mark.parametrize("module", FILES)
 def test_imports_go_one_way(module):
     rooms = {room_of(name) for name in files_imported(module)}
     assert rooms <= {*ALLOWED[room_of(module)], room_of(module)}
+
 
 def test_no_file_imports_itself_around_a_circle():
     done, path = set(), []
@@ -102,6 +111,7 @@ def test_no_file_imports_itself_around_a_circle():
     for module in FILES:
         visit(module)
 
+
 def test_displays_share_only_what_is_shared():
     for module in FILES:
         if room_of(module) != "plotting" or module == "plotting.__init__":
@@ -111,6 +121,7 @@ def test_displays_share_only_what_is_shared():
         inside = {n for n in files_imported(module) if room_of(n) == "plotting"}
         assert inside <= {f"plotting.{name}" for name in shared}, module
 
+
 def test_tables_know_no_torch_and_the_spine_knows_no_frames():
     for module in FILES:
         if room_of(module) in ("_tables", "_validation", "datasets"):
@@ -118,11 +129,13 @@ def test_tables_know_no_torch_and_the_spine_knows_no_frames():
         if room_of(module) in ("_distributions", "_networks", "_training"):
             assert not libraries(module) & {"narwhals", *OPTIONAL}, module
 
+
 def test_each_frame_library_has_one_file():
     for library in ("pandas", "polars", "pyarrow"):
         knows = {module for module in FILES if library in libraries(module)}
         examples = {"datasets"} if library == "pandas" else set()
         assert knows == {f"_tables.{library}_table", *examples}
+
 
 def test_every_library_offers_the_same():
     own = [f"_tables.{name}_table" for name in ("numpy", "pandas", "polars", "pyarrow")]
@@ -140,13 +153,16 @@ def test_every_library_offers_the_same():
         *("replace_marker", "missing_mask", "mask_cells"),
     }
 
+
 def test_only_training_knows_skorch():
     knows = {room_of(module) for module in FILES if "skorch" in libraries(module)}
     assert knows == {"_training"}
 
+
 @pytest.mark.parametrize("module", FILES)
 def test_optional_libraries_are_imported_lazily(module):
     assert not libraries(module, at_import_time=True) & OPTIONAL
+
 
 FIT = {"fit", "partial_fit"}  # where constructor parameters are read
 ESTIMATORS = [
@@ -155,6 +171,7 @@ ESTIMATORS = [
     skvae.VAERegressor,
     skvae.VAETransformer,
 ]
+
 
 def methods_of(estimator):
     """Syntax trees of the methods that an estimator has from skvae, by name."""
@@ -167,6 +184,7 @@ def methods_of(estimator):
                 }
     return found
 
+
 def attributes_read(node):
     """Names that a method reads from self."""
     return {
@@ -177,6 +195,7 @@ def attributes_read(node):
         and part.value.id == "self"
         and isinstance(part.ctx, ast.Load)
     }
+
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_inference_reads_no_constructor_parameter(estimator):
@@ -192,6 +211,7 @@ def test_inference_reads_no_constructor_parameter(estimator):
         read = attributes_read(methods[name])
         assert not read & parameters, f"{name} reads {read & parameters}"
         pending += read
+
 
 def test_estimators_override_two_methods_and_the_hooks_of_scikit_learn():
     hooks = {"__init__", "__sklearn_tags__", "_read", "_build", "score", "fit"}
@@ -213,6 +233,7 @@ def test_estimators_override_two_methods_and_the_hooks_of_scikit_learn():
         names = {node.name for node in own.body if isinstance(node, ast.FunctionDef)}
         assert names & base <= hooks, names & base
 
+
 def test_models_do_not_inherit_from_each_other():
     models = ["VAEModel", "ImputationModel", "LabelledModel", "Stacked"]
     models.append("ConditionalModel")
@@ -223,6 +244,7 @@ def test_models_do_not_inherit_from_each_other():
                 found[node.name] = node.bases
     assert sorted(found) == sorted(models)
     assert not any(found.values())
+
 
 def head_classes():
     """Names of the classes of likelihoods: Head and what inherits from it."""
@@ -239,6 +261,7 @@ def head_classes():
         if not more:
             return found
         found |= more
+
 
 def asks_for_a_likelihood(node, heads):
     """Whether an expression tells likelihoods apart by class or by their names."""
@@ -257,10 +280,12 @@ def asks_for_a_likelihood(node, heads):
         for part in ast.walk(argument)
     )
 
+
 def names_in(node):
     return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} | {
         part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)
     }
+
 
 def test_only_distributions_tell_likelihoods_apart():
     heads = head_classes()
@@ -274,6 +299,7 @@ def test_only_distributions_tell_likelihoods_apart():
         )
     }
     assert not asking
+
 
 @pytest.mark.parametrize(
     "source",

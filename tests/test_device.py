@@ -96,7 +96,7 @@ def run_step(vae, batch, objective, gradient, n_draws):
         noise = torch.empty(n_draws, N_ROWS, N_LATENT, device=batch.x.device)
         noise.normal_()
         return train_step(
-            vae, batch, noise, flat, optimizer, OBJECTIVES[objective], gradient, 0.5
+            vae, batch, noise, optimizer, OBJECTIVES[objective], gradient, 0.5
         )
 
 
@@ -196,7 +196,6 @@ def test_training_step_changes_every_parameter(objective):
             vae,
             batch,
             noise,
-            flat,
             Adam(flat, 1e-2),
             OBJECTIVES[objective],
             "pathwise",

@@ -37,7 +37,7 @@ from .._networks.vae import VAE
 from .._tables.columns import Column
 from .._tables.transforms import Affine, PiecewiseLinear
 from .._training.plan import Budget, Plan, split_rows
-from .._training.progress import Progress
+from .._training.progress import MAIN, Progress
 from .._training.random import Random
 from .conformal import LEVELS, stretch_factor
 from .features import FeatureEmbedding
@@ -170,7 +170,7 @@ class ConditionalModel:
             is_linear=self.architecture["linear_path"],
             weight_decay=params["weight_decay"],
         )
-        progress.open(plan.max_iter)
+        progress.open({MAIN: plan.max_iter})
         history, _ = fit_module(
             self.module,
             batch,

@@ -22,7 +22,7 @@ from .._tables.columns import Column
 from .._tables.repeated_values import cut_into_values, limits_of_values
 from .._training.loop import train
 from .._training.plan import Budget, History, Plan, split_rows
-from .._training.progress import Progress
+from .._training.progress import MAIN, Progress
 from .._training.random import Random
 from .evidence import (
     decoded,
@@ -168,7 +168,7 @@ class VAEModel:
             is_linear=self.architecture["linear_path"],
             incremental=incremental,
         )
-        progress.open(plan.max_iter)
+        progress.open({MAIN: plan.max_iter})
         history, state = fit_module(
             self.module.to(batch.x.device),
             batch,

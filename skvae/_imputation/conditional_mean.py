@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .._distributions.joint import Joint
 from .._networks.mlp import BatchedMLP
-from .gaussian import Gaussian
+from .gaussian import SETTINGS, Gaussian, GaussianSettings
 
 #: Probabilities of the normal, which may be negative, are cut off here.
 PROBABILITY_FLOOR = 0.002
@@ -67,6 +67,8 @@ class ConditionalMean(nn.Module):
         Source of the initial weights, on the CPU.
     widest_normal : int
         With more inputs the normal takes those of numbers alone, or none.
+    settings : GaussianSettings
+        How the normal is fitted and drawn.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class ConditionalMean(nn.Module):
         activation: str,
         generator: torch.Generator,
         widest_normal: int = 128,
+        settings: GaussianSettings = SETTINGS,
     ) -> None:
         super().__init__()
         self.joint = joint
@@ -93,7 +96,7 @@ class ConditionalMean(nn.Module):
             slots = inputs if len(inputs) <= widest_normal else inputs[:0]
         self.slots: Tensor
         self.register_buffer("slots", slots, persistent=False)
-        self.gaussian = Gaussian(len(slots))
+        self.gaussian = Gaussian(len(slots), settings)
         # where the normal's estimates go among the outputs: those of numbers are
         # locations, those of 0/1 inputs of categories logits
         target = torch.full((joint.n_inputs,), -1)

@@ -7,34 +7,65 @@ mean and covariance of the normal.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-#: EM stops after this many iterations, or when no entry of the covariance matrix
-#: (in units of the largest variance) changes by more than the tolerance.
-EM_ITERATIONS, EM_TOLERANCE = 50, 1e-3
 
-#: Iterations of fits without a fold.
-FOLD_ITERATIONS = 5
+@dataclass(frozen=True)
+class GaussianSettings:
+    """How the normal is fitted and drawn."""
 
-#: Draws of the parameters: least and most, and floats of their matrices that are aimed
-#: at.
-LEAST_DRAWS, MOST_DRAWS, DRAWN_FLOATS = 5, 20, 80_000
+    #: EM stops after this many iterations, or when no entry of the covariance matrix
+    #: (in units of the largest variance) changes by more than the tolerance.
+    em_iterations: int = 50
+    em_tolerance: float = 1e-3
+    #: Iterations of fits without a fold, which begin at the fit of all rows.
+    fold_iterations: int = 5
+    #: Ridge on the diagonal, times columns by rows: small tables are shrunk more, and
+    #: rare categories, whose 0/1 inputs vary little, more than numbers.
+    ridge: float = 0.05
+    #: Draws of the parameters: least and most, and floats of their matrices that are
+    #: aimed at.
+    least_draws: int = 5
+    most_draws: int = 20
+    drawn_floats: int = 80_000
+    #: Rounds of data augmentation from one draw to the next, least and most, and rows
+    #: times columns^3 of all rounds that is aimed at. Ahead of the first come
+    #: ``burn_in`` times more.
+    least_rounds: int = 2
+    most_rounds: int = 20
+    rounds_work: float = 3e8
+    burn_in: int = 5
+    #: Columns from which rows are conditioned in groups that are alike in how many
+    #: cells are visible, for smaller matrices, and the number of groups.
+    wide: int = 24
+    groups: int = 4
+    #: Floats of the matrices that are solved at a time, and rows of EM's: they bound
+    #: the memory.
+    solve_floats: int = 2**22
+    most_rows: int = 512
 
-#: Rounds of data augmentation from one draw to the next, least and most, and rows times
-#: columns^3 of all rounds that is aimed at. Ahead of the first come BURN_IN times more.
-LEAST_ROUNDS, MOST_ROUNDS, ROUNDS_WORK, BURN_IN = 2, 20, 3e8, 5
+    def n_draws(self, n_columns: int) -> int:
+        """Return how many draws of the parameters a normal keeps."""
+        n_draws = self.drawn_floats // max(1, n_columns) ** 2
+        return min(max(n_draws, self.least_draws), self.most_draws)
 
-#: Ridge on the diagonal, times columns by rows: small tables are shrunk more, and
-#: rare categories, whose 0/1 inputs vary little, more than numbers.
-RIDGE = 0.05
+    def n_rounds(self, n_rows: int, n_columns: int) -> int:
+        """Return the rounds of data augmentation from one draw to the next."""
+        n_draws = self.n_draws(n_columns)
+        work = n_draws * n_rows * max(1, n_columns) ** 3
+        rounds = max(self.rounds_work / work, self.least_rounds)
+        return int(min(rounds, self.most_rounds))
 
-#: Columns from which rows are conditioned in groups, and their number.
-WIDE, GROUPS = 24, 4
+    def ridge_of(self, n_rows: int, n_columns: int) -> float:
+        """Return what is added to the diagonal of a covariance matrix."""
+        return self.ridge * n_columns / n_rows + 1e-6
 
-#: Floats of the matrices that are solved at a time, and rows of EM's.
-SOLVE_FLOATS, MOST_ROWS = 2**22, 512
+
+#: The settings of the imputer.
+SETTINGS = GaussianSettings()
 
 
 class Gaussian(nn.Module):
@@ -44,18 +75,20 @@ class Gaussian(nn.Module):
     ----------
     n_columns : int
         Number of columns.
+    settings : GaussianSettings
+        How it is fitted and drawn.
     """
 
-    def __init__(self, n_columns: int) -> None:
+    def __init__(self, n_columns: int, settings: GaussianSettings = SETTINGS) -> None:
         super().__init__()
+        self.settings = settings
         self.mean: Tensor
         self.covariance: Tensor
         self.register_buffer("mean", torch.zeros(n_columns))
         self.register_buffer("covariance", torch.eye(n_columns))
         self.precision: Tensor
         self.register_buffer("precision", torch.eye(n_columns))
-        n_draws = DRAWN_FLOATS // max(1, n_columns) ** 2
-        n_draws = min(max(n_draws, LEAST_DRAWS), MOST_DRAWS)
+        n_draws = settings.n_draws(n_columns)
         self.drawn_means: Tensor  # (draws, columns)
         self.drawn_covariances: Tensor  # (draws, columns, columns)
         self.register_buffer("drawn_means", torch.zeros(n_draws, n_columns))
@@ -77,8 +110,9 @@ class Gaussian(nn.Module):
         Little and Rubin (2019), Statistical Analysis with Missing Data, section 11.2.
         """
         rows = x.new_ones(len(x)) if weight is None else weight
-        mean, covariance = marginals(x, v, rows)
-        mean, covariance, trace = self._maximise(x, v, rows, mean, covariance)
+        em = ExpectationMaximisation(x, v, rows, self.settings)
+        n_iterations = self.settings.em_iterations
+        mean, covariance, trace = em.run(*marginals(x, v, rows), n_iterations)
         self.mean.copy_(mean)
         self.covariance.copy_(covariance)
         self.precision.copy_(inverse(covariance))
@@ -93,23 +127,18 @@ class Gaussian(nn.Module):
         So training rows, given with their ``fold``, get estimates as honest as those
         of new rows. Rows of fold -1 belong to none.
         """
-        fits = []
+        start = self.mean.double(), self.covariance.double()
+        means, covariances, precisions = [], [], []
         for k in range(n_folds):
             kept = weight * (fold != k)
-            fits.append(
-                self._maximise(
-                    x,
-                    v,
-                    kept,
-                    self.mean.double(),
-                    self.covariance.double(),
-                    n_iterations=FOLD_ITERATIONS,
-                )[:2]
-            )
-        means, covariances = zip(*fits, strict=True)
-        precisions = [inverse(covariance) for covariance in covariances]
-        # the last of each, which -1 points to
-        means, covariances = [*means, self.mean], [*covariances, self.covariance]
+            em = ExpectationMaximisation(x, v, kept, self.settings)
+            mean, covariance, _ = em.run(*start, self.settings.fold_iterations)
+            means.append(mean)
+            covariances.append(covariance)
+            precisions.append(inverse(covariance))
+        # the fit of all rows is the last of each, which -1 points to
+        means.append(self.mean)
+        covariances.append(self.covariance)
         precisions.append(self.precision)
         self.fold_means = torch.stack([m.to(self.mean) for m in means])
         self.fold_covariances = torch.stack([s.to(self.mean) for s in covariances])
@@ -132,26 +161,32 @@ class Gaussian(nn.Module):
         later the share F^(2 r) of the variance stays, where F is the share of the
         information that is missing.
         """
-        n_rows, n_columns = x.shape
-        n_draws = len(self.drawn_means)
-        work = n_draws * n_rows * max(1, n_columns) ** 3
-        rounds = int(min(max(ROUNDS_WORK / work, LEAST_ROUNDS), MOST_ROUNDS))
-        at_once = max(1, SOLVE_FLOATS // max(1, n_columns) ** 2)
+        settings = self.settings
+        rounds = settings.n_rounds(*x.shape)
+        ridge = settings.ridge_of(*x.shape)
         self.drawn_means[0], self.drawn_covariances[0] = self.mean, self.covariance
-        for k in range(n_draws):
+        for k in range(len(self.drawn_means)):
             if k:
                 self.drawn_means[k] = self.drawn_means[k - 1]
                 self.drawn_covariances[k] = self.drawn_covariances[k - 1]
-            for _ in range(rounds if k else BURN_IN * rounds):
-                noise = torch.empty_like(x).normal_(generator=generator)
-                parts = [part.split(at_once) for part in (x, v, noise)]
-                completed = [
-                    self.sample(own_x, own_v, own_noise, k)
-                    for own_x, own_v, own_noise in zip(*parts, strict=True)
-                ]
-                mean, covariance = draw_moments(torch.cat(completed), weight, generator)
-                self.drawn_means[k] = mean
-                self.drawn_covariances[k] = covariance
+            for _ in range(rounds if k else settings.burn_in * rounds):
+                completed = self._complete(x, v, generator, k)
+                drawn = draw_moments(completed, weight, generator, ridge)
+                self.drawn_means[k], self.drawn_covariances[k] = drawn
+
+    def _complete(
+        self, x: Tensor, v: Tensor, generator: torch.Generator, draw: int
+    ) -> Tensor:
+        """Draw the hidden cells by drawn parameters, some rows at a time."""
+        at_once = max(1, self.settings.solve_floats // max(1, x.shape[1]) ** 2)
+        noise = torch.empty_like(x).normal_(generator=generator)
+        parts = [part.split(at_once) for part in (x, v, noise)]
+        return torch.cat(
+            [
+                self.sample(own_x, own_v, own_noise, draw)
+                for own_x, own_v, own_noise in zip(*parts, strict=True)
+            ]
+        )
 
     def _moments(
         self, fold: Tensor | None = None, draw: int | None = None
@@ -164,55 +199,6 @@ class Gaussian(nn.Module):
         assert self.fold_covariances is not None
         return self.fold_means[fold], self.fold_covariances[fold]
 
-    def _maximise(
-        self,
-        x: Tensor,
-        v: Tensor,
-        weight: Tensor,
-        mean: Tensor,
-        covariance: Tensor,
-        n_iterations: int | None = None,
-    ) -> tuple[Tensor, Tensor, list[float]]:
-        """Run EM from a start; return mean, covariance and log-likelihoods."""
-        order = (v == 0).sum(1).argsort()  # rows with as many hidden cells together
-        x, v = (x.double() * v)[order], v.double()[order]
-        weight = weight.double()[order]
-        share = weight / weight.sum()
-        n_rows = int((weight > 0).sum())
-        identity = torch.eye(x.shape[1]).to(x)
-        scale = covariance.diagonal().max()
-        ridge = RIDGE * x.shape[1] / n_rows + 1e-6
-        at_once = max(1, min(MOST_ROWS, SOLVE_FLOATS // x.shape[1] ** 2))
-        likelihoods: list[float] = []
-        for _ in range(EM_ITERATIONS if n_iterations is None else n_iterations):
-            factor = torch.linalg.cholesky(covariance + ridge * identity)
-            precision = torch.cholesky_inverse(factor)
-            completed, missing = torch.empty_like(x), torch.zeros_like(covariance)
-            log_determinant = 2 * factor.diagonal().log().sum()
-            total = x.new_zeros(())
-            for start in range(0, len(x), at_once):
-                part = slice(start, start + at_once)
-                visible, rows = v[part], share[part]
-                deviation = (x[part] - mean) * visible
-                update, left, index, log_density = hidden_cells(
-                    precision, log_determinant, deviation, visible
-                )
-                completed[part] = torch.where(visible > 0, x[part], mean + update)
-                cells = index.unsqueeze(2) * len(mean) + index.unsqueeze(1)
-                spread = (rows[:, None, None] * left).flatten()
-                missing.view(-1).index_add_(0, cells.flatten(), spread)
-                total += rows @ log_density
-            likelihoods.append(float(total))
-            mean = share @ completed
-            deviation = completed - mean
-            new = deviation.t() @ (share.unsqueeze(1) * deviation) + missing
-            change = float((new - covariance).abs().max() / scale)
-            covariance = new
-            if change < EM_TOLERANCE:
-                break
-        covariance = covariance + ridge * identity
-        return mean, 0.5 * (covariance + covariance.t()), likelihoods
-
     def condition(
         self,
         x: Tensor,
@@ -222,7 +208,7 @@ class Gaussian(nn.Module):
     ) -> Tensor:
         """Return the rows with hidden cells at their conditional mean."""
         is_table = x.ndim == 2 and len(x) > 0 and x.device.type == "cpu"
-        if is_table and x.shape[1] >= WIDE and draw is None:
+        if is_table and x.shape[1] >= self.settings.wide and draw is None:
             return self._condition_wide(x, v, fold)
         mean, covariance = self._moments(fold, draw)
         deviation = ((x - mean) * v).unsqueeze(-1)
@@ -242,37 +228,29 @@ class Gaussian(nn.Module):
         CPU to ask for their width would stop the queue.)
         """
         means, covariances, precisions = self.mean, self.covariance, self.precision
-        if fold is not None and self.fold_means is not None:
+        if self.fold_means is None:
+            fold = None
+        if fold is not None:
+            assert self.fold_means is not None
             assert self.fold_covariances is not None
             assert self.fold_precisions is not None
             means, covariances = self.fold_means[fold], self.fold_covariances
             precisions = self.fold_precisions
-        else:
-            fold = None
         deviation = (x - means) * v
         completed = torch.empty_like(x)
         n_visible = v.sum(1)
-        for rows in n_visible.argsort().chunk(GROUPS):
-            visible, own = v[rows], deviation[rows]
+        for rows in n_visible.argsort().chunk(self.settings.groups):
             own_fold = None if fold is None else fold[rows]
-            is_few = 2 * float(n_visible[rows[-1]]) <= x.shape[1]
-            chosen = visible if is_few else 1 - visible
-            matrices = covariances if is_few else precisions
-            index, valid = cells_of(chosen)
-            block = rows_of(matrices, index, own_fold)  # (rows, width, columns)
-            matrix = block.gather(2, index.unsqueeze(1).expand(-1, index.shape[1], -1))
-            matrix = matrix * valid.unsqueeze(2) * valid.unsqueeze(1)
-            factor = torch.linalg.cholesky(matrix + torch.diag_embed(1 - valid))
-            if is_few:  # S_ho S_oo^-1 d
-                right = own.gather(1, index).unsqueeze(-1) * valid.unsqueeze(-1)
-                solved = torch.cholesky_solve(right, factor)
-                update = (solved.mT @ block).squeeze(1)
-            else:  # -P_hh^-1 P_ho d
-                right = (block @ own.unsqueeze(-1)) * valid.unsqueeze(-1)
-                solved = torch.cholesky_solve(right, factor).squeeze(-1)
-                update = torch.zeros_like(own).scatter_add(1, index, -solved)
+            if 2 * float(n_visible[rows[-1]]) <= x.shape[1]:
+                update = update_by_visible(
+                    covariances, v[rows], deviation[rows], own_fold
+                )
+            else:
+                update = update_of_hidden(
+                    precisions, 1 - v[rows], deviation[rows], own_fold
+                )
             mean = means if fold is None else means[rows]
-            completed[rows] = torch.where(visible > 0, x[rows], mean + update)
+            completed[rows] = torch.where(v[rows] > 0, x[rows], mean + update)
         return completed
 
     def deviation(
@@ -315,6 +293,83 @@ class Gaussian(nn.Module):
         return log_density(factor, (x.double() - self.mean) * v, v)
 
 
+class ExpectationMaximisation:
+    """EM for the mean and the covariance matrix of incomplete rows, in float64.
+
+    Parameters
+    ----------
+    x, v : Tensor of shape (rows, columns)
+        The rows and the mask of their visible cells.
+    weight : Tensor of shape (rows,)
+        Weights of the rows; those of weight 0 count for nothing.
+    settings : GaussianSettings
+        Ridge, tolerance and bounds of the memory.
+    """
+
+    def __init__(
+        self, x: Tensor, v: Tensor, weight: Tensor, settings: GaussianSettings
+    ) -> None:
+        order = (v == 0).sum(1).argsort()  # rows with as many hidden cells together
+        self.x, self.v = (x.double() * v)[order], v.double()[order]
+        weight = weight.double()[order]
+        self.share = weight / weight.sum()
+        n_rows, n_columns = int((weight > 0).sum()), x.shape[1]
+        ridge = settings.ridge_of(n_rows, n_columns)
+        self.ridge = ridge * torch.eye(n_columns).to(self.x)
+        at_once = min(settings.most_rows, settings.solve_floats // n_columns**2)
+        self.at_once = max(1, at_once)
+        self.tolerance = settings.em_tolerance
+
+    def run(
+        self, mean: Tensor, covariance: Tensor, n_iterations: int
+    ) -> tuple[Tensor, Tensor, list[float]]:
+        """Return mean, covariance and log-likelihoods after so many iterations.
+
+        Fewer where the covariance matrix has settled.
+        """
+        scale = covariance.diagonal().max()
+        likelihoods = []
+        for _ in range(n_iterations):
+            completed, missing, likelihood = self._expect(mean, covariance)
+            likelihoods.append(float(likelihood))
+            mean = self.share @ completed
+            deviation = completed - mean
+            new = deviation.t() @ (self.share.unsqueeze(1) * deviation) + missing
+            change = float((new - covariance).abs().max() / scale)
+            covariance = new
+            if change < self.tolerance:
+                break
+        covariance = covariance + self.ridge
+        return mean, 0.5 * (covariance + covariance.t()), likelihoods
+
+    def _expect(
+        self, mean: Tensor, covariance: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the visible cells tell under the present parameters.
+
+        That is the completed rows, the mean covariance of their hidden cells, and the
+        mean log-likelihood.
+        """
+        factor = torch.linalg.cholesky(covariance + self.ridge)
+        precision = torch.cholesky_inverse(factor)
+        completed, missing = torch.empty_like(self.x), torch.zeros_like(covariance)
+        log_determinant = 2 * factor.diagonal().log().sum()
+        total = self.x.new_zeros(())
+        for start in range(0, len(self.x), self.at_once):
+            part = slice(start, start + self.at_once)
+            x, visible, share = self.x[part], self.v[part], self.share[part]
+            deviation = (x - mean) * visible
+            update, left, index, log_density = hidden_cells(
+                precision, log_determinant, deviation, visible
+            )
+            completed[part] = torch.where(visible > 0, x, mean + update)
+            cells = index.unsqueeze(2) * len(mean) + index.unsqueeze(1)
+            spread = (share[:, None, None] * left).flatten()
+            missing.view(-1).index_add_(0, cells.flatten(), spread)
+            total += share @ log_density
+        return completed, missing, total
+
+
 def marginals(x: Tensor, v: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and diagonal covariance of the visible cells, in float64."""
     x, v, rows = x.double() * v, v.double(), weight.double()
@@ -349,6 +404,48 @@ def rows_of(matrices: Tensor, index: Tensor, fold: Tensor | None) -> Tensor:
     return matrices[index] if fold is None else matrices[fold.unsqueeze(1), index]
 
 
+def update_by_visible(
+    covariances: Tensor, visible: Tensor, deviation: Tensor, fold: Tensor | None
+) -> Tensor:
+    """Return expected deviations of the hidden cells, S_ho S_oo^-1 d.
+
+    With the matrices of the visible cells, of one covariance matrix or of each fold's.
+    """
+    block, factor, index, valid = factor_cells(covariances, visible, fold)
+    right = deviation.gather(1, index).unsqueeze(-1) * valid.unsqueeze(-1)
+    solved = torch.cholesky_solve(right, factor)
+    return (solved.mT @ block).squeeze(1)
+
+
+def update_of_hidden(
+    precisions: Tensor, hidden: Tensor, deviation: Tensor, fold: Tensor | None
+) -> Tensor:
+    """Return expected deviations of the hidden cells, -P_hh^-1 P_ho d.
+
+    With the matrices of the hidden cells, of one precision matrix or of each fold's.
+    """
+    block, factor, index, valid = factor_cells(precisions, hidden, fold)
+    right = (block @ deviation.unsqueeze(-1)) * valid.unsqueeze(-1)
+    solved = torch.cholesky_solve(right, factor).squeeze(-1)
+    return torch.zeros_like(deviation).scatter_add(1, index, -solved)
+
+
+def factor_cells(
+    matrices: Tensor, chosen: Tensor, fold: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return rows of a matrix and the Cholesky factor of its chosen cells.
+
+    Shapes (rows, width, columns) and (rows, width, width); after them come the indices
+    of the cells and where they are no padding, see :func:`cells_of`.
+    """
+    index, valid = cells_of(chosen)
+    block = rows_of(matrices, index, fold)
+    matrix = block.gather(2, index.unsqueeze(1).expand(-1, index.shape[1], -1))
+    matrix = matrix * valid.unsqueeze(2) * valid.unsqueeze(1)
+    factor = torch.linalg.cholesky(matrix + torch.diag_embed(1 - valid))
+    return block, factor, index, valid
+
+
 def hidden_cells(
     precision: Tensor, log_determinant: Tensor, deviation: Tensor, v: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -375,19 +472,18 @@ def hidden_cells(
 
 
 def draw_moments(
-    x: Tensor, weight: Tensor, generator: torch.Generator
+    x: Tensor, weight: Tensor, generator: torch.Generator, ridge: float
 ) -> tuple[Tensor, Tensor]:
     """Draw mean and covariance from their posterior, given complete rows.
 
-    The prior is that of Jeffreys, but for the ridge and, in tables with many columns by
-    row, more degrees of freedom: without them the covariance would be drawn several
-    times as large as that of the rows. In float64.
+    The prior is that of Jeffreys, but for the ridge on the diagonal and, in tables with
+    many columns by row, more degrees of freedom: without them the covariance would be
+    drawn several times as large as that of the rows. In float64.
     """
     x = x.double()
     share = weight.double() / weight.sum()
     n_rows, n_columns = x.shape
     deviation = x - share @ x
-    ridge = RIDGE * n_columns / n_rows + 1e-6
     scatter = deviation.t() @ (share.unsqueeze(1) * deviation)
     scatter = n_rows * (scatter + ridge * torch.eye(n_columns).to(x))
     # the inverse of a product of normals is the draw for a scatter of one

@@ -34,7 +34,7 @@ from .._networks.arrays import load_arrays, to_arrays
 from .._networks.batch import Batch
 from .._tables.columns import Column
 from .._training.plan import Budget, History, Plan, split_rows
-from .._training.progress import Progress
+from .._training.progress import MAIN, Progress
 from .._training.random import Random
 from .cells import CellDistribution, in_y, seen
 from .conditional_mean import ConditionalMean, Rows
@@ -183,10 +183,12 @@ class ImputationModel:
             attributes: dict[str, Any] = {}
         else:
             settings = choose_recipe(*data.values.shape)
-            losses, folds = self._fit_mean(rows, settings, params, random.generator)
+            losses, folds = self._fit_mean(
+                rows, settings, params, random.generator, progress
+            )
             if not resume:
                 self.module.initialise_at_mean(self.mean)
-            progress.open(plan.max_iter)
+            progress.open({MAIN: plan.max_iter})
             history = self._fit_vae(
                 batch.replace(fold=folds), split, plan, random, progress, resume
             )
@@ -222,12 +224,13 @@ class ImputationModel:
         settings: MeanSettings,
         params: Mapping[str, Any],
         generator: torch.Generator,
+        progress: Progress,
     ) -> tuple[list[float], Tensor | None]:
         """Train the networks; return their losses and who leaves out which row."""
         if params["max_iter"] is not None:
             n_batches = max(1, len(rows.x) // settings.batch_size)
             limit = params["max_iter"] * n_batches
-            settings = settings._replace(n_steps=min(settings.n_steps, limit))
+            settings = replace(settings, n_steps=min(settings.n_steps, limit))
         self.mean.requires_grad_(True)
         losses, folds = train_conditional_mean(
             self.mean,
@@ -235,7 +238,7 @@ class ImputationModel:
             settings,
             params["learning_rate_init"],
             generator,
-            verbose=bool(params["verbose"]),
+            progress=progress,
         )
         self.mean.requires_grad_(False).eval()
         return losses, folds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -25,13 +26,36 @@ def has_matrix_units() -> bool:
     return bool(capabilities.get("amx_bf16", False))
 
 
-#: Intel's AMX units multiply bfloat16 many times faster than float32. From so many
-#: multiplications per layer the casts that this takes pay.
-HAS_MATRIX_UNITS, LEAST_WORK = has_matrix_units(), 2**25
+@dataclass(frozen=True)
+class HalfPrecision:
+    """When to multiply in bfloat16."""
+
+    #: Intel's AMX units multiply bfloat16 many times faster than float32.
+    has_matrix_units: bool = has_matrix_units()
+    #: From so many multiplications per layer the casts that this takes pay.
+    least_work: int = 2**25
+
+
+#: What holds on this processor.
+HALF_PRECISION = HalfPrecision()
 
 
 class BatchedMLP(nn.Module):
-    """Several perceptrons of the same shape, side by side."""
+    """Several perceptrons of the same shape, side by side.
+
+    Parameters
+    ----------
+    n_members : int
+        Number of perceptrons.
+    widths : sequence of int
+        Numbers of inputs, of units of every hidden layer, and of outputs.
+    activation : str
+        A key of ``ACTIVATIONS``.
+    generator : torch.Generator
+        Source of the initial weights, on the CPU.
+    half_precision : HalfPrecision
+        When training multiplies in bfloat16.
+    """
 
     def __init__(
         self,
@@ -39,8 +63,10 @@ class BatchedMLP(nn.Module):
         widths: Sequence[int],
         activation: str,
         generator: torch.Generator,
+        half_precision: HalfPrecision = HALF_PRECISION,
     ) -> None:
         super().__init__()
+        self.half_precision = half_precision
         self.activation = ACTIVATIONS[activation]()
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for n_in, n_out in pairwise(widths):
@@ -72,13 +98,13 @@ class BatchedMLP(nn.Module):
 
     def _halves(self, state: Tensor) -> bool:
         """Tell whether to multiply in bfloat16."""
-        weight = self.weights[0]
+        weight, rule = self.weights[0], self.half_precision
         return (
-            HAS_MATRIX_UNITS
+            rule.has_matrix_units
             and torch.is_grad_enabled()
             and weight.device.type == "cpu"
             and weight.dtype == torch.float32
-            and state.numel() * weight.shape[-1] >= LEAST_WORK
+            and state.numel() * weight.shape[-1] >= rule.least_work
         )
 
 

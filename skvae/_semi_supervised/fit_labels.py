@@ -21,7 +21,7 @@ from .._training.plan import (
     History,
     Plan,
 )
-from .._training.progress import Progress
+from .._training.progress import MAIN, Progress
 from .._training.random import Random
 from .labelled_vae import LabelledVAE
 from .objectives import LABELLED_ROWS, OBJECTIVES, LabelOptions, label_score, n_noise
@@ -121,7 +121,7 @@ def fit_labels(
     plan = resolve_plan(
         params, module.kind, len(split[0]), options, split[1] is not None, is_linear
     )
-    progress.open(plan.max_iter)
+    progress.open({MAIN: plan.max_iter})
     history, _ = fit_module(
         module,
         batch,

@@ -9,7 +9,6 @@ in :mod:`skvae._semi_supervised`; a leading dimension counts settings or network
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,7 +18,14 @@ from torch import Tensor
 
 from .._networks.batch import Batch
 from .._networks.mlp import BatchedMLP
-from .._training.optimizer import LEAST_GRADIENT, Adam, flatten_parameters
+from .._training.optimizer import (
+    Adam,
+    cosine,
+    flatten_parameters,
+    minimise,
+    non_finite,
+)
+from .._training.progress import Progress
 from .labelled_vae import LabelledVAE
 from .objectives import LABELLED_ROWS, indecision, roughness
 
@@ -34,6 +40,10 @@ MAX_LABELLED, MAX_ROWS = 2_000, 20_000
 
 #: The networks, and how they are trained.
 WIDTHS, N_STEPS, BATCH_SIZE, LEARNING_RATE = (64, 64), 400, 256, 1e-2
+
+
+#: The stage's name in the progress of a fit.
+STAGE = "label search"
 
 
 class Regularisation(NamedTuple):
@@ -52,16 +62,32 @@ def choose_setting(
     settings: Sequence[Regularisation],
     radius: float,
     generator: torch.Generator,
+    *,
+    n_steps: int = N_STEPS,
+    progress: Progress | None = None,
 ) -> Regularisation:
     """Return the setting that labels speak for which were left out.
 
     The first of two settings, the usual one, stands unless the other gains more than
-    the standard error of the difference. Of one there is nothing to choose.
-    ``rows`` are those that smoothness is measured on, labelled or not.
+    the standard error of the difference, or if the search is cut short. Of one there is
+    nothing to choose. ``rows`` are those that smoothness is measured on, labelled or
+    not.
     """
     if len(settings) == 1 or len(labelled) < MIN_LABELLED:
         return settings[0]
-    wrong = left_out_errors(vae, labelled, rows, settings, radius, generator)
+    progress = Progress() if progress is None else progress
+    wrong = left_out_errors(
+        vae,
+        labelled,
+        rows,
+        settings,
+        radius,
+        generator,
+        n_steps=n_steps,
+        progress=progress,
+    )
+    if progress.is_over:
+        return settings[0]
     weight = torch.ones(wrong.shape[1]) if labelled.weight is None else labelled.weight
     weight = (weight / weight.sum()).to(wrong)
     gain = wrong[0] - wrong[1]
@@ -77,73 +103,130 @@ def left_out_errors(
     settings: Sequence[Regularisation],
     radius: float,
     generator: torch.Generator,
+    *,
+    n_steps: int = N_STEPS,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Return by setting and labelled row whether its class was mistaken, 0 or 1."""
-    y, device = labelled.y, labelled.x.device
-    assert y is not None
-    codes = y.argmax(-1)
-    n_settings, n_labelled = len(settings), len(labelled)
-    folds = stratified_folds(codes, generator)
-    own = torch.arange(N_FOLDS, device=device).repeat(n_settings)
-    seen = (folds != own.unsqueeze(1)).to(labelled.x.dtype)
-    if labelled.weight is not None:
-        seen = seen * labelled.weight
-    hidden = torch.tensor([s.hidden for s in settings], device=device).view(-1, 1, 1)
-    is_smooth = any(s.smoothness for s in settings)
-    smoothness = torch.tensor([s.smoothness for s in settings], device=device)
-    smoothness = smoothness.repeat_interleave(N_FOLDS)
+    search = LabelSearch(vae, labelled, rows, settings, radius, generator)
+    search.train(n_steps, Progress() if progress is None else progress)
+    return search.errors()
 
-    first = torch.Generator().manual_seed(generator.initial_seed())
-    widths = [vae.n_row_inputs, *WIDTHS, vae.n_classes]
-    ensemble = BatchedMLP(n_settings * N_FOLDS, widths, "relu", first)
-    with torch.no_grad():  # settings differ by nothing else
-        for p in ensemble.parameters():
-            p.copy_(p[:N_FOLDS].repeat(n_settings, 1, 1))
-    ensemble.to(device)
-    flat = flatten_parameters(ensemble)
-    optimizer = Adam(flat, LEARNING_RATE)
 
-    def some_hidden(batch: Batch) -> Tensor:
+class LabelSearch:
+    """Classifiers q(y | x), one for every setting and fold, which it does not see.
+
+    Parameters
+    ----------
+    vae : LabelledVAE
+        Tells what a classifier sees of a row, and how frequent classes are.
+    labelled : Batch
+        The rows with labels.
+    rows : Batch
+        The rows that smoothness is measured on.
+    settings : sequence of Regularisation
+        What is compared.
+    radius : float
+        That of the adversarial steps.
+    generator : torch.Generator
+        Source of folds, batches and noise.
+    """
+
+    def __init__(
+        self,
+        vae: LabelledVAE,
+        labelled: Batch,
+        rows: Batch,
+        settings: Sequence[Regularisation],
+        radius: float,
+        generator: torch.Generator,
+    ) -> None:
+        assert labelled.y is not None
+        self.vae, self.labelled, self.rows = vae, labelled, rows
+        self.radius, self.generator = radius, generator
+        self.device, self.n_settings = labelled.x.device, len(settings)
+        self.y = labelled.y
+        self.codes = labelled.y.argmax(-1)
+        folds = stratified_folds(self.codes, generator)
+        own = torch.arange(N_FOLDS, device=self.device).repeat(self.n_settings)
+        self.is_own = folds == own.unsqueeze(1)  # (networks, rows)
+        seen = (~self.is_own).to(labelled.x.dtype)
+        self.seen = seen if labelled.weight is None else seen * labelled.weight
+        hidden = torch.tensor([s.hidden for s in settings], device=self.device)
+        self.hidden = hidden.view(-1, 1, 1)
+        smoothness = [s.smoothness for s in settings]
+        self.is_smooth = any(smoothness)
+        smooth = torch.tensor(smoothness, device=self.device)
+        self.smoothness = smooth.repeat_interleave(N_FOLDS)
+        self.networks = self._build()
+        self.flat = flatten_parameters(self.networks)
+
+    def _build(self) -> BatchedMLP:
+        first = torch.Generator().manual_seed(self.generator.initial_seed())
+        widths = [self.vae.n_row_inputs, *WIDTHS, self.vae.n_classes]
+        networks = BatchedMLP(self.n_settings * N_FOLDS, widths, "relu", first)
+        with torch.no_grad():  # settings differ by nothing else
+            for p in networks.parameters():
+                p.copy_(p[:N_FOLDS].repeat(self.n_settings, 1, 1))
+        return networks.to(self.device)
+
+    def train(self, n_steps: int, progress: Progress) -> None:
+        """Train all networks side by side."""
+        optimizer = Adam(self.flat, LEARNING_RATE)
+        with progress.stage(STAGE, n_steps) as steps:
+            for step in steps:
+                rate = cosine(step, n_steps, initial=LEARNING_RATE)
+                minimise(self._loss(), optimizer, rate)
+        if not torch.isfinite(self.flat).all():
+            raise non_finite(
+                "The loss of the search for hidden_share and smoothness became "
+                "non-finite"
+            )
+
+    def _loss(self) -> Tensor:
+        some, index = self.labelled, torch.arange(len(self.y), device=self.device)
+        if len(self.y) > LABELLED_ROWS:
+            some, index = self._pick(self.labelled, LABELLED_ROWS)
+        log_q = F.log_softmax(self.networks(self._some_hidden(some)), -1)
+        log_likelihood = (self.y[index] * log_q).sum(-1)
+        share = self.seen[:, index] / self.seen[:, index].sum(1, keepdim=True)
+        loss = -(share * log_likelihood).sum()
+        if self.is_smooth:
+            loss = loss + (self.smoothness * self._roughness().mean(-1)).sum()
+        return loss
+
+    def _roughness(self) -> Tensor:
+        """Return what smoothness is against, by network and row of a batch."""
+        batch, _ = self._pick(self.rows, BATCH_SIZE)
+        log_q = F.log_softmax(self.networks(self._some_hidden(batch)), -1)
+        inputs = self.vae.inputs(batch.x, batch.observed)
+        noise = torch.randn(inputs.shape, generator=self.generator, device=self.device)
+        noise = noise.expand(len(self.seen), -1, -1).clone()
+        rough = roughness(self.networks, inputs, log_q, noise, self.radius)
+        return rough + indecision(log_q, self.vae.log_prior, batch.weight)
+
+    def _some_hidden(self, batch: Batch) -> Tensor:
         """Return the inputs of every network, (networks, rows, n_inputs)."""
-        chance = torch.rand(batch.x.shape, generator=generator, device=device)
-        kept = chance >= hidden
+        shape = batch.x.shape
+        chance = torch.rand(shape, generator=self.generator, device=self.device)
+        kept = chance >= self.hidden
         kept = kept if batch.observed is None else kept & batch.observed
-        inputs = vae.inputs(batch.x.expand(kept.shape), kept)
+        inputs = self.vae.inputs(batch.x.expand(kept.shape), kept)
         return inputs.repeat_interleave(N_FOLDS, 0)
 
-    def pick(batch: Batch, size: int) -> tuple[Batch, Tensor]:
-        index = torch.randint(len(batch), (size,), generator=generator, device=device)
+    def _pick(self, batch: Batch, size: int) -> tuple[Batch, Tensor]:
+        index = torch.randint(
+            len(batch), (size,), generator=self.generator, device=self.device
+        )
         return batch.take(index), index
 
-    everything = torch.arange(n_labelled, device=device)
-    for step in range(N_STEPS):
-        some, index = labelled, everything
-        if n_labelled > LABELLED_ROWS:
-            some, index = pick(labelled, LABELLED_ROWS)
-        log_q = F.log_softmax(ensemble(some_hidden(some)), -1)
-        log_likelihood = (y[index] * log_q).sum(-1)
-        share = seen[:, index] / seen[:, index].sum(1, keepdim=True)
-        loss = -(share * log_likelihood).sum()
-        if is_smooth:
-            batch, _ = pick(rows, BATCH_SIZE)
-            log_q = F.log_softmax(ensemble(some_hidden(batch)), -1)
-            inputs = vae.inputs(batch.x, batch.observed)
-            noise = torch.randn(inputs.shape, generator=generator, device=device)
-            noise = noise.expand(len(own), -1, -1).clone()
-            rough = roughness(ensemble, inputs, log_q, noise, radius)
-            rough = rough + indecision(log_q, vae.log_prior, batch.weight)
-            loss = loss + (smoothness * rough.mean(-1)).sum()
-        assert flat.grad is not None
-        flat.grad.fill_(LEAST_GRADIENT)
-        loss.backward()
-        rate = 0.5 * (1 + math.cos(math.pi * step / N_STEPS))
-        optimizer.learning_rate = LEARNING_RATE * rate
-        optimizer.step()
-
-    with torch.inference_mode():
-        found = ensemble(vae.inputs(labelled.x, labelled.observed)).argmax(-1)
-        wrong = (found != codes) & (folds == own.unsqueeze(1))
-        return wrong.view(n_settings, N_FOLDS, -1).any(1).to(labelled.x.dtype)
+    @torch.inference_mode()
+    def errors(self) -> Tensor:
+        """Return by setting and labelled row whether its class was mistaken."""
+        inputs = self.vae.inputs(self.labelled.x, self.labelled.observed)
+        found = self.networks(inputs).argmax(-1)
+        wrong = ((found != self.codes) & self.is_own).view(self.n_settings, N_FOLDS, -1)
+        return wrong.any(1).to(self.labelled.x.dtype)
 
 
 def stratified_folds(codes: Tensor, generator: torch.Generator) -> Tensor:

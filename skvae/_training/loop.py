@@ -9,8 +9,8 @@ one flat tensor, so that clipping and the optimizer are one kernel each.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -24,15 +24,24 @@ from .batches import Batches
 from .bounds import Terms
 from .monitor import Monitor, StopTraining
 from .optimizer import (
-    LEARNING_RATE_END,
-    LEARNING_RATE_WARMUP,
-    LEAST_GRADIENT,
     Adam,
+    cosine,
     decay_of_weights,
     flatten_parameters,
+    minimise,
+    non_finite,
+    unflatten_parameters,
 )
 from .plan import History, Plan, weighted_mean
-from .progress import Progress
+from .progress import MAIN, Progress
+
+#: Steps over which the learning rate rises; short fits (checks, partial budgets) warm
+#: up over a tenth of their steps.
+LEARNING_RATE_WARMUP = 100
+
+#: The share of the learning rate that each schedule falls to in the end. "adaptive"
+#: falls by steps of its own, see ``Monitor.stall``; "constant" has no warm-up either.
+LEARNING_RATE_END = {"cosine": 0.01, "adaptive": 1.0}
 
 #: Gradient norms above this, per square root of the number of columns, are clipped.
 GRADIENT_CLIP = 5.0
@@ -45,7 +54,6 @@ def train_step(
     vae: VAE,
     batch: Batch,
     noise: Tensor,
-    flat: nn.Parameter,
     optimizer: Adam,
     objective: Callable[..., Terms],
     gradient: str,
@@ -54,13 +62,7 @@ def train_step(
     """One step of gradient ascent on the objective; nothing leaves the device."""
     terms = objective(vae, batch, noise, kl_weight=kl_weight, gradient=gradient)
     loss = -weighted_mean(terms.objective, batch.weight)
-    assert flat.grad is not None
-    flat.grad.fill_(LEAST_GRADIENT)
-    loss.backward()
-    limit = GRADIENT_CLIP * math.sqrt(vae.joint.n_columns)
-    norm = torch.linalg.vector_norm(flat.grad)
-    flat.grad.mul_((limit / (norm + 1e-12)).clamp(max=1.0))
-    optimizer.step()
+    minimise(loss, optimizer, clip=GRADIENT_CLIP * math.sqrt(vae.joint.n_columns))
     return Terms(*(term.detach() for term in terms))
 
 
@@ -74,7 +76,13 @@ class Net(NeuralNet):  # type: ignore[misc]
     def __init__(
         self, module: VAE, plan: Plan, generator: torch.Generator, **kwargs: Any
     ):
-        super().__init__(module, criterion=nn.Identity, train_split=None, **kwargs)
+        super().__init__(
+            module,
+            criterion=nn.Identity,
+            train_split=None,
+            max_epochs=plan.max_iter,
+            **kwargs,
+        )
         self.plan = plan
         self.generator = generator
 
@@ -106,7 +114,7 @@ class Net(NeuralNet):  # type: ignore[misc]
             try:
                 getattr(callback, method_name)(self, **kwargs)
             except KeyboardInterrupt as stop:
-                if isinstance(callback, Monitor | ScikitLearnBridge):
+                if isinstance(callback, Monitor | Reporter):
                     raise
                 raise StopTraining from stop
 
@@ -116,11 +124,7 @@ class Net(NeuralNet):  # type: ignore[misc]
         if not training:  # scored by Monitor, with fixed noise
             return
         self.module_.train()
-        listened = any(
-            type(callback).on_batch_end is not Callback.on_batch_end
-            or type(callback).on_batch_begin is not Callback.on_batch_begin
-            for _, callback in self.callbacks_
-        )
+        listened = self._are_batches_listened_to()
         # One buffer for the whole epoch: small tensors kept from every batch would
         # fragment the heap by more than the table's own size.
         terms = iterator.data.x.new_empty(len(Terms._fields), len(iterator.rows))
@@ -134,19 +138,27 @@ class Net(NeuralNet):  # type: ignore[misc]
             done += len(batch)
             if listened:
                 self.notify("on_batch_end", batch=batch, training=True)
-        # the one synchronisation of the epoch
-        means = terms.mean(1).tolist()
-        if not all(math.isfinite(value) for value in means):
-            raise ValueError(
-                f"The loss became non-finite in epoch {len(self.record.objective) + 1}."
-                " Lower learning_rate_init (now "
-                f"{self.plan.learning_rate_init:g}), or look for extreme values in X"
-                " and set numeric_transform='quantile'."
+        self._record_epoch(*terms.mean(1).tolist())  # the only synchronisation
+
+    def _are_batches_listened_to(self) -> bool:
+        return any(
+            type(callback).on_batch_end is not Callback.on_batch_end
+            or type(callback).on_batch_begin is not Callback.on_batch_begin
+            for _, callback in self.callbacks_
+        )
+
+    def _record_epoch(self, objective: float, reconstruction: float, kl: float) -> None:
+        record = self.record
+        if not all(math.isfinite(value) for value in (objective, reconstruction, kl)):
+            epoch = len(record.objective) + 1
+            raise non_finite(
+                f"The loss became non-finite in epoch {epoch}",
+                self.plan.learning_rate_init,
             )
-        self.record.objective.append(means[0])
-        self.record.reconstruction.append(means[1])
-        self.record.kl.append(means[2])
-        self.history.record("train_loss", -means[0])
+        record.objective.append(objective)
+        record.reconstruction.append(reconstruction)
+        record.kl.append(kl)
+        self.history.record("train_loss", -objective)
 
     def train_step(self, batch: Batch, **_: Any) -> Terms:
         plan = self.plan
@@ -159,7 +171,6 @@ class Net(NeuralNet):  # type: ignore[misc]
             self.module_,
             batch,
             noise,
-            self.flat_,
             self.optimizer_,
             plan.bound,
             plan.gradient,
@@ -170,17 +181,13 @@ class Net(NeuralNet):  # type: ignore[misc]
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step under the plan's schedule."""
-        plan = self.plan
+        plan, n_steps = self.plan, self.total_steps_
         rate = plan.learning_rate_init * self.rate_factor_
         if plan.learning_rate == "constant":
             return rate
-        # short fits (checks, partial budgets) warm up over a tenth of their steps
-        warmup = min(LEARNING_RATE_WARMUP, self.total_steps_ // 10) + 1
-        rate *= min(1.0, (step + 1) / warmup)
-        if plan.learning_rate == "cosine":
-            phase = 0.5 * (1 + math.cos(math.pi * step / max(1, self.total_steps_)))
-            rate *= LEARNING_RATE_END + (1 - LEARNING_RATE_END) * phase
-        return rate
+        warmup = min(LEARNING_RATE_WARMUP, n_steps // 10) + 1
+        end = LEARNING_RATE_END[plan.learning_rate]
+        return cosine(step, n_steps, initial=rate, warmup=warmup, end=end)
 
     def prepare(self, total_steps: int, record: History) -> None:
         """Set the counters of one run."""
@@ -192,30 +199,19 @@ class Net(NeuralNet):  # type: ignore[misc]
         self.record = record
 
 
-class ScikitLearnBridge(Callback):  # type: ignore[misc]
-    """Forward epochs to ``sklearn.callback`` as subtasks of the fit task.
+class Reporter(Callback):  # type: ignore[misc]
+    """Report the epochs to ``progress``; a callback that asks to stop ends the loop."""
 
-    Every begin hook is matched by an end hook, and a callback that asks to stop
-    ends the loop.
-    """
-
-    def __init__(self, context: Any, estimator: Any) -> None:
-        self.context = context
-        self.estimator = estimator
-        self.task: Any = None
+    def __init__(self, progress: Progress, stage: str) -> None:
+        self.progress = progress
+        self.stage = stage
 
     def on_epoch_begin(self, net: Net, **_: Any) -> None:
-        self.task = self.context.subcontext(task_name="epoch")
-        self.task.call_on_fit_task_begin(estimator=self.estimator)
+        self.progress.begin(self.stage)
 
     def on_epoch_end(self, net: Net, **_: Any) -> None:
-        if self.close():
+        if self.progress.end():
             raise StopTraining
-
-    def close(self) -> bool:
-        """End the task of the epoch, if one is open; tell whether to stop."""
-        task, self.task = self.task, None
-        return task is not None and task.call_on_fit_task_end(estimator=self.estimator)
 
 
 @torch.no_grad()
@@ -247,59 +243,76 @@ def train(
     generator: torch.Generator,
     *,
     progress: Progress | None = None,
+    stage: str = MAIN,
     optimizer_state: dict[str, Any] | None = None,
     free_scale: Tensor | None = None,
     prepare: Callable[[Batch], Batch] | None = None,
 ) -> tuple[History, dict[str, Any]]:
     """Train ``vae`` in place and return what was recorded.
 
-    ``data`` lies on the device already. The validation rows choose the weights that
-    are kept; without them the last weights stay. They also decide, for the columns of
-    the mask ``free_scale``, whether a scale per cell stays. ``prepare`` makes what the
-    model sees of the rows of a batch, anew at every step. Returns the history and
-    Adam's state as NumPy arrays, which a later call may continue from.
+    Parameters
+    ----------
+    vae : VAE
+        The module, on the device of ``data``.
+    data : Batch
+        The table, on the device.
+    train_rows : Tensor
+        Numbers of the rows to train on.
+    valid_rows : Tensor or None
+        Numbers of the rows that choose the weights that are kept; without them the
+        last weights stay.
+    plan : Plan
+        How to train.
+    generator : torch.Generator
+        Source of the order of rows and of all noise, on the device.
+    progress : Progress, default=None
+        What the fit reports to. If the fit is over already, no step is taken.
+    stage : str, default="epoch"
+        Name of the units. The callbacks of skorch watch the main stage alone.
+    optimizer_state : dict, default=None
+        Adam's state to go on from, as an earlier call returned it.
+    free_scale : Tensor, default=None
+        Mask of the columns for which the validation rows decide whether a scale per
+        cell stays.
+    prepare : callable, default=None
+        Makes what the model sees of the rows of a batch, anew at every step.
+
+    Returns
+    -------
+    record : History
+        One entry per epoch.
+    optimizer_state : dict of str to ndarray
+        Adam's state.
     """
-    record = History()
+    progress = Progress(verbose=plan.verbose) if progress is None else progress
     batches = Batches(data, train_rows, plan.batch_size, generator, prepare)
     valid = None if valid_rows is None else batches.take(valid_rows)
-    monitor = Monitor(plan, valid, generator)
-    progress = Progress() if progress is None else progress
-    bridge = []
-    if progress.context is not None:
-        bridge = [ScikitLearnBridge(progress.context, progress.estimator)]
-    net = Net(
-        vae,
-        plan,
-        generator,
-        device=data.x.device,
-        callbacks=[("monitor", monitor), *bridge, *progress.callbacks],
-        max_epochs=plan.max_iter,
-    )
+    monitor = Monitor(plan, valid, generator, progress)
+    callbacks = [("monitor", monitor), Reporter(progress, stage)]
+    callbacks += progress.callbacks if stage == MAIN else []
+    net = Net(vae, plan, generator, device=data.x.device, callbacks=callbacks)
     net.initialize()
-    net.prepare(len(batches) * plan.max_iter, record)
+    net.prepare(len(batches) * plan.max_iter, History())
     if optimizer_state is not None:
         net.optimizer_.load(optimizer_state)
-    try:
-        net.notify("on_train_begin", X=None, y=None)
-        net.fit_loop((batches, valid))
-        net.notify("on_train_end", X=None, y=None)
-    except StopTraining:
-        pass
-    except KeyboardInterrupt:
-        warnings.warn(
-            "Training interrupted by user; the best weights so far are kept.",
-            stacklevel=2,
-        )
-        record.drop_unscored()
-    for callback in bridge:  # the last epoch may have ended early
-        callback.close()
+    run_epochs(net, batches, valid, progress)
     monitor.restore(net)
     if valid is not None and free_scale is not None:
         sample = batches.take(train_rows[:SCALE_ROWS])
         choose_scales(vae, sample, valid, free_scale, net)
     state = net.optimizer_.save()
-    # parameters own their memory again: the flat tensor goes with the optimizer
-    for p in vae.parameters():
-        p.data, p.grad = p.detach().clone(), None
+    unflatten_parameters(vae)  # the flat tensor goes with the optimizer
     vae.eval()
-    return record, state
+    return net.record, state
+
+
+def run_epochs(
+    net: Net, batches: Batches, valid: Batch | None, progress: Progress
+) -> None:
+    """Run epochs until the budget, a callback or Ctrl-C ends them."""
+    n_epochs = 0 if progress.is_over else net.max_epochs
+    with progress.interruptible(), suppress(StopTraining):
+        net.notify("on_train_begin", X=None, y=None)
+        net.fit_loop((batches, valid), epochs=n_epochs)
+        net.notify("on_train_end", X=None, y=None)
+    net.record.drop_unscored()

@@ -14,6 +14,7 @@ from .._networks.vae import VAE
 from .batches import Batches
 from .optimizer import part_of_flat
 from .plan import Plan, weighted_mean
+from .progress import Progress
 
 #: Without improvement a schedule goes back to the best weights and divides the
 #: learning rate by this, at most that many times, before training stops.
@@ -40,12 +41,33 @@ class StopTraining(Exception):
 
 
 class Monitor(Callback):  # type: ignore[misc]
-    """Scores each epoch, keeps the best weights, decides when to stop."""
+    """Scores each epoch, keeps the best weights, decides when to stop.
 
-    def __init__(self, plan: Plan, valid: Batch | None, generator: torch.Generator):
+    Parameters
+    ----------
+    plan : Plan
+        How to train.
+    valid : Batch or None
+        The validation rows; without them the objective on the training rows is the
+        score, and the last weights stay.
+    generator : torch.Generator
+        Source of the validation noise.
+    progress : Progress, default=None
+        Prints the lines of the epochs.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        valid: Batch | None,
+        generator: torch.Generator,
+        progress: Progress | None = None,
+    ):
         self.plan = plan
         self.valid = valid
         self.generator = generator
+        self.progress = Progress() if progress is None else progress
+        self.start_rows: Tensor | None = None
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **_: Any) -> None:
         self.best_score = -math.inf
@@ -54,19 +76,25 @@ class Monitor(Callback):  # type: ignore[misc]
         self.best_weights = self.judged.clone()
         self.stalled = 0
         self.drops = 0
-        if self.valid is not None:
-            n_rows = len(self.valid)
-            n_draws = self.plan.n_draws
-            if self.plan.objective == "elbo":
-                affordable = VALIDATION_EVALUATIONS // n_rows
-                n_draws = max(n_draws, min(VALIDATION_DRAWS, affordable))
-            # the same noise at every epoch: scores differ by the weights alone
-            noise = self.valid.x.new_empty(n_draws, n_rows, net.module_.n_noise)
-            self.noise = noise.normal_(generator=self.generator)
-            # the start itself is a candidate: it may be an exact linear model
-            self.start_weights = self.best_weights.clone()
-            self.start_rows = self.best_rows = self.score_rows(net)
-            self.best_score = net.record.best_score = self.mean(self.start_rows)
+        if self.valid is None:
+            return
+        # the same noise at every epoch: scores differ by the weights alone
+        n_rows = len(self.valid)
+        noise = self.valid.x.new_empty(self._n_draws(), n_rows, net.module_.n_noise)
+        self.noise = noise.normal_(generator=self.generator)
+        # the start itself is a candidate: it may be an exact linear model
+        self.start_weights = self.best_weights.clone()
+        self.start_rows = self.best_rows = self.score_rows(net)
+        self.best_score = net.record.best_score = self.mean(self.start_rows)
+
+    def _n_draws(self) -> int:
+        """Return the number of draws per validation row."""
+        assert self.valid is not None
+        n_draws = self.plan.n_draws
+        if self.plan.objective == "elbo":
+            affordable = VALIDATION_EVALUATIONS // len(self.valid)
+            n_draws = max(n_draws, min(VALIDATION_DRAWS, affordable))
+        return n_draws
 
     @torch.inference_mode()
     def score_rows(self, net: Any) -> Tensor:
@@ -92,9 +120,11 @@ class Monitor(Callback):  # type: ignore[misc]
     def on_epoch_end(
         self, net: Any, dataset_train: Batches | None = None, **_: Any
     ) -> None:
-        record, plan = net.record, self.plan
         assert dataset_train is not None
-        active_units = count_active_units(net.module_, dataset_train)
+        record, active_units = (
+            net.record,
+            count_active_units(net.module_, dataset_train),
+        )
         rows = None
         if self.valid is not None:
             rows = self.score_rows(net)
@@ -102,46 +132,43 @@ class Monitor(Callback):  # type: ignore[misc]
             net.history.record("valid_loss", -record.validation[-1])
         record.active_units.append(active_units)
         record.learning_rate.append(net.optimizer_.learning_rate)
-        if plan.verbose:
-            print(
-                f"Iteration {len(record.objective)}, loss = {-record.objective[-1]:.8f}"
-            )
-            if self.valid is not None:
-                print(f"Validation score: {record.validation[-1]:f}")
-        score = record.scores[-1]
+        say = self.progress.say
+        say(f"Iteration {len(record.objective)}, loss = {-record.objective[-1]:.8f}")
+        if self.valid is not None:
+            say(f"Validation score: {record.validation[-1]:f}")
+        self.compare(net, record.scores[-1], rows)
+        if self.stalled >= self.plan.n_iter_no_change:
+            self.stall(net)
+
+    def compare(self, net: Any, score: float, rows: Tensor | None) -> None:
+        """Keep the weights if the score is the best; count epochs without a gain."""
+        gains = score > self.best_score + self.plan.tol
+        self.stalled = 0 if gains else self.stalled + 1
         if score > self.best_score:
-            self.stalled = 0 if score > self.best_score + plan.tol else self.stalled + 1
-            self.best_score = record.best_score = score
+            self.best_score = net.record.best_score = score
             if rows is not None:
                 self.best_weights.copy_(self.judged)
                 self.best_rows = rows
-        else:
-            self.stalled += 1
-        if net.step_ <= net.kl_warmup_steps_:
+        if net.step_ <= net.kl_warmup_steps_:  # the objective itself still changes
             self.stalled = 0
-        if self.stalled >= plan.n_iter_no_change:
-            self.stall(net)
 
     def stall(self, net: Any) -> None:
         """Go back to the best weights at a lower learning rate, or stop."""
-        plan, drops = self.plan, self.drops
+        plan, say = self.plan, self.progress.say
         what = "Validation score" if self.valid is not None else "Training objective"
         message = (
             f"{what} did not improve more than tol={plan.tol:f} for "
             f"{plan.n_iter_no_change} consecutive epochs."
         )
-        if plan.learning_rate != "constant" and drops < RATE_DROPS:
-            self.drops, self.stalled = drops + 1, 0
-            net.rate_factor_ /= RATE_FACTOR
-            if self.valid is not None:
-                self.judged.copy_(self.best_weights)
-            if plan.verbose:
-                print(f"{message} Dividing the learning rate by {RATE_FACTOR:g}.")
-            return
-        if plan.verbose:
-            print(f"{message} Stopping.")
-        net.record.converged = True
-        raise StopTraining
+        if plan.learning_rate == "constant" or self.drops == RATE_DROPS:
+            say(f"{message} Stopping.")
+            net.record.converged = True
+            raise StopTraining
+        say(f"{message} Dividing the learning rate by {RATE_FACTOR:g}.")
+        self.drops, self.stalled = self.drops + 1, 0
+        net.rate_factor_ /= RATE_FACTOR
+        if self.valid is not None:
+            self.judged.copy_(self.best_weights)
 
     def restore(self, net: Any) -> None:
         """Put the best weights back: the start, unless it is beaten clearly.
@@ -150,7 +177,7 @@ class Monitor(Callback):  # type: ignore[misc]
         one-standard-error rule (Breiman et al. 1984), the simplest model stays unless
         the mean gain over rows exceeds twice its standard error.
         """
-        if self.valid is None:
+        if self.valid is None or self.start_rows is None:  # Ctrl-C came before it
             return
         self.judged.copy_(self.best_weights)
         if not self.plan.prefer_start:

@@ -1,6 +1,13 @@
-"""Adam on one flat parameter."""
+"""Adam on one flat parameter, and the schedule of its learning rate.
+
+Every training loop of the package takes its steps by :func:`minimise` at the rates of
+:func:`cosine`.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,12 +16,6 @@ from torch.optim.adam import adam
 
 from .._networks.mlp import MLP
 from .._networks.vae import VAE
-
-#: Steps over which the learning rate rises at the start of a schedule.
-LEARNING_RATE_WARMUP = 100
-
-#: The cosine schedule ends at this fraction of the initial learning rate.
-LEARNING_RATE_END = 0.01
 
 #: What a gradient of zero counts as: averages of nothing but zeros would decay to
 #: denormal numbers, which make Adam's step five times slower.
@@ -33,6 +34,12 @@ def flatten_parameters(module: nn.Module) -> nn.Parameter:
         p.grad = flat.grad[part].view(p.shape)
         start += p.numel()
     return flat
+
+
+def unflatten_parameters(module: nn.Module) -> None:
+    """Give every parameter its own memory again, without a gradient."""
+    for p in module.parameters():
+        p.data, p.grad = p.detach().clone(), None
 
 
 def part_of_flat(module: nn.Module, name: str | None) -> slice:
@@ -61,19 +68,115 @@ def decay_of_weights(module: VAE, rate: float) -> Tensor:
     return torch.cat([decay[id(p)].flatten() for p in module.parameters()]).detach()
 
 
+def cosine(
+    step: int,
+    n_steps: int,
+    *,
+    initial: float = 1.0,
+    warmup: int = 1,
+    end: float = 0.0,
+    phase_from: int = 0,
+) -> float:
+    """Return the learning rate of a step: a warm-up, and half a cosine wave.
+
+    Parameters
+    ----------
+    step : int
+        The step, counted from 0.
+    n_steps : int
+        Number of steps; the wave ends with them.
+    initial : float
+        What the warm-up rises to and the wave falls from.
+    warmup : int
+        Steps over which the rate rises in equal parts; with 1 there is no warm-up.
+    end : float
+        Share of ``initial`` that the wave falls to. With 1 there is no wave.
+    phase_from : int
+        Step at which the wave begins.
+    """
+    rate = initial * min(1.0, (step + 1) / warmup)
+    phase = math.pi * max(0, step - phase_from) / max(1, n_steps - phase_from)
+    return rate * (end + (1 - end) * (0.5 * (1 + math.cos(phase))))
+
+
+def minimise(
+    loss: Tensor,
+    optimizer: Adam,
+    learning_rate: float | None = None,
+    *,
+    clip: float | None = None,
+    least_gradient: float = LEAST_GRADIENT,
+    inputs: Sequence[Tensor] | None = None,
+) -> None:
+    """Take one step down the gradient of a loss; nothing leaves the device.
+
+    Parameters
+    ----------
+    loss : Tensor
+        A number.
+    optimizer : Adam
+        Holds the flat parameter, whose gradient is taken.
+    learning_rate : float or None
+        The rate from this step on; None leaves it as it is.
+    clip : float or None
+        The largest norm of the gradient: longer ones are shortened to it.
+    least_gradient : float
+        What the gradient is summed up on.
+    inputs : sequence of Tensor or None
+        The only leaves that get a gradient; None means all.
+    """
+    gradient = optimizer.flat.grad
+    assert gradient is not None
+    gradient.fill_(least_gradient)
+    loss.backward(inputs=inputs)
+    if clip is not None:
+        norm = torch.linalg.vector_norm(gradient)
+        gradient.mul_((clip / (norm + 1e-12)).clamp(max=1.0))
+    if learning_rate is not None:
+        optimizer.learning_rate = learning_rate
+    optimizer.step()
+
+
+def non_finite(what: str, learning_rate: float | None = None) -> ValueError:
+    """Return the error for a loss that is no number any more, with its remedy.
+
+    ``learning_rate`` is that of the estimator, where the stage depends on it.
+    """
+    remedy = "look for extreme values in X and set numeric_transform='quantile'."
+    if learning_rate is not None:
+        remedy = f"lower learning_rate_init (now {learning_rate:g}), or {remedy}"
+    return ValueError(f"{what}. {remedy[0].upper()}{remedy[1:]}")
+
+
 class Adam:
     """Adam on one flat parameter, in one fused kernel.
 
     The update is torch's functional Adam. ``torch.optim.Adam`` itself would import
     torch's compiler: some seconds and 100 MB at the first fit of a process.
+
+    Parameters
+    ----------
+    flat : Parameter
+        All parameters, with a gradient, see :func:`flatten_parameters`.
+    learning_rate : float
+        The rate of the next step.
+    decay : Tensor, default=None
+        Decoupled decay of every parameter, in units of ``decay_rate``.
+    decay_rate : float, default=1.0
+        Share of a parameter that decays per step and learning rate.
     """
 
     def __init__(
-        self, flat: nn.Parameter, learning_rate: float, decay: Tensor | None = None
+        self,
+        flat: nn.Parameter,
+        learning_rate: float,
+        decay: Tensor | None = None,
+        decay_rate: float = 1.0,
     ) -> None:
         self.flat = flat
         self.learning_rate = learning_rate
         self.decay = decay
+        self.decay_rate = decay_rate
         self.state = {
             "exp_avg": torch.zeros_like(flat),
             "exp_avg_sq": torch.zeros_like(flat),
@@ -85,7 +188,7 @@ class Adam:
         """Update the parameter by its gradient."""
         assert self.flat.grad is not None
         if self.decay is not None:  # decoupled (Loshchilov and Hutter 2019)
-            self.flat.mul_(1 - self.learning_rate * self.decay)
+            self.flat.mul_(1 - self.learning_rate * self.decay_rate * self.decay)
         adam(
             [self.flat],
             [self.flat.grad],

@@ -218,7 +218,7 @@ def test_training_step_stays_on_its_device(latent, gradient):
     )
     noise = torch.empty(2, 8, vae.n_noise, device="meta")
     flat = flatten_parameters(vae)
-    terms = train_step(vae, batch, noise, flat, Adam(flat, 1e-3), elbo, gradient, 0.5)
+    terms = train_step(vae, batch, noise, Adam(flat, 1e-3), elbo, gradient, 0.5)
     assert all(term.device.type == "meta" for term in terms)
     qz = vae.encode(batch.x, None, batch.c)
     for tensor in (qz.rsample(noise), qz.mean, qz.entropy(), qz.kl(vae.prior(batch.c))):

@@ -171,7 +171,7 @@ def test_what_is_given_is_taken(objective, monkeypatch):
     X, few, _ = balance()
     offered = []
 
-    def choose(vae, labelled, rows, settings, radius, generator):
+    def choose(vae, labelled, rows, settings, radius, generator, progress):
         offered.append(settings)
         assert len(labelled) == 120 and len(rows) == len(X)
         return settings[-1]
@@ -203,7 +203,7 @@ def test_a_sorted_table_is_searched_at_random(monkeypatch):
     X, few, _ = balance()
     seen = []
 
-    def choose(vae, labelled, rows, settings, radius, generator):
+    def choose(vae, labelled, rows, settings, radius, generator, progress):
         seen.append(rows.x[:, 0].unique())
         assert len(rows) == 100
         return settings[0]

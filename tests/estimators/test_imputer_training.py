@@ -16,7 +16,6 @@ from sklearn.pipeline import make_pipeline
 
 from skvae import VAEImputer
 from skvae._distributions.location_scale import SCALE_FLOOR
-from skvae._imputation import fit_mean
 from skvae._imputation.model import FLOOR_PER_GAP
 
 # -- training ------------------------------------------------------------------------
@@ -44,19 +43,17 @@ def test_what_is_learned(mixed_table):
 
 
 @pytest.mark.parametrize(
-    ("large", "given", "mean_widths", "vae_widths"),
+    ("n_rows", "given", "mean_widths", "vae_widths"),
     [
-        (1_000, None, [128, 128], [128, 128]),
-        (20, None, [256, 256, 256], [128, 128]),
-        (20, (8,), [8], [8]),
+        (LARGE - 1, None, [128, 128], [128, 128]),
+        (LARGE, None, [256, 256, 256], [128, 128]),
+        (LARGE, (8,), [8], [8]),
     ],
 )
-def test_rows_widen_the_conditional_mean(
-    holes, monkeypatch, large, given, mean_widths, vae_widths
-):
-    monkeypatch.setattr(fit_mean, "LARGE", large)
+def test_rows_widen_the_conditional_mean(holes, n_rows, given, mean_widths, vae_widths):
+    X = np.resize(holes, (n_rows, holes.shape[1]))
     model = VAEImputer(hidden_layer_sizes=given, max_iter=1, random_state=0)
-    model = pickle.loads(pickle.dumps(model.fit(holes)))
+    model = pickle.loads(pickle.dumps(model.fit(X)))
     widths = [weight.shape[-1] for weight in model._mean.ensemble.weights]
     assert widths[:-1] == mean_widths
     layers = [m for m in model._module.decoder.hidden if hasattr(m, "out_features")]

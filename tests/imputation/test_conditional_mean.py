@@ -1,19 +1,20 @@
 """The conditional mean: what it sees, and how it is trained."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from mean_models import HEADS, NUMBERS, generator, make_mean, make_rows, recipe
 
-from skvae._imputation import conditional_mean, fit_mean
+from skvae._imputation import conditional_mean
 from skvae._imputation.conditional_mean import Rows, member_of
 from skvae._imputation.fit_mean import train_conditional_mean
 from skvae._imputation.masking import (
     hide,
 )
-from skvae._networks import mlp
+from skvae._networks.mlp import HalfPrecision
 
 # -- what it says --------------------------------------------------------------------
 
@@ -107,7 +108,7 @@ def test_the_start_is_the_normal_and_the_marginals():
 
 def test_training_reduces_the_loss(trained):
     _, _, losses, _ = trained
-    assert len(losses) == fit_mean.N_SCORES
+    assert len(losses) == recipe().n_scores
     assert min(losses) < losses[0]
     assert np.isfinite(losses).all()
 
@@ -117,7 +118,7 @@ def test_every_member_leaves_out_its_own_rows(trained):
     model = deepcopy(model)
     model.share.fill_(1)  # the networks alone
     counts = torch.bincount(folds)
-    assert len(counts) == fit_mean.FOLDS_PER_MEMBER * model.n_members
+    assert len(counts) == recipe().folds_per_member * model.n_members
     assert counts.min() >= 33
     outputs, _ = model.members(rows.x, rows.y, rows.observed, folds)
     own = model.context(rows.x, rows.y, rows.observed, folds)
@@ -152,13 +153,12 @@ def test_training_rows_meet_normals_that_have_not_seen_them(trained):
     assert changed[folds != 2].float().mean() > 0.5
 
 
-def test_half_precision_is_close(monkeypatch):
+def test_half_precision_is_close():
     features = torch.randn(64, 200, generator=generator())
     ensemble = make_mean().ensemble
-    monkeypatch.setattr(mlp, "LEAST_WORK", 0)
     results = {}
     for units in (False, True):
-        monkeypatch.setattr(mlp, "HAS_MATRIX_UNITS", units)
+        ensemble.half_precision = HalfPrecision(units, least_work=0)
         results[units] = ensemble(features[:, : ensemble.weights[0].shape[1]])
     assert results[True].dtype == torch.float32
     torch.testing.assert_close(results[True], results[False], atol=3e-3, rtol=2e-2)
@@ -171,7 +171,7 @@ def test_half_precision_is_close(monkeypatch):
 def test_large_tables_have_one_normal():
     model, rows = make_mean(), make_rows()
     model.initialise(rows)
-    once = recipe(3)._replace(cross_fit=False)
+    once = replace(recipe(3), cross_fit=False)
     _, folds = train_conditional_mean(model, rows, once, 3e-3, generator())
     assert model.gaussian.fold_means is None
     v = rows.observed

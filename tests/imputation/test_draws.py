@@ -1,6 +1,7 @@
 """Draws of cells: every completed table has its own parameters of the normal."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,15 +10,16 @@ from scipy.stats import spearmanr
 
 from skvae import VAEImputer
 from skvae._distributions.intervals import repeated_interval, sorted_quantiles
-from skvae._imputation import gaussian as module
-from skvae._imputation.gaussian import Gaussian, draw_moments
+from skvae._imputation.conditional_mean import Rows
+from skvae._imputation.gaussian import (
+    SETTINGS,
+    Gaussian,
+    GaussianSettings,
+    draw_moments,
+)
 
-
-@pytest.fixture
-def many(monkeypatch):
-    """Enough draws of the parameters to tell their variance."""
-    monkeypatch.setattr(module, "MOST_DRAWS", 400)
-    monkeypatch.setattr(module, "MOST_ROUNDS", 4)
+# enough draws of the parameters to tell their variance
+MANY = GaussianSettings(most_draws=400, most_rounds=4)
 
 
 def generator(seed=0):
@@ -44,14 +46,13 @@ def regression(X):
 # -- parameters ----------------------------------------------------------------------
 
 
-def test_posterior_given_complete_rows(monkeypatch):
-    monkeypatch.setattr(module, "RIDGE", 0.0)
+def test_posterior_given_complete_rows():
     n_rows, n_draws = 50, 4_000
     x = torch.randn(n_rows, 3, generator=generator(), dtype=torch.float64)
     x[:, 1] += 2 * x[:, 0]
     weight = torch.ones(n_rows)
     seeded = generator(1)
-    draws = [draw_moments(x, weight, seeded) for _ in range(n_draws)]
+    draws = [draw_moments(x, weight, seeded, ridge=0.0) for _ in range(n_draws)]
     means = np.array([mean.numpy() for mean, _ in draws])
     covariances = np.array([covariance.numpy() for _, covariance in draws])
     centre, scatter = x.numpy().mean(axis=0), np.cov(x.numpy().T, ddof=0)
@@ -76,31 +77,29 @@ def test_weights_are_repeated_rows():
     weight = 1.0 + torch.arange(20) % 2
     repeated = x.repeat_interleave(weight.long(), 0)
     for ours, theirs in zip(
-        draw_moments(x, weight, generator(1)),
-        draw_moments(x, 3 * weight, generator(1)),
+        draw_moments(x, weight, generator(1), 0.01),
+        draw_moments(x, 3 * weight, generator(1), 0.01),
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs)  # their unit does not matter
     seeded = generator(1)
-    centre = torch.stack([draw_moments(x, weight, seeded)[0] for _ in range(200)])
+    centre = torch.stack([draw_moments(x, weight, seeded, 0.01)[0] for _ in range(200)])
     expected = repeated.mean(0)
     torch.testing.assert_close(centre.mean(0), expected, atol=0.08, rtol=0)
 
 
-@pytest.mark.usefixtures("many")
 @pytest.mark.parametrize(("n_seen", "rel"), [(400, 0.25), (100, 0.4)])
-def test_posterior_given_incomplete_rows(monkeypatch, n_seen, rel):
+def test_posterior_given_incomplete_rows(n_seen, rel):
     """The mean of y is as uncertain as regression theory says.
 
     Half of y is missing, and then all but an eighth: the chain has to go on from draw
     to draw, as a few rounds from the fit leave most of the variance out.
     """
-    monkeypatch.setattr(module, "RIDGE", 0.0)
     X = half_observed(400)
     X[n_seen:, 1] = np.nan
     v = torch.tensor(~np.isnan(X)).double()
     x = torch.tensor(np.nan_to_num(X))
-    gaussian = Gaussian(2).double()
+    gaussian = Gaussian(2, replace(MANY, ridge=0.0)).double()
     gaussian.fit(x, v)
     gaussian.draw_parameters(x, v, torch.ones(400), generator())
     coefficients, variance, design = regression(X)
@@ -137,19 +136,24 @@ def test_degenerate_tables(n_rows):
 
 def test_wide_tables_have_fewer_draws():
     sizes = [len(Gaussian(n).drawn_means) for n in (0, 3, 90, 128)]
-    assert sizes[:2] == [module.MOST_DRAWS] * 2
-    assert sizes[2] in range(module.LEAST_DRAWS + 1, module.MOST_DRAWS)
-    assert sizes[3] == module.LEAST_DRAWS
+    assert sizes[:2] == [SETTINGS.most_draws] * 2
+    assert sizes[2] in range(SETTINGS.least_draws + 1, SETTINGS.most_draws)
+    assert sizes[3] == SETTINGS.least_draws
 
 
 # -- tables --------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("many")
 def test_tables_differ_by_what_the_training_rows_leave_open():
     """The variance of a mean over tables is that of multiple imputation's theory."""
     X = half_observed(300)
     model = VAEImputer(hidden_layer_sizes=(), random_state=0).fit(X)
+    gaussian, data = Gaussian(2, MANY), model._encode(X)
+    gaussian.mean.copy_(model._mean.gaussian.mean)
+    gaussian.covariance.copy_(model._mean.gaussian.covariance)
+    model._mean.gaussian = gaussian
+    rows = Rows(data.x, data.y, data.observed, torch.ones(300))
+    model._mean.draw_parameters(rows, generator())
     tables = model.sample(X, 400, random_state=0)
     found = np.var([table[:, 1].mean() for table in tables])
     _, variance, design = regression(X)
@@ -234,7 +238,7 @@ def test_parameters_survive():
     ours, theirs = model._mean.gaussian, loaded._mean.gaussian
     assert torch.equal(ours.drawn_means, theirs.drawn_means)
     assert torch.equal(ours.drawn_covariances, theirs.drawn_covariances)
-    assert len(torch.unique(ours.drawn_means, dim=0)) == module.MOST_DRAWS
+    assert len(torch.unique(ours.drawn_means, dim=0)) == SETTINGS.most_draws
 
 
 # -- intervals -----------------------------------------------------------------------

@@ -6,16 +6,12 @@ import torch
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
-from skvae._imputation import gaussian as module
-from skvae._imputation.gaussian import Gaussian
+from skvae._imputation.gaussian import SETTINGS, Gaussian, GaussianSettings
 
-
-@pytest.fixture
-def exact(monkeypatch):
-    """EM without shrinkage, until nothing changes."""
-    monkeypatch.setattr(module, "RIDGE", 0.0)
-    monkeypatch.setattr(module, "EM_ITERATIONS", 500)
-    monkeypatch.setattr(module, "EM_TOLERANCE", 1e-9)
+# EM without shrinkage, until nothing changes
+EXACT = GaussianSettings(
+    ridge=0.0, em_iterations=500, fold_iterations=500, em_tolerance=1e-9
+)
 
 
 def make_rows(n_rows=200, n_columns=4, rate=0.3, seed=0):
@@ -31,8 +27,8 @@ def as_tensors(*arrays):
     return [torch.tensor(array, dtype=torch.float64) for array in arrays]
 
 
-def fitted(x, v, weight=None):
-    gaussian = Gaussian(x.shape[1]).double()
+def fitted(x, v, weight=None, settings=SETTINGS):
+    gaussian = Gaussian(x.shape[1], settings).double()
     tensors = as_tensors(x, v) + ([] if weight is None else as_tensors(weight))
     trace = gaussian.fit(*tensors)
     return gaussian, np.array(trace)
@@ -54,9 +50,9 @@ def log_likelihood(x, v, mean, covariance):
 # -- fit -----------------------------------------------------------------------------
 
 
-def test_without_missing_cells_it_is_mean_and_covariance(exact):
+def test_without_missing_cells_it_is_mean_and_covariance():
     x, _ = make_rows()
-    gaussian, _ = fitted(x, np.ones_like(x))
+    gaussian, _ = fitted(x, np.ones_like(x), settings=EXACT)
     np.testing.assert_allclose(gaussian.mean, x.mean(axis=0), atol=1e-10)
     covariance = np.cov(x.T, bias=True)
     # a ridge of a millionth keeps the matrix invertible
@@ -68,23 +64,24 @@ def test_ridge():
     x, _ = make_rows(40)
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     gaussian, _ = fitted(x, np.ones_like(x))
-    ridge = module.RIDGE * 4 / 40 + 1e-6
+    ridge = SETTINGS.ridge * 4 / 40 + 1e-6
     expected = np.cov(x.T, bias=True) + ridge * np.eye(4)
     np.testing.assert_allclose(gaussian.covariance, expected, atol=1e-8)
 
 
-def test_weights_are_repeated_rows(exact):
+def test_weights_are_repeated_rows():
     x, v = make_rows(60)
     times = np.arange(60) % 3
-    weighted, _ = fitted(x, v, times)
-    repeated, _ = fitted(x.repeat(times, axis=0), v.repeat(times, axis=0))
+    weighted, _ = fitted(x, v, times, EXACT)
+    rows = x.repeat(times, axis=0), v.repeat(times, axis=0)
+    repeated, _ = fitted(*rows, settings=EXACT)
     np.testing.assert_allclose(weighted.mean, repeated.mean, atol=1e-6)
     np.testing.assert_allclose(weighted.covariance, repeated.covariance, atol=1e-6)
 
 
-def test_every_iteration_raises_the_likelihood(exact):
+def test_every_iteration_raises_the_likelihood():
     x, v = make_rows()
-    gaussian, trace = fitted(x, v)
+    gaussian, trace = fitted(x, v, settings=EXACT)
     assert len(trace) > 5
     assert (np.diff(trace) > -1e-9).all()
     mean, covariance = gaussian.mean.numpy(), gaussian.covariance.numpy()
@@ -92,11 +89,11 @@ def test_every_iteration_raises_the_likelihood(exact):
     assert reached == pytest.approx(trace[-1], abs=1e-4)
 
 
-def test_em_finds_the_maximum(exact):
+def test_em_finds_the_maximum():
     """A direct search over Cholesky factors finds no better normal."""
     x, v = make_rows(40)
     x, v = x[:, :2], v[:, :2]
-    gaussian, trace = fitted(x, v)
+    gaussian, trace = fitted(x, v, settings=EXACT)
 
     def loss(parameters):
         factor = np.array(
@@ -117,11 +114,10 @@ def test_values_of_hidden_cells_do_not_matter():
     assert torch.equal(found.covariance, expected.covariance)
 
 
-def test_rows_in_pieces(monkeypatch):
+def test_rows_in_pieces():
     x, v = make_rows()
     expected, _ = fitted(x, v)
-    monkeypatch.setattr(module, "SOLVE_FLOATS", 16 * 7)
-    found, _ = fitted(x, v)
+    found, _ = fitted(x, v, settings=GaussianSettings(solve_floats=16 * 7))
     np.testing.assert_allclose(found.covariance, expected.covariance, atol=1e-12)
 
 
@@ -150,22 +146,21 @@ def test_degenerate_tables(case):
 # -- normals without a fold ----------------------------------------------------------
 
 
-def fold_fits(x, v, weight, fold, n_folds):
-    gaussian, _ = fitted(x, v, weight)
+def fold_fits(x, v, weight, fold, n_folds, settings=SETTINGS):
+    gaussian, _ = fitted(x, v, weight, settings)
     tensors = as_tensors(x, v, weight)
     gaussian.fit_folds(*tensors, torch.tensor(fold), n_folds)
     return gaussian
 
 
-def test_folds_are_fitted_without_their_rows(exact, monkeypatch):
-    monkeypatch.setattr(module, "FOLD_ITERATIONS", 500)
+def test_folds_are_fitted_without_their_rows():
     x, v = make_rows()
     weight = 1 + np.arange(200) % 2
     fold = np.arange(200) % 4 - 1  # -1 belongs to none
-    gaussian = fold_fits(x, v, weight, fold, 3)
+    gaussian = fold_fits(x, v, weight, fold, 3, EXACT)
     for k in range(3):
         others = fold != k
-        expected, _ = fitted(x[others], v[others], weight[others])
+        expected, _ = fitted(x[others], v[others], weight[others], EXACT)
         mean, covariance = gaussian.fold_means[k], gaussian.fold_covariances[k]
         np.testing.assert_allclose(mean, expected.mean, atol=1e-6)
         np.testing.assert_allclose(covariance, expected.covariance, atol=1e-5)
@@ -291,9 +286,7 @@ def test_log_prob(gaussian):
 
 
 @pytest.mark.parametrize("with_folds", [False, True])
-def test_rows_of_wide_tables_are_conditioned_as_those_of_narrow_ones(
-    monkeypatch, with_folds
-):
+def test_rows_of_wide_tables_are_conditioned_as_those_of_narrow_ones(with_folds):
     x, v = (torch.tensor(part, dtype=torch.float32) for part in make_rows(100))
     gaussian = Gaussian(x.shape[1])
     gaussian.fit(x, v)
@@ -304,7 +297,7 @@ def test_rows_of_wide_tables_are_conditioned_as_those_of_narrow_ones(
     v[::7] = 1  # rows without a hidden cell, and without a visible one
     v[::9] = 0
     expected = gaussian.condition(x, v, fold)
-    monkeypatch.setattr(module, "WIDE", 0)
+    gaussian.settings = GaussianSettings(wide=0)
     torch.testing.assert_close(gaussian.condition(x, v, fold), expected)
     for few in (x[:0], x[:1], x[1:4]):
         rows = slice(len(few)) if len(few) != 3 else slice(1, 4)

@@ -9,32 +9,31 @@ import pytest
 import torch
 from mean_models import HEADS, NUMBERS, generator, make_mean, make_rows
 
-from skvae._imputation import blend
 from skvae._imputation.blend import choose_blend, choose_reach
 from skvae._imputation.conditional_mean import Rows
 
 
-def choose(monkeypatch, truth, start, outputs, v=None, heads=NUMBERS, part="share"):
-    """Return the shares for given outputs (members, rows, n_outputs), or the reach."""
+def choose(monkeypatch, truth, start, outputs, v=None, heads=NUMBERS, **settings):
+    """Return the shares for given outputs (members, rows, n_outputs)."""
     model = make_mean(heads, n_members=len(outputs))
     n_rows = len(truth)
     observed = torch.ones(truth.shape, dtype=torch.bool)
     folds = torch.arange(n_rows) % len(outputs)
     rows = Rows(truth, truth, observed, torch.ones(n_rows), folds)
     monkeypatch.setattr(model, "members", lambda x, y, v, fold: (outputs, start))
-    choose_blend(model, rows, ~observed if v is None else v)
+    v = ~observed if v is None else v
+    choose_blend(model, rows, v, BlendSettings(**settings))
     return model.share
 
 
 def test_shares_are_least_squares_on_a_grid(monkeypatch):
-    monkeypatch.setattr(blend, "BLEND_CELLS", 0.0)
-    monkeypatch.setattr(blend, "LEAST_GAIN", 0.0)
     normal, networks, noise = torch.randn(3, 500, 3, generator=generator())
     mixing = torch.tensor([0.3, 0.65, 0.95])
     truth = normal + mixing * (networks - normal) + 0.5 * noise
-    share = choose(monkeypatch, truth, normal, networks.expand(3, -1, -1))
+    three, alone = networks.expand(3, -1, -1), {"pooled_cells": 0.0, "least_gain": 0.0}
+    share = choose(monkeypatch, truth, normal, three, **alone)
     a, b, t = (np.asarray(part)[..., None] for part in (normal, networks, truth))
-    grid = np.linspace(0, 1, blend.N_SHARES)
+    grid = np.linspace(0, 1, BlendSettings().n_shares)
     errors = ((t - a - grid * (b - a)) ** 2).sum(0)
     np.testing.assert_allclose(share, grid[errors.argmin(1)], atol=1e-6)
 

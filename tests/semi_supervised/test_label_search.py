@@ -75,7 +75,7 @@ def test_clusters_want_smoothness():
 
 def errors_of(monkeypatch, wrong):
     wrong = torch.as_tensor(np.array(wrong), dtype=torch.float32)
-    monkeypatch.setattr(selection, "left_out_errors", lambda *args: wrong)
+    monkeypatch.setattr(selection, "left_out_errors", lambda *args, **options: wrong)
     x, codes = scales(wrong.shape[1])
     return lambda weight=None: selection.choose_setting(
         build(4),
