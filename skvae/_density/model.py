@@ -154,11 +154,12 @@ class VAEModel:
         incremental: bool = False,
         budget: Budget = Budget(),  # noqa: B008
         chooses_scales: bool = True,
+        stage: str = MAIN,
     ) -> tuple[History, Plan]:
         """Train the module on rows on the device.
 
         ``chooses_scales`` lets validation rows choose between scales per cell and per
-        column.
+        column. A ``stage`` before the main one does not open the progress.
         """
         split = split_rows(len(batch), params, random.state)
         plan = Plan.resolve(
@@ -168,7 +169,8 @@ class VAEModel:
             is_linear=self.architecture["linear_path"],
             incremental=incremental,
         )
-        progress.open({MAIN: plan.max_iter})
+        if stage == MAIN:
+            progress.open({MAIN: plan.max_iter})
         history, state = fit_module(
             self.module.to(batch.x.device),
             batch,
@@ -181,6 +183,7 @@ class VAEModel:
             if chooses_scales
             else None,
             optimizer_state=self.optimizer_state if incremental else None,
+            stage=stage,
         )
         self.optimizer_state = state if incremental else None
         return history, plan

@@ -107,7 +107,7 @@ def fit_labels(
     some = view(batch.at_random(NEIGHBOUR_ROWS, beside()), None)
     radius = params["radius"] * neighbour_distance(module, some)
     regularisation = choose_regularisation(
-        module, batch, labelled, view, params, radius, beside(), chosen
+        module, batch, labelled, view, params, radius, beside(), progress, chosen
     )
     options = LabelOptions(
         classification_weight=params["classification_weight"]
@@ -185,6 +185,7 @@ def choose_regularisation(
     params: Mapping[str, Any],
     radius: float,
     generator: torch.Generator,
+    progress: Progress,
     chosen: Regularisation | None,
 ) -> Regularisation:
     """Return hidden share and smoothness, where they are left to the data by labels."""
@@ -212,6 +213,7 @@ def choose_regularisation(
         settings,
         radius,
         generator,
+        progress=progress,
     )
 
 

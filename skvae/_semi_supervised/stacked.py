@@ -43,6 +43,9 @@ from .selection import Regularisation
 #: and M2 does not see it (Kingma et al. 2014, their code).
 LEAST_DEVIATION = 0.1
 
+#: The name of M1's training in the progress of a fit.
+STAGE = "epoch of M1"
+
 
 class Stacked:
     """M2 on the latent variables of M1, drawn anew at every step.
@@ -102,10 +105,11 @@ class Stacked:
             batch.replace(y=None),
             {**params, "objective": "elbo"},
             random,
-            Progress(),
+            progress,
             resume=resume,
             budget=BUDGET,
             chooses_scales=False,
+            stage=STAGE,
         )
         if not resume:
             self._build_labelled(batch, data, params, random)
