@@ -289,7 +289,7 @@ def cuda_vae():
 def test_fit_on_cuda(cuda_vae):
     X = mixed_rows()
     assert cuda_vae.device_ == "cuda"
-    assert all(p.device.type == "cuda" for p in cuda_vae._module.parameters())
+    assert all(p.device.type == "cuda" for p in cuda_vae._model.module.parameters())
     for values in (
         cuda_vae.transform(X),
         cuda_vae.inverse_transform(cuda_vae.transform(X)),
@@ -319,7 +319,7 @@ def test_imputer_on_cuda(hidden_layer_sizes, point, tmp_path):
         device="cuda",
         random_state=0,
     ).fit(X)
-    assert all(p.device.type == "cuda" for p in vae._mean.buffers())
+    assert all(p.device.type == "cuda" for p in vae._model.mean.buffers())
     seen = ~np.isnan(X)
     for table in (vae.transform(X), *vae.sample(X, 2), *vae.predict_interval(X)):
         assert np.isfinite(table).all()

@@ -186,7 +186,7 @@ def test_labels_to_images(digits):
     vae = VAERegressor(
         4, image_shape=(8, 8), hidden_layer_sizes=(32,), max_iter=2, random_state=0
     ).fit(labels[:600], y[:600])
-    assert vae._module.context_shape is None
+    assert vae._model.module.context_shape is None
     mean = vae.predict(np.eye(10))
     truth = np.stack([y[load_digits().target == k].mean(0) for k in range(10)])
     assert np.corrcoef(mean.ravel(), truth.ravel())[0, 1] > 0.9
@@ -201,11 +201,11 @@ def test_pixels_share_their_scale(digits):
     # pixels that are never seen do not count
     hidden = X.copy()
     hidden[:, :3] = np.nan
-    columns = vae.fit(hidden, y)._context_encoder.columns_
+    columns = vae.fit(hidden, y)._feature_encoder.columns_
     assert columns[5].map.scale == pytest.approx(X[:, 3:].std(), rel=1e-3)
     assert np.isfinite(vae.predict(X)).all()
     # pixels that never change keep their place
-    assert len(vae._order) == 64
+    assert len(vae._model.groups.order) == 64
 
 
 def test_images_on_another_device():

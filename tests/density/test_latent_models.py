@@ -22,6 +22,7 @@ from skvae._training.bounds import elbo, iwae
 from skvae._training.gradients import DRAWS
 from skvae._training.loop import train_step
 from skvae._training.optimizer import Adam, flatten_parameters
+from skvae._training.plan import Budget, Plan
 
 OTHERS = ["lognormal", "gamma", "beta", "dirichlet"]
 SMALL = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0}
@@ -237,7 +238,7 @@ def test_fit_on_cuda(latent, gradient, numbers):
     values = [vae.transform(numbers), vae.sample(5), vae.score_samples(numbers)]
     values.append(vae.sample_posterior(numbers, 2))
     assert all(np.isfinite(v).all() for v in values)
-    assert vae._module.encoder.output.weight.device.type == "cuda"
+    assert vae._model.module.encoder.output.weight.device.type == "cuda"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -380,13 +381,13 @@ def test_priors_of_normal_variables(prior, numbers):
         loaded.score_samples(numbers), vae.score_samples(numbers)
     )
     if isinstance(prior, str):
-        assert len(vae._module.prior().log_weight) == 4
+        assert len(vae._model.module.prior().log_weight) == 4
 
 
 def test_parameters_of_the_prior_are_those_given(counts):
     prior = (0.3, [1.0, 2.0])
     vae = VAETransformer(2, latent="gamma", prior=prior, **SMALL).fit(counts)
-    pz = vae._module.prior()
+    pz = vae._model.module.prior()
     np.testing.assert_allclose(pz.concentration, [0.3, 0.3])
     np.testing.assert_allclose(pz.rate, [1.0, 2.0])
     assert vae.get_params()["prior"] == prior
@@ -485,8 +486,8 @@ def test_a_vamp_prior_starts_at_training_rows(numbers):
         2, prior="vamp", hidden_layer_sizes=(8,), max_iter=1, random_state=0
     )
     vae.set_params(learning_rate_init=1e-9, numeric_transform="standard").fit(numbers)
-    rows = vae._encode(numbers).x
-    distance = torch.cdist(vae._module.pseudo_inputs.detach(), rows)
+    rows = vae._model.batch(vae._encode(numbers)).x
+    distance = torch.cdist(vae._model.module.pseudo_inputs.detach(), rows)
     assert (distance.min(1).values < 1e-2).all()
     assert len(distance.argmin(1).unique()) == 10  # one row each
 
@@ -494,6 +495,7 @@ def test_a_vamp_prior_starts_at_training_rows(numbers):
 def test_only_a_linear_start_is_preferred(numbers):
     for latent, preferred in (("normal", True), ("gamma", False)):
         vae = VAETransformer(2, latent=latent, **SMALL).fit(numbers)
-        plan = vae._plan(60, False)
+        is_linear = vae._model.architecture["linear_path"]
+        plan = Plan.resolve(vae.get_params(), 60, Budget(), is_linear=is_linear)
         assert plan.prefer_start is preferred
         assert (plan.kl_warmup_steps == 0) is preferred

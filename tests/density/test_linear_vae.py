@@ -149,7 +149,7 @@ def test_optimum_of_the_elbo_is_factor_analysis(uneven_table):
 def test_estimator_is_probabilistic_pca(principal_vae, table):
     pca = PCA(N_LATENT).fit(table)
     assert principal_vae.score(table) == pytest.approx(pca.score(table), abs=0.01)
-    (head,) = principal_vae._module.joint.heads
+    (head,) = principal_vae._model.module.joint.heads
     noise = head.scale(None).item() ** 2
     assert noise == pytest.approx(pca.noise_variance_, rel=0.01)
     loadings = decoder_columns(principal_vae)

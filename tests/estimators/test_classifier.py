@@ -7,6 +7,7 @@ from short_classifiers import OBJECTIVES, SHORT
 from sklearn.datasets import load_digits
 
 from skvae import VAEClassifier
+from skvae._density.evidence import log_jacobian
 from skvae._distributions.joint import Joint
 from skvae._distributions.registry import make_head
 from skvae._networks.vae import VAE
@@ -111,7 +112,8 @@ def test_pixels_are_seen_in_their_unit():
     ratio = vae.input_scale_[seen] / spread[seen]
     np.testing.assert_allclose(ratio, ratio[0])
     assert seen.sum() >= 50
-    inputs = vae._module.inputs(vae._batch(*vae._encoder.encode(X[:300]), None).x, None)
+    rows = vae._model.groups.batch(vae._encode(X[:300]), "cpu").x
+    inputs = vae._model.module.inputs(rows, None)
     # embedding draws far outliers, as of rare pixels, nearer
     varied = np.sort(inputs.std(0, correction=0).numpy())
     assert (varied <= np.sort(vae.input_scale_[spread > 0]) + 1e-4).all()
@@ -184,10 +186,10 @@ def test_evidence_of_the_stack_is_exact_where_m2_adds_nothing(blobs):
     vae.set_params(likelihood="normal", random_state=0, early_stopping=False).fit(
         X, few
     )
-    vae._features = VAE(
+    vae._model.density.module = VAE(
         Joint([make_head("normal", 3, 0)]), 1, (), "relu", torch.Generator()
     )
-    features, module = vae._features, vae._module
+    features, module = vae._model.density.module, vae._model.module
     loadings, noise_sd = torch.tensor([[1.0], [-0.5], [2.0]]), torch.tensor([0.6] * 3)
     precision = float(1 + (loadings / noise_sd.unsqueeze(1)).square().sum())
     with torch.no_grad():
@@ -205,9 +207,11 @@ def test_evidence_of_the_stack_is_exact_where_m2_adds_nothing(blobs):
                 parameter.zero_()
         module.joint.heads[0].set_deviation(torch.ones(1))
     covariance = loadings @ loadings.t() + noise_sd.square().diag()
-    encoded = torch.from_numpy(vae._encoder.encode(X)[0])
+    data = vae._encode(X)
+    encoded = vae._model.density.batch(data)
     exact = torch.distributions.MultivariateNormal(torch.zeros(3), covariance)
-    expected = exact.log_prob(encoded).numpy() + vae._log_jacobian(vae._encode(X))
+    expected = exact.log_prob(encoded.x).numpy()
+    expected += log_jacobian(vae._model.groups, data.encoder, encoded)
     np.testing.assert_allclose(vae.score_samples(X), expected, atol=1e-3)
 
 
@@ -215,7 +219,7 @@ def test_evidence_of_the_stack_is_exact_where_m2_adds_nothing(blobs):
 
 
 def test_decode_follows_latents_and_label(fitted):
-    Z = np.random.default_rng(0).normal(size=(5, fitted._module.n_latent))
+    Z = np.random.default_rng(0).normal(size=(5, fitted._model.module.n_latent))
     rows = [fitted.decode(Z, label) for label in range(3)]
     assert rows[0].shape == (5, 3)
     np.testing.assert_array_equal(fitted.decode(Z, [2, 1, 0, 1, 2])[1], rows[1][1])
@@ -225,7 +229,7 @@ def test_decode_follows_latents_and_label(fitted):
 
 
 def test_decode_refuses_what_it_cannot_read(fitted):
-    Z = np.zeros((2, fitted._module.n_latent))
+    Z = np.zeros((2, fitted._model.module.n_latent))
     with pytest.raises(ValueError, match="columns, but the model has"):
         fitted.decode(Z[:, :1], 0)
     with pytest.raises(ValueError, match="none of the classes"):

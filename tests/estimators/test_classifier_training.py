@@ -8,7 +8,9 @@ import torch
 from short_classifiers import OBJECTIVES, SHORT
 
 from skvae import VAEClassifier
-from skvae._estimators import base, classifier
+from skvae._density import model as density
+from skvae._semi_supervised import fit_labels
+from skvae._semi_supervised.fit_labels import neighbour_distance, split_labels
 from skvae._semi_supervised.objectives import LabelOptions
 
 # -- weights, stopping, going on -----------------------------------------------------
@@ -55,7 +57,7 @@ def test_radius_is_in_units_of_the_distance_of_neighbours(monkeypatch):
         radii.append(radius)
         return LabelOptions(radius=radius, **options)
 
-    monkeypatch.setattr(classifier, "LabelOptions", labelling)
+    monkeypatch.setattr(fit_labels, "LabelOptions", labelling)
     X = 2.0 * np.arange(40).reshape(-1, 1) * np.ones((1, 2))
     y = np.arange(40) // 20
     vae = VAEClassifier(1, numeric_transform="none", radius=0.5)
@@ -71,7 +73,7 @@ def test_only_decoders_of_every_class_take_3000_steps(blobs, monkeypatch):
         plans.append(plan)
         raise RuntimeError
 
-    monkeypatch.setattr(base, "train", train)
+    monkeypatch.setattr(density, "train", train)
     for objective, steps in (("m1", 1_200), ("m2", 3_000)):
         with pytest.raises(RuntimeError):
             VAEClassifier(objective=objective, batch_size=60).fit(X, few)
@@ -176,7 +178,7 @@ def test_what_is_given_is_taken(objective, monkeypatch):
         assert len(labelled) == 120 and len(rows) == len(X)
         return settings[-1]
 
-    monkeypatch.setattr(classifier, "choose_setting", choose)
+    monkeypatch.setattr(fit_labels, "choose_setting", choose)
     vae = VAEClassifier(objective=objective, **SHORT | {"max_iter": 1}).fit(X, few)
     weight = 1.0 if objective == "shot" else 0.0
     assert (vae.hidden_share_, vae.smoothness_) == (0.0, weight)
@@ -194,7 +196,7 @@ def test_going_on_keeps_the_setting(monkeypatch):
     X, few, _ = balance()
     vae = VAEClassifier(warm_start=True, **SHORT | {"max_iter": 1}).fit(X, few)
     chosen = vae.hidden_share_, vae.smoothness_
-    monkeypatch.setattr(classifier, "choose_setting", None)
+    monkeypatch.setattr(fit_labels, "choose_setting", None)
     vae.fit(X, few)
     assert (vae.hidden_share_, vae.smoothness_) == chosen
 
@@ -208,23 +210,30 @@ def test_a_sorted_table_is_searched_at_random(monkeypatch):
         assert len(rows) == 100
         return settings[0]
 
-    monkeypatch.setattr(classifier, "MAX_ROWS", 100)
-    monkeypatch.setattr(classifier, "choose_setting", choose)
+    monkeypatch.setattr(fit_labels, "MAX_ROWS", 100)
+    monkeypatch.setattr(fit_labels, "choose_setting", choose)
     VAEClassifier(**SHORT | {"max_iter": 1}).fit(X, few)
     assert len(seen[0]) == 5  # of the first column, which the first 100 rows share
 
 
 def test_the_distance_of_neighbours_is_that_of_all_rows(monkeypatch):
     """A sorted table: the first rows are much closer to each other than most."""
-    monkeypatch.setattr(classifier, "NEIGHBOUR_ROWS", 40)
+    distances = []
+
+    def measured(module, rows):
+        assert len(rows) == 40
+        distances.append(neighbour_distance(module, rows))
+        return distances[-1]
+
+    monkeypatch.setattr(fit_labels, "NEIGHBOUR_ROWS", 40)
+    monkeypatch.setattr(fit_labels, "neighbour_distance", measured)
     rng = np.random.default_rng(0)
     X = np.vstack([1e-3 * rng.normal(size=(200, 3)), 10 + rng.normal(size=(800, 3))])
     few = np.full(1000, -1)
     few[:3], few[-3:] = 0, 1
     vae = VAEClassifier(**SHORT | {"max_iter": 1}, numeric_transform="standard")
     vae.fit(X, few)
-    data = vae._batch(*vae._encoder.encode(X), None)
-    assert vae._neighbour_distance(data) > 0.05
+    assert distances[0] > 0.05
 
 
 def test_the_weights_that_score_best_are_kept():
@@ -239,14 +248,12 @@ def test_the_weights_that_score_best_are_kept():
     assert vae.score(X, y) >= max(y.mean(), 1 - y.mean()) - 0.02
 
 
-def test_many_labels_leave_every_class_to_judge(blobs, monkeypatch):
+def test_many_labels_leave_every_class_to_judge(blobs):
     X, _, y = blobs
-    monkeypatch.setattr(classifier, "MAX_VALIDATION_ROWS", 15)
-    vae = VAEClassifier(validation_fraction=0.5, **SHORT)
-    vae.classes_, vae._codes = np.arange(3), np.sort(y)
-    vae._random = np.random.RandomState(0)
-    rows, valid = vae._split_labels()
-    assert np.bincount(vae._codes[valid]).tolist() == [5, 5, 5]
+    params = {"early_stopping": True, "validation_fraction": 0.5}
+    codes = np.sort(y)
+    rows, valid = split_labels(codes, 3, params, np.random.RandomState(0), most_rows=15)
+    assert np.bincount(codes[valid]).tolist() == [5, 5, 5]
     assert len(rows) == len(X) - 15
 
 

@@ -6,7 +6,7 @@ from scipy.stats import multivariate_normal
 from sklearn.impute import SimpleImputer
 
 from skvae import VAEImputer
-from skvae._estimators import imputer as module
+from skvae._density import evidence
 
 # -- exact answers: the multivariate normal ------------------------------------------
 
@@ -55,13 +55,13 @@ def in_units(model, mean, covariance):
 
 def learned_normal(model):
     """Mean and covariance of the fitted normal."""
-    gaussian = model._mean.gaussian
+    gaussian = model._model.mean.gaussian
     return in_units(model, gaussian.mean, gaussian.covariance)
 
 
 def drawn_normals(model):
     """The same for every draw of the parameters."""
-    gaussian = model._mean.gaussian
+    gaussian = model._model.mean.gaussian
     draws = zip(gaussian.drawn_means, gaussian.drawn_covariances, strict=True)
     return [in_units(model, *draw) for draw in draws]
 
@@ -200,5 +200,5 @@ def test_additive_matrix_is_recovered_out_of_sample():
 def test_scores_without_layers_come_in_pieces(linear_model, normal_table, monkeypatch):
     X = normal_table[0][:50]
     scores = linear_model.score_samples(X)
-    monkeypatch.setattr(module, "INFERENCE_FLOATS", 25 * 7)
+    monkeypatch.setattr(evidence, "INFERENCE_FLOATS", 25 * 7)
     np.testing.assert_allclose(linear_model.score_samples(X), scores, rtol=1e-5)

@@ -5,7 +5,7 @@ import pytest
 from imputed_cells import imputer
 
 from skvae import VAEImputer
-from skvae._estimators import imputer as module
+from skvae._imputation import model as module
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_directions_are_checked_before_the_training(holes, direction, message):
     model = imputer(missingness="self-masking", direction=direction)
     with pytest.raises(ValueError, match=message):
         model.fit(holes)
-    assert not hasattr(model, "_module")
+    assert not hasattr(model, "_model")
 
 
 def test_slopes_of_a_sorted_table(self_masked, monkeypatch):

@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 
 from skvae import VAEImputer
 from skvae._distributions.location_scale import SCALE_FLOOR
+from skvae._imputation.fit_mean import LARGE
 from skvae._imputation.model import FLOOR_PER_GAP
 
 # -- training ------------------------------------------------------------------------
@@ -54,23 +55,25 @@ def test_rows_widen_the_conditional_mean(holes, n_rows, given, mean_widths, vae_
     X = np.resize(holes, (n_rows, holes.shape[1]))
     model = VAEImputer(hidden_layer_sizes=given, max_iter=1, random_state=0)
     model = pickle.loads(pickle.dumps(model.fit(X)))
-    widths = [weight.shape[-1] for weight in model._mean.ensemble.weights]
+    widths = [weight.shape[-1] for weight in model._model.mean.ensemble.weights]
     assert widths[:-1] == mean_widths
-    layers = [m for m in model._module.decoder.hidden if hasattr(m, "out_features")]
+    layers = [
+        m for m in model._model.module.decoder.hidden if hasattr(m, "out_features")
+    ]
     assert [layer.out_features for layer in layers] == vae_widths[::-1]
 
 
 def test_networks_leave_out_rows_and_keep_the_best_weights(holes):
     model = imputer(max_iter=30).fit(holes)
     assert model.mean_losses_.min() < model.mean_losses_[0]
-    assert model._mean.gaussian.fold_means is None  # of use in training alone
+    assert model._model.mean.gaussian.fold_means is None  # of use in training alone
 
 
 def test_scales_stay_above_a_part_of_the_gaps_between_values(holes):
     X = np.column_stack([holes, np.round(2 * holes[:, 0])])
     X[:5, 5] = 0  # observed where the first column is not
     model = imputer(likelihood="normal").fit(X)
-    floor = model._module.joint.heads[0].floor.numpy()
+    floor = model._model.module.joint.heads[0].floor.numpy()
     column = model._encoder.columns_[5]
     assert (np.diff(column.support) == 1).all()
     gap = 1 / column.map.scale  # in units of the encoded column
@@ -85,13 +88,13 @@ def test_centres_are_locations_of_numbers(mixed_table):
     X["skewed"] = rng.lognormal(sigma=1.5, size=60)
     model = imputer(numeric_transform={"normal": "standard", "skewed": "quantile"})
     model.fit(X)
-    outputs, sources = model._architecture["centres"]
-    names = [model._encoder.columns_[i].name for i in model._order]
-    columns, _, locations = model._module.joint.location_scale_indices()
+    outputs, sources = model._model.architecture["centres"]
+    names = [model._encoder.columns_[i].name for i in model._model.groups.order]
+    columns, _, locations = model._model.module.joint.location_scale_indices()
     of_output = dict(zip(locations.tolist(), columns.tolist(), strict=True))
     found = {names[of_output[output]] for output in outputs}
     assert "normal" in found and not found & {"skewed", "visits", "island"}
-    mean = model._mean
+    mean = model._model.mean
     of_source = dict(zip(mean.outputs.tolist(), mean.columns.tolist(), strict=True))
     assert {names[of_source[source]] for source in sources} == found
 
@@ -99,8 +102,8 @@ def test_centres_are_locations_of_numbers(mixed_table):
 def test_draws_vary_around_the_point_estimate(holes):
     """Over the nodes, locations average to the estimates, whatever was learned."""
     model = imputer(numeric_transform="standard", max_iter=10).fit(holes)
-    data = model._encode(holes)
-    mean, vae = model._mean, model._module
+    data = model._model.batch(model._encode(holes))
+    mean, vae = model._model.mean, model._model.module
     with torch.no_grad():
         c = mean.context(data.x, data.y, data.observed)
         nodes = vae.prior(c).rsample(vae.nodes.expand(-1, len(holes), -1))

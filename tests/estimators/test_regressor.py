@@ -153,12 +153,12 @@ def test_missing_and_unknown_features():
     X, y, _ = wave(200, 0)
     X[::4, 0] = np.nan
     vae = VAERegressor(max_iter=3, random_state=0).fit(X, y)
-    assert vae._context.masked
+    assert vae._model.embedding.masked
     nothing = np.full((2, 2), np.nan)
     assert np.isfinite(vae.predict(nothing)).all()
     # missing for the first time in a new row
     vae = VAERegressor(max_iter=3, random_state=0).fit(X[1::4], y[1::4])
-    assert not vae._context.masked
+    assert not vae._model.embedding.masked
     assert np.isfinite(vae.predict(nothing)).all()
     frame = pd.DataFrame({"kind": ["a", "b"] * 100, "size": X[:, 1]})
     frame = frame.astype({"kind": "category"})

@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
 
 from skvae import VAERegressor
-from skvae._networks.batch import Batch
+from skvae._density.rows import Encoded
 from skvae._training.bounds import elbo
 
 
@@ -64,12 +64,12 @@ def test_linear_density_is_ppca_of_the_residuals(table, linear):
 
 def test_linear_bound_is_the_exact_likelihood(table, linear):
     X, y, *_ = table
-    data = linear._batch(*linear._encoder.encode(y), None)
-    c = linear._contexts(*linear._context_encoder.encode(X))
-    data = type(data)(data.x, None, None, c)
+    features = linear._encode_features(X)
+    outputs = y.astype(np.float32)  # as they come: numeric_transform is "none"
+    data = linear._model.batch(Encoded(linear._encoder, outputs, features=features))
     noise = cubature_noise(len(X), N_FACTORS, torch.float32)
     with torch.no_grad():
-        bound = elbo(linear._module, data, noise).objective
+        bound = elbo(linear._model.module, data, noise).objective
     evidence = linear.score_samples(X, y)
     # draws of p(z | x) beside those of the exact q(z | y, x) make it vary a little
     assert -0.005 < evidence.mean() - float(bound.mean()) < 0.02
@@ -168,7 +168,7 @@ def test_the_start_is_the_regression_with_missing_outputs(table):
 def with_spread(model, spread):
     """The model with other factors."""
     model = copy.copy(model)
-    model.spread_ = np.asarray(spread, dtype=float)
+    model._model.spread = np.asarray(spread, dtype=float)
     return model
 
 
@@ -178,15 +178,15 @@ def test_a_spread_stretches_everything_around_the_mean(table, linear):
     mean, deviation = linear.predict(X, return_std=True)
     wide_mean, wide_deviation = wide.predict(X, return_std=True)
     np.testing.assert_array_equal(wide_mean, mean)
-    np.testing.assert_allclose(wide_deviation, deviation * wide.spread_)
+    np.testing.assert_allclose(wide_deviation, deviation * wide._model.spread)
     draws, wide_draws = (m.sample(X, 20, random_state=0) for m in (linear, wide))
-    expected = mean + (draws - mean) * wide.spread_
+    expected = mean + (draws - mean) * wide._model.spread
     np.testing.assert_allclose(wide_draws, expected, atol=1e-4)
     np.testing.assert_array_equal(wide_draws[..., 1:4], draws[..., 1:4])
     for bound, wide_bound in zip(
         linear.predict_interval(X), wide.predict_interval(X), strict=True
     ):
-        expected = mean + (bound - mean) * wide.spread_
+        expected = mean + (bound - mean) * wide._model.spread
         np.testing.assert_allclose(wide_bound, expected, atol=1e-4)
 
 
@@ -216,11 +216,13 @@ def test_the_spread_covers_what_was_held_out(linear, weighted):
     model = with_spread(linear, np.ones(N_OUTPUTS))
     observed = np.ones(y.shape, dtype=bool)
     observed[19:, 3] = observed[20:, 4] = False  # 19 rows decide nothing
-    data = model._batch(y.astype(np.float32), observed, weight)
-    c = model._contexts(*model._context_encoder.encode(X, estimator=model))
-    model._widen(Batch(data.x, data.observed, data.weight, c))
-    np.testing.assert_allclose(model.spread_[:3], [3, 1, 1], rtol=0.15)
-    assert model.spread_[3] == 1 < model.spread_[4]
+    features = model._encode_features(X)
+    outputs = y.astype(np.float32)
+    data = Encoded(model._encoder, outputs, observed, weight, features=features)
+    model._model._widen(model._model.batch(data))
+    spread = model._model.spread
+    np.testing.assert_allclose(spread[:3], [3, 1, 1], rtol=0.15)
+    assert spread[3] == 1 < spread[4]
     lower, upper = model.predict_interval(X)
     covered = np.average((lower <= y) & (y <= upper), axis=0, weights=weight)
     assert 0.88 < covered[0] < 0.92

@@ -7,7 +7,7 @@ from sklearn.decomposition import FactorAnalysis
 from sklearn.model_selection import train_test_split
 
 from skvae import VAETransformer
-from skvae._estimators import base
+from skvae._density import evidence
 from skvae._networks.vae import VAE
 
 # -- shapes, dtypes, names -----------------------------------------------------------
@@ -89,7 +89,7 @@ def test_evidence_rises_with_draws(numbers):
     X = np.where(np.arange(numbers.size).reshape(numbers.shape) % 2, np.nan, numbers)
     means = np.zeros(3)
     for seed in range(30):  # rows share their noise, so only seeds average it out
-        vae._evidence_seed = seed
+        vae._model.seed = seed
         means += [vae.evidence(X, n_draws).mean() for n_draws in (1, 8, 256)]
     one, eight, many = means / 30
     assert one + 0.1 < eight < many - 0.02
@@ -111,7 +111,7 @@ def test_memory_of_inference_is_bounded(numbers, monkeypatch):
 
     monkeypatch.setattr(VAE, "encode", recorded(VAE.encode))
     monkeypatch.setattr(VAE, "decode", recorded(VAE.decode))
-    monkeypatch.setattr(base, "INFERENCE_FLOATS", 2**16)
+    monkeypatch.setattr(evidence, "INFERENCE_FLOATS", 2**16)
     many = np.resize(numbers, (8_000, 5))
     scores = vae.evidence(many, n_draws=32)
     assert 8_000 * 32 * 16 > 10 * 2**16  # more than fits at once

@@ -148,12 +148,13 @@ def test_tables_differ_by_what_the_training_rows_leave_open():
     """The variance of a mean over tables is that of multiple imputation's theory."""
     X = half_observed(300)
     model = VAEImputer(hidden_layer_sizes=(), random_state=0).fit(X)
-    gaussian, data = Gaussian(2, MANY), model._encode(X)
-    gaussian.mean.copy_(model._mean.gaussian.mean)
-    gaussian.covariance.copy_(model._mean.gaussian.covariance)
-    model._mean.gaussian = gaussian
+    gaussian = Gaussian(2, MANY)
+    data = model._model.batch(model._encode(X))
+    gaussian.mean.copy_(model._model.mean.gaussian.mean)
+    gaussian.covariance.copy_(model._model.mean.gaussian.covariance)
+    model._model.mean.gaussian = gaussian
     rows = Rows(data.x, data.y, data.observed, torch.ones(300))
-    model._mean.draw_parameters(rows, generator())
+    model._model.mean.draw_parameters(rows, generator())
     tables = model.sample(X, 400, random_state=0)
     found = np.var([table[:, 1].mean() for table in tables])
     _, variance, design = regression(X)
@@ -174,7 +175,7 @@ def test_one_draw_of_the_parameters_for_a_whole_table(sizes, missingness):
     model = VAEImputer(
         hidden_layer_sizes=sizes, missingness=missingness, max_iter=2, random_state=0
     ).fit(X)
-    gaussian = model._mean.gaussian
+    gaussian = model._model.mean.gaussian
     gaussian.drawn_means.zero_()
     gaussian.drawn_means[:, 1] = torch.arange(-10.0, 10) / 2
     gaussian.drawn_covariances.copy_(1e-4 * torch.eye(2))
@@ -203,7 +204,7 @@ def test_contexts_follow_the_normal():
         max_iter=2,
         random_state=0,
     ).fit(X)
-    data, mean = model._encode(X), model._mean
+    data, mean = model._model.batch(model._encode(X)), model._model.mean
     reach = torch.tensor([1, 0.5, 0.8])
     mean.reach[mean.columns] = reach  # estimates that stay nearer to the marginal
     with torch.no_grad():
@@ -235,7 +236,7 @@ def test_parameters_survive():
     X = half_observed(60)
     model = VAEImputer(hidden_layer_sizes=(), random_state=0).fit(X)
     loaded = pickle.loads(pickle.dumps(model))
-    ours, theirs = model._mean.gaussian, loaded._mean.gaussian
+    ours, theirs = model._model.mean.gaussian, loaded._model.mean.gaussian
     assert torch.equal(ours.drawn_means, theirs.drawn_means)
     assert torch.equal(ours.drawn_covariances, theirs.drawn_covariances)
     assert len(torch.unique(ours.drawn_means, dim=0)) == SETTINGS.most_draws

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mean_models import HEADS, NUMBERS, generator, make_mean, make_rows
 
-from skvae._imputation.blend import choose_blend, choose_reach
+from skvae._imputation.blend import BlendSettings, choose_blend, choose_reach
 from skvae._imputation.conditional_mean import Rows
 
 

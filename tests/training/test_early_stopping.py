@@ -44,7 +44,9 @@ def test_the_best_weights_are_restored(overfitted):
     vae, recorder = overfitted
     best = int(np.argmax(vae.validation_scores_))
     assert 0 < best < vae.n_iter_ - 1  # else this test shows nothing
-    restored = torch.cat([p.detach().reshape(-1) for p in vae._module.parameters()])
+    restored = torch.cat(
+        [p.detach().reshape(-1) for p in vae._model.module.parameters()]
+    )
     assert torch.equal(restored, recorder.weights[best])
     assert not torch.equal(restored, recorder.weights[-1])
     # the restored model scores on the validation rows what is reported
@@ -99,7 +101,7 @@ def test_labels_choose_the_weights_of_the_classifier_alone(objective):
     assert best < vae.n_iter_ - 1  # else this test shows nothing
     places = {True: recorder.weights[best], False: recorder.weights[-1]}
     start = 0
-    for name, p in vae._module.named_parameters():
+    for name, p in vae._model.module.named_parameters():
         chosen = objective == "m1" or name.startswith("classifier.")
         expected = places[chosen][start : start + p.numel()]
         assert torch.equal(p.detach().reshape(-1), expected), name
@@ -163,7 +165,7 @@ def test_rows_that_the_start_cannot_explain_do_not_speak_for_it(trained):
 def test_without_early_stopping_the_last_weights_stay(numbers):
     vae = VAETransformer(2, max_iter=4, early_stopping=False, callbacks=[Recorder()])
     vae.fit(numbers)
-    kept = torch.cat([p.detach().reshape(-1) for p in vae._module.parameters()])
+    kept = torch.cat([p.detach().reshape(-1) for p in vae._model.module.parameters()])
     assert torch.equal(kept, vae.callbacks[0].weights[-1])
     assert vae.validation_scores_ is None
     assert vae.best_validation_score_ is None
@@ -215,9 +217,10 @@ def test_a_cosine_schedule_ends_with_its_budget(numbers):
 
 
 def test_default_budget(numbers):
-    vae = VAETransformer(2, batch_size=80, early_stopping=False, callbacks=[StopAt(1)])
-    vae.fit(numbers)
+    recorder = Recorder()
+    vae = VAETransformer(2, batch_size=80, early_stopping=False)
+    vae.set_params(callbacks=[recorder, StopAt(1)]).fit(numbers)
     # one batch per epoch: the budget is in steps
-    plan = vae._plan(80, one_pass=False)
+    plan = recorder.net.plan
     assert plan.max_iter >= 1_000
     assert plan.n_iter_no_change >= 100

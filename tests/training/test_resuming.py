@@ -60,7 +60,7 @@ def test_partial_fit_keeps_the_state_of_the_optimizer(numbers, monkeypatch):
     vae.partial_fit(numbers)
     with_momentum = vae.transform(numbers)
     cold = VAETransformer(2, random_state=0, batch_size=20).partial_fit(numbers)
-    cold._optimizer_state = None
+    cold._model.optimizer_state = None
     without = cold.partial_fit(numbers).transform(numbers)
     assert np.abs(without - with_momentum).max() > 1e-4
 

@@ -140,7 +140,7 @@ def test_adam_keeps_no_denormal_numbers(numbers):
     model = VAETransformer(hidden_layer_sizes=(8,), max_iter=1, random_state=0)
     model.fit(numbers)
     with torch.no_grad():
-        model._module.encoder.hidden[0].bias[:4] = -1e6
+        model._model.module.encoder.hidden[0].bias[:4] = -1e6
     model.set_params(warm_start=True, early_stopping=False, batch_size=16)
     seen = []
 
