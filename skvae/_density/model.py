@@ -22,7 +22,7 @@ from .._tables.columns import Column
 from .._tables.repeated_values import cut_into_values, limits_of_values
 from .._training.loop import train
 from .._training.plan import Budget, History, Plan, split_rows
-from .._training.progress import MAIN, Progress
+from .._training.progress import MAIN, Progress, Stage
 from .._training.random import Random
 from .evidence import (
     decoded,
@@ -132,9 +132,20 @@ class VAEModel:
     ) -> FitResult:
         """Train on a table; with ``incremental`` for one pass over a chunk of it."""
         batch = self.groups.batch(data, str(random.generator.device))
-        history, plan = self.train(
-            batch, params, random, progress, resume=resume, incremental=incremental
+        split = split_rows(len(batch), params, random.state)
+        plan = self.plan(params, len(split[0]), incremental=incremental)
+        progress.open({MAIN: plan.max_iter})
+        history, state = self.train(
+            batch,
+            split,
+            plan,
+            random.generator,
+            progress,
+            resume=resume,
+            free_scale=free_scale(self.groups.columns, batch),
+            optimizer_state=self.optimizer_state if incremental else None,
         )
+        self.optimizer_state = state if incremental else None
         self.limits = {}  # a chunk does not tell how often values occur
         if not incremental:
             generator = self.new_generator()
@@ -143,50 +154,26 @@ class VAEModel:
             )
         return FitResult(history, plan, {})
 
-    def train(
+    def plan(
         self,
-        batch: Batch,
         params: Mapping[str, Any],
-        random: Random,
-        progress: Progress,
-        *,
-        resume: bool,
-        incremental: bool = False,
+        n_rows: int,
         budget: Budget = Budget(),  # noqa: B008
-        chooses_scales: bool = True,
-        stage: str = MAIN,
-    ) -> tuple[History, Plan]:
-        """Train the module on rows on the device.
+        *,
+        incremental: bool = False,
+    ) -> Plan:
+        """Return how to train on so many rows."""
+        is_linear = self.architecture["linear_path"]
+        return Plan.resolve(
+            params, n_rows, budget, is_linear=is_linear, incremental=incremental
+        )
 
-        ``chooses_scales`` lets validation rows choose between scales per cell and per
-        column. A ``stage`` before the main one does not open the progress.
-        """
-        split = split_rows(len(batch), params, random.state)
-        plan = Plan.resolve(
-            params,
-            len(split[0]),
-            budget,
-            is_linear=self.architecture["linear_path"],
-            incremental=incremental,
-        )
-        if stage == MAIN:
-            progress.open({MAIN: plan.max_iter})
-        history, state = fit_module(
-            self.module.to(batch.x.device),
-            batch,
-            split,
-            plan,
-            random.generator,
-            progress,
-            resume=resume,
-            free_scale=free_scale(self.groups.columns, batch)
-            if chooses_scales
-            else None,
-            optimizer_state=self.optimizer_state if incremental else None,
-            stage=stage,
-        )
-        self.optimizer_state = state if incremental else None
-        return history, plan
+    def train(
+        self, batch: Batch, *args: Any, **options: Any
+    ) -> tuple[History, dict[str, np.ndarray]]:
+        """Train the module on rows on the device, see :func:`fit_module`."""
+        self.module.to(batch.x.device)
+        return fit_module(self.module, batch, *args, **options)
 
     # -- use ---------------------------------------------------------------------
 
@@ -437,6 +424,12 @@ def fit_module(
         prepare=prepare,
         **options,
     )
+
+
+def main_stage(module: VAE, plan: Plan, n_rows: int) -> Stage:
+    """Return what the epochs cost: every weight is used for every row of a step."""
+    n_weights = sum(p.numel() for p in module.parameters())
+    return Stage(MAIN, plan.n_steps(n_rows), plan.batch_size * n_weights)
 
 
 def chosen_likelihoods(groups: ColumnGroups, module: VAE) -> dict[str, str]:

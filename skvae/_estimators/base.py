@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -32,7 +33,7 @@ from .._networks.mlp import ACTIVATIONS
 from .._tables.encoder import TableEncoder
 from .._tables.libraries import open_table
 from .._tables.table import Table
-from .._training.device import resolve_device
+from .._training.device import available_device, resolve_device
 from .._training.progress import Progress
 from .._training.random import Random
 from .._validation import (
@@ -43,11 +44,27 @@ from .._validation import (
 )
 from .persistence import FORMAT, check_saved, package_versions
 
+#: Parameters that a resumed fit cannot change: they decide how the model is built.
+STRUCTURE = (
+    "n_components",
+    "hidden_layer_sizes",
+    "activation",
+    "likelihood",
+    "numeric_transform",
+    "categorical_features",
+    "latent",
+    "prior",
+    "image_shape",
+)
+
+#: Attributes that hold encoders: of the rows, and of what they are conditioned on.
+ENCODERS = ("_encoder", "_feature_encoder")
+
 #: What ``history_`` holds.
 RECORDED = ("objective", "reconstruction", "kl", "active_units", "learning_rate")
 
 
-class BaseVAE(CallbackSupportMixin, BaseEstimator):
+class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
     """Base of the estimators: tables around one model.
 
     An estimator overrides two methods. ``_read`` turns the tables of a fit into
@@ -98,6 +115,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     #: Rebuilds the model from its state and the columns of its tables.
     _load: ClassVar[Callable[..., Any]]
     _model: Any
+    _random: np.random.RandomState
+    _structure: dict[str, Any]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -113,53 +132,59 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     def _fit(self, X, y=None, sample_weight=None, *, incremental: bool = False):
         """Train on a table; with ``incremental`` for one epoch, from where it was."""
         with restored_on_error(self), callback_management_context(self):
-            device = self._resolve_device(self.device)
+            device = resolve_device(self.device, double=self._needs_double)
             resume = (incremental or self.warm_start) and hasattr(self, "_model")
-            data = self._read(X, y, sample_weight, resume)
-            params = self.get_params(deep=False)
-            if incremental:  # a chunk has no rows to spare
-                params["early_stopping"] = False
-            random = self._begin(device, resume and incremental)
-            # a fit that fails must leave what was there as it was
             if resume:
-                model = copy.deepcopy(self._model)
-            else:
+                self._check_structure()
+            data = self._read(X, y, sample_weight, resume)
+            params, options = self.get_params(deep=False), {}
+            if incremental:  # a chunk has no rows to spare
+                params["early_stopping"], options["incremental"] = False, True
+            # chunks go on with the random numbers of the chunk before
+            go_on = resume and incremental
+            random_state = copy.deepcopy(self._random) if go_on else self.random_state
+            random = Random(random_state, device)
+            # a fit that fails must leave what was there as it was
+            model = copy.deepcopy(self._model) if resume else None
+            if model is None:
                 model = self._build(data, params, random)
-            progress = Progress(
-                None if incremental else self,
-                X,
-                callbacks=list(self.callbacks or ()),
-                verbose=bool(self.verbose),
-            )
-            options = {"incremental": True} if incremental else {}
-            result = model.fit(
-                data,
-                params,
-                random,
-                progress,
-                resume=resume,
-                **options,
-            )
+            progress = self._progress(X, silent=incremental)
+            result = model.fit(data, params, random, progress, resume=resume, **options)
             self._model, self._encoder = model, data.encoder
             if data.features is not None:
                 self._feature_encoder = data.features.encoder
             self._random, self.device_ = random.state, device
+            self._structure = self._structure if resume else structure_of(params)
             self._record(result, resume)
             progress.close()
         return self
 
+    @abstractmethod
     def _read(self, X, y, sample_weight, resume: bool) -> Encoded:
         """Check and encode the tables of a fit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _build(self, data: Encoded, params: dict[str, Any], random: Random) -> Any:
         """Build the model of encoded rows, before any training."""
-        raise NotImplementedError
 
-    def _begin(self, device: str, go_on: bool) -> Random:
-        """Return the random numbers of a fit; chunks go on from the chunk before."""
-        random_state = copy.deepcopy(self._random) if go_on else self.random_state
-        return Random(random_state, device)
+    def _progress(self, X, *, silent: bool) -> Progress:
+        """Return what the loops of a fit report to; a pass over a chunk has no bar."""
+        return Progress(
+            None if silent else self,
+            X,
+            callbacks=self.callbacks or (),
+            verbose=bool(self.verbose),
+        )
+
+    def _check_structure(self):
+        """Refuse to resume a fit with parameters that build another model."""
+        now = structure_of(self.get_params(deep=False))
+        for name, value in self._structure.items():
+            if now[name] != value:
+                raise ValueError(
+                    f"The fit resumes a model with {name}={value!r}, but {name} is "
+                    f"{now[name]!r} now. Set warm_start=False, or fit a new estimator."
+                )
 
     def _encode_training(self, X, sample_weight, resume) -> Encoded:
         """Encode a table; unless the fit resumes, with an encoder fitted to it."""
@@ -176,9 +201,6 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             numeric_transform=self.numeric_transform,
             likelihood=self.likelihood,
         ).fit(table, sample_weight)
-
-    def _resolve_device(self, device: str | None) -> str:
-        return resolve_device(device, double=self._needs_double)
 
     def _record(self, result: FitResult, resume: bool):
         """Set the fitted attributes that describe the training."""
@@ -259,30 +281,48 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     # -- persistence -------------------------------------------------------------
 
     def __getstate__(self):
-        """Return parameters, fitted attributes and the plain state of the model."""
+        """Return parameters, fitted attributes, and models as plain state."""
         state = dict(super().__getstate__())
         model = state.pop("_model", None)
-        if model is not None:
-            state["_state"] = model.to_state()
-            state["_format"], state["_versions"] = FORMAT, package_versions()
+        if model is None:
+            return state
+        encoders = [state.pop(name) for name in ENCODERS if name in state]
+        state["_state"] = {
+            "model": model.to_state(),
+            "encoders": [encoder.to_state() for encoder in encoders],
+            "random": list(state.pop("_random").get_state()),
+        }
+        state["_format"], state["_versions"] = FORMAT, package_versions()
         return state
 
     def __setstate__(self, state):
         state = dict(state)
-        model = state.pop("_state", None)
-        if model is not None:
-            check_saved(state, type(self).__name__)
-            del state["_format"], state["_versions"]
-        super().__setstate__(state)
-        if model is None:
+        fitted = state.pop("_state", None)
+        if fitted is None:
+            super().__setstate__(state)
             return
-        try:
-            self._resolve_device(self.device_)
-        except ValueError:  # trained on a device that this machine does not have
-            self.device_ = self._resolve_device("auto")
-        encoders = [self._encoder]
-        if hasattr(self, "_feature_encoder"):
-            encoders.append(self._feature_encoder)
+        check_saved(state, type(self).__name__)
+        del state["_format"], state["_versions"]
+        super().__setstate__(state)
+        self.device_ = available_device(self.device_, double=self._needs_double)
+        encoders = [TableEncoder.from_state(saved) for saved in fitted["encoders"]]
+        vars(self).update(zip(ENCODERS, encoders, strict=False))
         columns = [encoder.columns_ for encoder in encoders]
-        self._model = self._load(model, *columns)
+        self._model = self._load(fitted["model"], *columns)
         self._model.to(self.device_)
+        self._random = np.random.RandomState()
+        self._random.set_state(tuple(fitted["random"]))
+
+
+def structure_of(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters that decide how a model is built, as plain values."""
+    return {name: plain(params[name]) for name in STRUCTURE if name in params}
+
+
+def plain(value: Any) -> Any:
+    """Return sequences as lists, dicts with plain values."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return [plain(v) for v in value] if isinstance(value, list | tuple) else value

@@ -470,7 +470,8 @@ class VAEClassifier(
         proba : ndarray of shape (n_samples, n_classes), float32
             Probabilities q(y | x), columns in the order of ``classes_``.
         """
-        return self._model.probabilities(self._encode(X))
+        data = self._encode(X)
+        return self._model.probabilities(data)
 
     def predict(self, X):
         """Return the most probable class.
@@ -522,7 +523,8 @@ class VAEClassifier(
             With "m2" and "shot" it holds what the label leaves open. With "m1+m2" it
             is the latents of M1, which know nothing of labels.
         """
-        return self._model.means(self._encode(X))
+        data = self._encode(X)
+        return self._model.means(data)
 
     def score_samples(self, X):
         """Return the log-likelihood of each row, the label summed out.
@@ -542,7 +544,8 @@ class VAEClassifier(
             bound is loose for them if no cell was missing in training; a row without
             any cell scores 0.
         """
-        return self._model.log_likelihood(self._encode(X))
+        data = self._encode(X)
+        return self._model.log_likelihood(data)
 
     def sample(self, n_samples=None, y=None, random_state=None):
         """Draw new rows, of given classes or of all.

@@ -554,7 +554,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
         ValueError
             If the columns are not those of the training table.
         """
-        return self._model.log_likelihood(self._encode(self._marked(X)))
+        data = self._encode(self._marked(X))
+        return self._model.log_likelihood(data)
 
     # -- tables ------------------------------------------------------------------
 

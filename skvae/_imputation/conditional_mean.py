@@ -321,8 +321,8 @@ class ConditionalMean(nn.Module):
     # -- training ----------------------------------------------------------------
 
     @torch.no_grad()
-    def initialise(self, rows: Rows) -> list[float]:
-        """Start at the marginals and the normal; return the normal's EM trace."""
+    def initialise(self, rows: Rows, max_iter: int | None = None) -> list[float]:
+        """Initialise at the marginals and the normal; return the normal's EM trace."""
         weight = rows.observed * rows.weight.unsqueeze(1)
         start = self.joint.initialise(rows.y, weight)
         start[self.outputs] = 0  # the mean of y, where the normal knows no better
@@ -330,7 +330,7 @@ class ConditionalMean(nn.Module):
         if not len(self.slots):
             return []
         inputs, visible = self.gaussian_inputs(rows.y, rows.observed)
-        return self.gaussian.fit(inputs, visible, rows.weight)
+        return self.gaussian.fit(inputs, visible, rows.weight, max_iter)
 
     @torch.no_grad()
     def draw_parameters(self, rows: Rows, generator: torch.Generator) -> None:

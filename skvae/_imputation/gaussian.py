@@ -104,14 +104,18 @@ class Gaussian(nn.Module):
         x: Tensor,  # (rows, columns)
         v: Tensor,  # (rows, columns)
         weight: Tensor | None = None,  # (rows,)
+        max_iter: int | None = None,
     ) -> list[float]:
         """Fit by expectation-maximisation; return the log-likelihoods in nats per row.
+
+        ``max_iter`` bounds the iterations beside the settings.
 
         Little and Rubin (2019), Statistical Analysis with Missing Data, section 11.2.
         """
         rows = x.new_ones(len(x)) if weight is None else weight
         em = ExpectationMaximisation(x, v, rows, self.settings)
         n_iterations = self.settings.em_iterations
+        n_iterations = min(n_iterations, max_iter or n_iterations)
         mean, covariance, trace = em.run(*marginals(x, v, rows), n_iterations)
         self.mean.copy_(mean)
         self.covariance.copy_(covariance)

@@ -23,6 +23,7 @@ from .._density.model import (
     fit_module,
     free_scale,
     initialise,
+    main_stage,
     resolve_layers,
     starting_rows,
 )
@@ -34,11 +35,11 @@ from .._networks.arrays import load_arrays, to_arrays
 from .._networks.batch import Batch
 from .._tables.columns import Column
 from .._training.plan import Budget, History, Plan, split_rows
-from .._training.progress import MAIN, Progress
+from .._training.progress import Progress, Stage, plan_units
 from .._training.random import Random
 from .cells import CellDistribution, in_y, seen
 from .conditional_mean import ConditionalMean, Rows
-from .fit_mean import MeanSettings, choose_recipe, train_conditional_mean
+from .fit_mean import STAGE, MeanSettings, choose_recipe, train_conditional_mean
 from .masking import has_patterns, hide, judged, some_like_others
 from .residual_vae import ResidualVAE, find_centres
 from .scales import Scales
@@ -67,6 +68,10 @@ MISSINGNESS_ROWS = 2_000
 
 #: The conditional VAE is trained shortly: most of the work is done before it.
 BUDGET = Budget(steps=400, epochs=3, patience_steps=200, patience_epochs=2)
+
+
+#: The stage of the linear model in the progress of a fit.
+NORMAL = "normal"
 
 
 class ImputationModel:
@@ -175,21 +180,22 @@ class ImputationModel:
         rows = rows_of(batch)
         split = split_rows(len(batch), params, random.state)
         plan = Plan.resolve(params, len(split[0]), BUDGET, is_linear=True)
-        trace = []
-        if self.is_linear or not resume:
-            trace = self._initialise_mean(rows, random.generator)
         if self.is_linear:
-            history = self._linear_history(trace)
+            history = self._fit_linear(rows, params, random.generator, progress)
             plan = replace(plan, early_stopping=False, n_iter_no_change=np.inf)
             attributes: dict[str, Any] = {}
         else:
-            settings = choose_recipe(*data.values.shape)
+            settings = bounded(choose_recipe(*data.values.shape), params, len(batch))
+            main = main_stage(self.module, plan, len(split[0]))
+            stages = [mean_stage(self.mean, settings)]
+            progress.open(plan_units(main, plan.max_iter, stages))
+            if not resume:
+                self._initialise_mean(rows, random.generator)
             losses, folds = self._fit_mean(
                 rows, settings, params, random.generator, progress
             )
             if not resume:
                 self.module.initialise_at_mean(self.mean)
-            progress.open({MAIN: plan.max_iter})
             history = self._fit_vae(
                 batch.replace(fold=folds), split, plan, random, progress, resume
             )
@@ -204,7 +210,25 @@ class ImputationModel:
         attributes["indicator_features_"] = np.flatnonzero(~data.complete_columns)
         return FitResult(history, plan, attributes)
 
-    def _initialise_mean(self, rows: Rows, generator: torch.Generator) -> list[float]:
+    def _fit_linear(
+        self,
+        rows: Rows,
+        params: Mapping[str, Any],
+        generator: torch.Generator,
+        progress: Progress,
+    ) -> History:
+        """Fit the normal alone; its EM iterations are recorded as epochs."""
+        progress.open({NORMAL: 1})
+        progress.begin(NORMAL)
+        trace = self._initialise_mean(rows, generator, params["max_iter"])
+        progress.end()
+        n = len(trace)
+        n_latent = self.architecture["n_latent"]
+        return History(trace, trace, [0.0] * n, [n_latent] * n, [0.0] * n)
+
+    def _initialise_mean(
+        self, rows: Rows, generator: torch.Generator, max_iter: int | None = None
+    ) -> list[float]:
         """Fit the normal, and draw its parameters; return its EM trace."""
         n_some = int(GAUSSIAN_WORK / max(1, len(self.mean.slots)) ** 3)
         n_some = min(max(n_some, MIN_GAUSSIAN_ROWS), MAX_GAUSSIAN_ROWS)
@@ -214,7 +238,7 @@ class ImputationModel:
                 len(rows.x), generator=generator, device=rows.x.device
             )
             some = rows.take(order[:n_some])
-        trace = self.mean.initialise(some)
+        trace = self.mean.initialise(some, max_iter)
         # a generator of its own: draws leave the training as it is
         self.mean.draw_parameters(some, self.new_generator())
         return trace
@@ -228,10 +252,6 @@ class ImputationModel:
         progress: Progress,
     ) -> tuple[list[float], Tensor | None]:
         """Train the networks; return their losses and who leaves out which row."""
-        if params["max_iter"] is not None:
-            n_batches = max(1, len(rows.x) // settings.batch_size)
-            limit = params["max_iter"] * n_batches
-            settings = replace(settings, n_steps=min(settings.n_steps, limit))
         self.mean.requires_grad_(True)
         losses, folds = train_conditional_mean(
             self.mean,
@@ -293,12 +313,6 @@ class ImputationModel:
         with torch.no_grad():
             c = self.mean.context(some.x, some.y, v, some.fold)
         self.module.calibrate(some.x, some.observed & ~v, c, generator)
-
-    def _linear_history(self, trace: list[float]) -> History:
-        """Record the EM iterations of the linear model as the others' epochs."""
-        n = len(trace)
-        n_latent = self.architecture["n_latent"]
-        return History(trace, trace, [0.0] * n, [n_latent] * n, [0.0] * n)
 
     def _fit_slopes(self, batch: Batch, signs: dict[int, int]) -> dict[int, float]:
         """Learn how the values of a column decide whether they are missing."""
@@ -504,6 +518,25 @@ def build_mean(
         generator=torch.Generator().manual_seed(seed),
         **options,
     ).float()
+
+
+def bounded(
+    settings: MeanSettings, params: Mapping[str, Any], n_rows: int
+) -> MeanSettings:
+    """Return the settings of the mean with at most ``max_iter`` epochs."""
+    if params["max_iter"] is None:
+        return settings
+    most = params["max_iter"] * max(1, n_rows // settings.batch_size)
+    return replace(settings, n_steps=min(settings.n_steps, most))
+
+
+def mean_stage(mean: ConditionalMean, settings: MeanSettings) -> Stage:
+    """Return what the training of the mean costs.
+
+    For every row each weight is used, and a matrix of the normal is factorised.
+    """
+    n_weights = sum(p.numel() for p in mean.parameters()) + len(mean.slots) ** 3 // 3
+    return Stage(STAGE, settings.n_steps, settings.batch_size * n_weights)
 
 
 def rows_of(batch: Batch) -> Rows:

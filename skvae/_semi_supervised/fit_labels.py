@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,11 +22,20 @@ from .._training.plan import (
     History,
     Plan,
 )
-from .._training.progress import MAIN, Progress
-from .._training.random import Random
+from .._training.progress import Progress, Stage
 from .labelled_vae import LabelledVAE
 from .objectives import LABELLED_ROWS, OBJECTIVES, LabelOptions, label_score, n_noise
-from .selection import MAX_LABELLED, MAX_ROWS, Regularisation, choose_setting
+from .selection import (
+    BATCH_SIZE,
+    MAX_LABELLED,
+    MAX_ROWS,
+    N_FOLDS,
+    N_STEPS,
+    STAGE,
+    WIDTHS,
+    Regularisation,
+    choose_setting,
+)
 
 #: Rows that the distance between neighbours is measured on.
 NEIGHBOUR_ROWS = 2_000
@@ -61,14 +71,14 @@ def as_they_are(batch: Batch, generator: torch.Generator | None = None) -> Batch
 def fit_labels(
     module: LabelledVAE,
     batch: Batch,
-    codes: np.ndarray,
+    split: tuple[np.ndarray, np.ndarray | None],
+    plan: Plan,
     view: View,
     params: Mapping[str, Any],
-    random: Random,
+    generator: torch.Generator,
     progress: Progress,
     *,
     seed: int,
-    is_linear: bool,
     chosen: Regularisation | None,
 ) -> LabelFit:
     """Train a labelled VAE on rows some of which have a label.
@@ -79,36 +89,47 @@ def fit_labels(
         Is trained in place.
     batch : Batch
         The rows on the device, with their labels one-hot.
-    codes : ndarray of shape (n_rows,)
-        Classes of the rows, -1 where unknown.
+    split : tuple
+        Numbers of the training and of the validation rows, see :func:`split_labels`.
+    plan : Plan
+        How to train, see :func:`resolve_plan`.
     view : callable
         What the module sees of rows.
     params : mapping
         Parameters of the estimator.
-    random : Random
-        Splits and noise.
+    generator : torch.Generator
+        Batches and noise.
     progress : Progress
         What is reported to.
     seed : int
         Seed of what leaves the training as it is: distances and the label search.
-    is_linear : bool
-        Whether training starts at a linear model.
     chosen : Regularisation or None
         What an earlier fit chose, if this one resumes it.
     """
     device = batch.x.device
-    split = split_labels(codes, module.n_classes, params, random.state)
-    known = split[0][codes[split[0]] >= 0]
-    labelled = batch.take(torch.as_tensor(known, device=device))
+    assert batch.y is not None
+    train_rows = torch.as_tensor(split[0], device=device)
+    known = train_rows[batch.y[train_rows].sum(1) > 0]
+    labelled = batch.take(known)
 
     def beside() -> torch.Generator:
         return torch.Generator(device).manual_seed(seed)
 
     some = view(batch.at_random(NEIGHBOUR_ROWS, beside()), None)
     radius = params["radius"] * neighbour_distance(module, some)
-    regularisation = choose_regularisation(
-        module, batch, labelled, view, params, radius, beside(), progress, chosen
-    )
+    settings = candidates(params, chosen)
+    regularisation = settings[0]
+    if len(settings) > 1:
+        search = beside()
+        regularisation = choose_setting(
+            module,
+            view(labelled.rows(0, MAX_LABELLED), None),
+            view(batch.at_random(MAX_ROWS, search), None),
+            settings,
+            radius,
+            search,
+            progress=progress,
+        )
     options = LabelOptions(
         classification_weight=params["classification_weight"]
         or float(module.joint.n_columns),
@@ -117,20 +138,18 @@ def fit_labels(
         hidden=regularisation.hidden,
         label_smoothing=params["label_smoothing"],
         pairing=params["pairing"],
+        total_steps=plan.n_steps(len(split[0])),
     )
-    plan = resolve_plan(
-        params, module.kind, len(split[0]), options, split[1] is not None, is_linear
-    )
-    progress.open({MAIN: plan.max_iter})
+    plan = dataclasses.replace(plan, objective=bound_of(module.kind, options))
     history, _ = fit_module(
         module,
         batch,
         split,
         plan,
-        random.generator,
+        generator,
         progress,
         resume=chosen is not None,
-        prepare=preparation(module, labelled, view, random.generator),
+        prepare=preparation(module, labelled, view, generator),
     )
     return LabelFit(history, plan, regularisation)
 
@@ -177,55 +196,71 @@ def neighbour_distance(module: LabelledVAE, rows: Batch) -> float:
     return float(np.median(apart)) if len(apart) else 0.0
 
 
-def choose_regularisation(
-    module: LabelledVAE,
-    batch: Batch,
-    labelled: Batch,
-    view: View,
-    params: Mapping[str, Any],
-    radius: float,
-    generator: torch.Generator,
-    progress: Progress,
-    chosen: Regularisation | None,
-) -> Regularisation:
-    """Return hidden share and smoothness, where they are left to the data by labels."""
-    smoothness = params["smoothness"]
-    candidates: Sequence[Regularisation] = SETTINGS
-    if chosen is not None:  # what was chosen stays
-        candidates = [chosen]
+def candidates(
+    params: Mapping[str, Any], chosen: Regularisation | None = None
+) -> list[Regularisation]:
+    """Return the settings of hidden share and smoothness that the labels choose from.
+
+    What is given is in all of them, and what an earlier fit chose stays.
+    """
+    hidden, smoothness = params["hidden_share"], params["smoothness"]
+    options: Sequence[Regularisation] = SETTINGS
+    if chosen is not None:
+        options = [chosen]
     elif params["objective"] == "shot" and smoothness == "auto":
         smoothness = SETTINGS[0].smoothness
-    hidden = params["hidden_share"]
     settings = [
         Regularisation(
             setting.hidden if hidden == "auto" else float(hidden),
             setting.smoothness if smoothness == "auto" else float(smoothness),
         )
-        for setting in candidates
+        for setting in options
     ]
-    settings = list(dict.fromkeys(settings))
-    if len(settings) == 1:
-        return settings[0]
-    return choose_setting(
-        module,
-        view(labelled.rows(0, MAX_LABELLED), None),
-        view(batch.at_random(MAX_ROWS, generator), None),
-        settings,
-        radius,
-        generator,
-        progress=progress,
-    )
+    return list(dict.fromkeys(settings))
+
+
+def search_stages(
+    params: Mapping[str, Any],
+    chosen: Regularisation | None,
+    n_inputs: int,
+    n_classes: int,
+) -> list[Stage]:
+    """Return the label search as a stage of a fit, if there is one."""
+    n_settings = len(candidates(params, chosen))
+    if n_settings == 1:
+        return []
+    widths = [n_inputs, *WIDTHS, n_classes]
+    n_weights = n_settings * N_FOLDS * sum(a * b for a, b in pairwise(widths))
+    return [Stage(STAGE, N_STEPS, BATCH_SIZE * n_weights)]
 
 
 def resolve_plan(
-    params: Mapping[str, Any],
-    kind: str,
-    n_rows: int,
-    options: LabelOptions,
-    held_out: bool,
-    is_linear: bool,
+    params: Mapping[str, Any], kind: str, n_rows: int, held_out: bool, is_linear: bool
 ) -> Plan:
-    """Return the plan of a labelled VAE, whose validation rows judge q(y | x)."""
+    """Return the plan of a labelled VAE, whose validation rows judge q(y | x).
+
+    Its objective is set when the labels have chosen the regularisation.
+    """
+    plan = Plan.resolve(
+        params,
+        n_rows,
+        BUDGETS.get(params["objective"], BUDGET),
+        is_linear=is_linear,
+        score=label_score,
+        early_stopping=held_out,
+        # labels judge the classifier alone where it is a network of its own
+        judged=None if kind == "m1" else "classifier",
+        prefer_start=False,  # it has no opinion on labels
+    )
+    if params["n_iter_no_change"] is None and (plan.judged or not held_out):
+        # the objective says when to stop too late, the labels too early for the
+        # generator
+        plan = dataclasses.replace(plan, n_iter_no_change=math.inf)
+    return plan
+
+
+def bound_of(kind: str, options: LabelOptions) -> Callable[..., Terms]:
+    """Return the objective of a kind of labelled VAE; it counts the steps."""
     bound = OBJECTIVES[kind]
 
     def objective(
@@ -239,24 +274,7 @@ def resolve_plan(
         options.step += 1
         return bound(vae, batch, noise, options, kl_weight=kl_weight)
 
-    plan = Plan.resolve(
-        params,
-        n_rows,
-        BUDGETS.get(params["objective"], BUDGET),
-        is_linear=is_linear,
-        objective=objective,
-        score=label_score,
-        early_stopping=held_out,
-        # labels judge the classifier alone where it is a network of its own
-        judged=None if kind == "m1" else "classifier",
-        prefer_start=False,  # it has no opinion on labels
-    )
-    options.total_steps = max(1, n_rows // plan.batch_size) * plan.max_iter
-    if params["n_iter_no_change"] is None and (plan.judged or not held_out):
-        # the objective says when to stop too late, the labels too early for the
-        # generator
-        plan = dataclasses.replace(plan, n_iter_no_change=math.inf)
-    return plan
+    return objective
 
 
 def preparation(

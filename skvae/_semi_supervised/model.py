@@ -19,6 +19,7 @@ from .._density.model import (
     describe,
     has_gaps,
     initialise,
+    main_stage,
     starting_rows,
 )
 from .._density.rows import ColumnGroups, Encoded, drop_cell_scales
@@ -30,9 +31,17 @@ from .._tables.repeated_values import (
     limits_of_values,
     relative_spreads,
 )
-from .._training.progress import Progress
+from .._training.progress import Progress, plan_units
 from .._training.random import Random
-from .fit_labels import LabelFit, View, as_they_are, fit_labels
+from .fit_labels import (
+    LabelFit,
+    View,
+    as_they_are,
+    fit_labels,
+    resolve_plan,
+    search_stages,
+    split_labels,
+)
 from .labelled_vae import LabelledVAE
 from .objectives import log_evidence
 from .selection import Regularisation
@@ -129,17 +138,30 @@ class LabelledModel:
         if not resume:
             self.class_prior = class_shares(data)
             set_class_prior(self.module, self.class_prior)
+        chosen = self.regularisation if resume else None
+        split = split_labels(data.codes, self.module.n_classes, params, random.state)
+        plan = resolve_plan(
+            params,
+            self.kind,
+            len(split[0]),
+            split[1] is not None,
+            self.architecture["linear_path"],
+        )
+        main = main_stage(self.module, plan, len(split[0]))
+        n_inputs = self.module.n_row_inputs
+        stages = search_stages(params, chosen, n_inputs, self.module.n_classes)
+        progress.open(plan_units(main, plan.max_iter, stages))
         fit = fit_labels(
             self.module,
             batch,
-            data.codes,
+            split,
+            plan,
             as_they_are,
             params,
-            random,
+            random.generator,
             progress,
             seed=self.seed,
-            is_linear=self.architecture["linear_path"],
-            chosen=self.regularisation if resume else None,
+            chosen=chosen,
         )
         self.regularisation = fit.regularisation
         self.limits = class_limits(self)

@@ -10,15 +10,22 @@ import torch
 from torch import Tensor
 
 from .._density.evidence import log_jacobian, posterior, score_with_gaps
-from .._density.model import FitResult, VAEModel, build_module
+from .._density.model import FitResult, VAEModel, build_module, main_stage
 from .._density.rows import Encoded
 from .._networks.arrays import load_arrays, to_arrays
 from .._networks.batch import Batch
 from .._tables.columns import Column
 from .._tables.repeated_values import cut_into_values
-from .._training.progress import Progress
+from .._training.plan import split_rows
+from .._training.progress import Progress, plan_units
 from .._training.random import Random
-from .fit_labels import BUDGET, fit_labels
+from .fit_labels import (
+    BUDGET,
+    fit_labels,
+    resolve_plan,
+    search_stages,
+    split_labels,
+)
 from .labelled_vae import LabelledVAE
 from .model import (
     LabelledModel,
@@ -43,8 +50,8 @@ from .selection import Regularisation
 #: and M2 does not see it (Kingma et al. 2014, their code).
 LEAST_DEVIATION = 0.1
 
-#: The name of M1's training in the progress of a fit.
-STAGE = "epoch of M1"
+#: The stage of M1 in the progress of a fit.
+M1 = "epoch of M1"
 
 
 class Stacked:
@@ -99,43 +106,57 @@ class Stacked:
         resume: bool = False,
     ) -> FitResult:
         """Train M1 on the rows, then M2 on those of its latents that vary."""
-        assert data.codes is not None
+        assert data.codes is not None and data.classes is not None
         batch = labelled_batch(self.groups, data, str(random.generator.device))
+        features = {**params, "objective": "elbo"}
+        own_split = split_rows(len(batch), features, random.state)
+        own_plan = self.density.plan(features, len(own_split[0]), BUDGET)
+        seed = None if resume else random.new_seed()
+        chosen = self.regularisation if resume else None
+        n_classes, n_latent = len(data.classes), self.architecture["n_latent"]
+        split = split_labels(data.codes, n_classes, params, random.state)
+        plan = resolve_plan(
+            params,
+            "m2",
+            len(split[0]),
+            split[1] is not None,
+            self.architecture["linear_path"],
+        )
+        main = main_stage(self.density.module, plan, len(split[0]))
+        stages = search_stages(params, chosen, n_latent, n_classes)
+        units = plan_units(main, plan.max_iter, stages)
+        progress.open({M1: own_plan.max_iter, **units})
         self.density.train(
             batch.replace(y=None),
-            {**params, "objective": "elbo"},
-            random,
+            own_split,
+            own_plan,
+            random.generator,
             progress,
+            stage=M1,
             resume=resume,
-            budget=BUDGET,
-            chooses_scales=False,
-            stage=STAGE,
         )
-        if not resume:
-            self._build_labelled(batch, data, params, random)
+        if seed is not None:
+            self._build_labelled(batch, n_classes, seed)
             self.class_prior = class_shares(data)
             set_class_prior(self.module, self.class_prior)
         fit = fit_labels(
             self.module,
             batch,
-            data.codes,
+            split,
+            plan,
             self._view,
             params,
-            random,
+            random.generator,
             progress,
             seed=self.seed,
-            is_linear=self.architecture["linear_path"],
-            chosen=self.regularisation if resume else None,
+            chosen=chosen,
         )
         self.regularisation = fit.regularisation
         self.limits = class_limits(self)
         return FitResult(fit.history, fit.plan, label_attributes(self, fit, data))
 
-    def _build_labelled(
-        self, batch: Batch, data: Encoded, params: Mapping[str, Any], random: Random
-    ) -> None:
+    def _build_labelled(self, batch: Batch, n_classes: int, seed: int) -> None:
         """Build M2 on the latents that vary, initialised at their marginals."""
-        assert data.classes is not None
         parts = [qz.mean for _, qz in posterior(self.density.module, batch)]
         latents = torch.cat(parts)
         deviation = latents.std(0, correction=0)
@@ -147,14 +168,12 @@ class Stacked:
             "heads": [["normal", int(active.sum()), 0]],
             "n_latent": self.architecture["n_latent"],
             "hidden_layer_sizes": self.architecture["hidden_layer_sizes"],
-            "activation": params["activation"],
+            "activation": self.architecture["activation"],
             "linear_path": True,
-            "n_classes": len(data.classes),
+            "n_classes": n_classes,
             "kind": "m2",
         }
-        self.module = build_module(
-            LabelledVAE, self.label_architecture, random.new_seed()
-        )
+        self.module = build_module(LabelledVAE, self.label_architecture, seed)
         start = latents[:, active].cpu()
         self.module.initialise_marginals(start, torch.ones_like(start))
         self.module.to(batch.x.device)

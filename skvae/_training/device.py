@@ -46,3 +46,11 @@ def resolve_device(device: str | None, *, double: bool = False) -> str:
             "device='auto' or 'cpu'."
         )
     return str(device)
+
+
+def available_device(device: str, *, double: bool = False) -> str:
+    """Return the device, or the best one that is there if this machine lacks it."""
+    try:
+        return resolve_device(device, double=double)
+    except ValueError:
+        return resolve_device("auto", double=double)

@@ -120,6 +120,10 @@ class Plan:
         }
         return cls(**{**resolved, **others})
 
+    def n_steps(self, n_rows: int) -> int:
+        """Return the number of steps of a fit to so many training rows."""
+        return max(1, n_rows // self.batch_size) * self.max_iter
+
     @property
     def bound(self) -> Callable[..., Terms]:
         """The objective as a function."""
