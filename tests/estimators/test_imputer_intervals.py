@@ -176,9 +176,9 @@ def test_median():
     X = rng.normal(size=(400, 2))
     X[:, 1] = np.exp(0.5 * X[:, 0] + rng.normal(size=400))  # skewed
     X[::3, 1] = np.nan
-    model = imputer(numeric_transform="quantile", max_iter=30).fit(X)
-    mean = model.transform(X)
-    median = model.set_params(point="median").transform(X)  # nothing to learn anew
+    model = imputer(numeric_transform="quantile", max_iter=30)
+    mean = model.fit_transform(X)
+    median = model.set_params(point="median").fit_transform(X)
     seen = ~np.isnan(X)
     np.testing.assert_array_equal(median[seen], X[seen])
     assert median[~seen].mean() < 0.85 * mean[~seen].mean()
