@@ -139,7 +139,8 @@ class ImputationModel:
         scales = Scales.fit(groups.columns, data.values, data.observed, groups.order)
         architecture["n_context"] = 0 if mean.ensemble is None else mean.n_context
         architecture["linear_path"] = True  # initialised at the conditional mean
-        architecture["centres"] = find_centres(groups.joint(), mean, scales.scales)
+        centres = find_centres(groups.joint(), mean, scales.scales)
+        architecture["centres"] = [list(part) for part in centres]
         module = build_module(ResidualVAE, architecture, seed)
         module.joint.set_floor(scale_floors(module.joint, groups.columns))
         x, weight = starting_rows(data, groups, random.state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ class ResidualVAE(VAE):
     ----------
     joint, n_latent, hidden_layer_sizes, activation, generator, **options
         As for :class:`skvae._networks.vae.VAE`; ``n_context`` is at least 1.
-    centres : tuple of two sequences of int, default=((), ())
+    centres : two sequences of int, default=((), ())
         Decoder outputs that are centred, and the entries of the context that they are
         centred on.
     """
@@ -45,7 +45,7 @@ class ResidualVAE(VAE):
         activation: str,
         generator: torch.Generator,
         *,
-        centres: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
+        centres: Sequence[Sequence[int]] = ((), ()),
         **options: Any,
     ) -> None:
         super().__init__(
