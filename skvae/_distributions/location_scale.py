@@ -50,6 +50,7 @@ class LocationScale(Head):
         super().__init__(n_columns, n_columns, n_columns * (1 + per_cell))
         self.per_cell = per_cell
         n_scales = 1 if scale == "isotropic" else n_columns
+        self.is_shared = n_scales == 1
         # scale = floor + exp(raw_log_scale): smooth, never below the floor
         self.raw_log_scale = nn.Parameter(torch.zeros(n_scales))
         self.gate: Tensor
@@ -70,7 +71,7 @@ class LocationScale(Head):
         reach = INPUT_RANGE * variance.sqrt()
         self.low.copy_(mean - reach)
         self.high.copy_(mean + reach)
-        if self._is_shared:
+        if self.is_shared:
             variance = variance.mean(0, keepdim=True)
         self._set_deviation(variance.sqrt())
         return F.pad(mean, (0, self.n_outputs - self.n_columns))
@@ -92,7 +93,7 @@ class LocationScale(Head):
 
         Returns what was set: columns that share a scale get their average.
         """
-        if self._is_shared:
+        if self.is_shared:
             deviation = deviation.square().mean().sqrt().expand_as(deviation)
         self._set_deviation(deviation[: self.raw_log_scale.numel()])
         return deviation
@@ -105,16 +106,12 @@ class LocationScale(Head):
 
     def set_floor(self, floor: Tensor) -> None:
         """Set the smallest scale by column; a shared scale gets the smallest."""
-        self.floor.copy_(floor.min() if self._is_shared else floor)
+        self.floor.copy_(floor.min() if self.is_shared else floor)
 
     @torch.no_grad()
     def shift_log_scale(self, shift: Tensor) -> None:
         """Add to the log-scales by column; a shared scale gets the average."""
-        self.raw_log_scale.add_(shift.mean() if self._is_shared else shift)
-
-    @property
-    def _is_shared(self) -> bool:
-        return self.raw_log_scale.numel() == 1
+        self.raw_log_scale.add_(shift.mean() if self.is_shared else shift)
 
     def scale(self, outputs: Tensor) -> Tensor:
         """Return the scale, (n_columns,) or (..., n_columns) per cell."""
@@ -193,7 +190,7 @@ class LocationScale(Head):
         """
         if not self.per_cell:
             return
-        per_cell, raw = self._score(valid), self.raw_log_scale.clone()
+        per_cell, raw = score_columns(self, valid), self.raw_log_scale.clone()
         # around the average log-scale of the cells, a factor of 10 either way
         raw_cells = (self.scale(train.outputs) - self.floor).clamp(min=1e-12).log()
         centre = raw_cells.mean(0)
@@ -201,11 +198,11 @@ class LocationScale(Head):
         best, best_score = centre, torch.full_like(centre, -math.inf)
         for shift in torch.linspace(-2.3, 2.3, 47).tolist():
             self.raw_log_scale.copy_(centre + shift)
-            score = self._score(train)
+            score = score_columns(self, train)
             best = torch.where(score > best_score, centre + shift, best)
             best_score = torch.maximum(score, best_score)
         self.raw_log_scale.copy_(best)
-        dropped = free & (self._score(valid) > per_cell)
+        dropped = free & (score_columns(self, valid) > per_cell)
         self.gate.copy_((~dropped).to(self.gate.dtype))
         self.raw_log_scale.copy_(torch.where(dropped, best, raw))
 
@@ -215,9 +212,10 @@ class LocationScale(Head):
             return [False] * self.n_columns
         return [bool(gate) for gate in self.gate]
 
-    def _score(self, cells: Cells) -> Tensor:
-        """Return the weighted log-likelihood of each column."""
-        return (self.log_prob(cells.outputs, cells.x) * cells.weight).sum(0)
+
+def score_columns(head: Head, cells: Cells) -> Tensor:
+    """Return the weighted log-likelihood of each column, (n_columns,)."""
+    return (head.log_prob(cells.outputs, cells.x) * cells.weight).sum(0)
 
 
 class Normal(LocationScale):
@@ -291,7 +289,7 @@ class StudentT(LocationScale):
             raw = torch.full_like(best, math.log(freedom - 2))
             self.raw_freedom.copy_(raw)
             self._set_deviation(deviation)
-            score = self._score(cells)
+            score = score_columns(self, cells)
             best = torch.where(score > best_score, raw, best)
             best_score = torch.maximum(score, best_score)
         self.raw_freedom.copy_(best)

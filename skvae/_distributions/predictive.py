@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,3 +33,16 @@ def tempered_latents(pz: Prior, noise: Tensor, temperature: float) -> Tensor:
     if isinstance(pz, StandardNormal):
         return temperature * z
     return torch.lerp(pz.mean.expand_as(z), z, temperature)
+
+
+def check_temperature(temperature: Any) -> float:
+    """Return a finite number of at least 0."""
+    if (
+        not isinstance(temperature, int | float | np.number)
+        or isinstance(temperature, bool)
+        or not 0 <= temperature < np.inf
+    ):
+        raise ValueError(
+            f"temperature must be a number of at least 0, but got {temperature!r}."
+        )
+    return float(temperature)

@@ -25,6 +25,7 @@ from .._conditional.outputs import (
     share_map,
 )
 from .._density.rows import Encoded
+from .._distributions.predictive import check_temperature
 from .._distributions.registry import LIKELIHOODS
 from .._tables.encoder import TableEncoder
 from .._tables.libraries import open_table
@@ -684,19 +685,6 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             cells = truth[rows, index], predicted[rows, index]
             scores.append(r2_score(*cells, sample_weight=weights))
         return float(np.mean(scores))
-
-
-def check_temperature(temperature: Any) -> float:
-    """Return a finite number of at least 0."""
-    if (
-        not isinstance(temperature, int | float | np.number)
-        or isinstance(temperature, bool)
-        or not 0 <= temperature < np.inf
-    ):
-        raise ValueError(
-            f"temperature must be a number of at least 0, but got {temperature!r}."
-        )
-    return float(temperature)
 
 
 def is_double(X: Any) -> bool:

@@ -128,6 +128,7 @@ def fit_labels(
             settings,
             radius,
             search,
+            n_steps=search_steps(plan, len(split[0])),
             progress=progress,
         )
     options = LabelOptions(
@@ -224,6 +225,7 @@ def search_stages(
     chosen: Regularisation | None,
     n_inputs: int,
     n_classes: int,
+    n_steps: int,
 ) -> list[Stage]:
     """Return the label search as a stage of a fit, if there is one."""
     n_settings = len(candidates(params, chosen))
@@ -231,7 +233,12 @@ def search_stages(
         return []
     widths = [n_inputs, *WIDTHS, n_classes]
     n_weights = n_settings * N_FOLDS * sum(a * b for a, b in pairwise(widths))
-    return [Stage(STAGE, N_STEPS, BATCH_SIZE * n_weights)]
+    return [Stage(STAGE, n_steps, BATCH_SIZE * n_weights)]
+
+
+def search_steps(plan: Plan, n_rows: int) -> int:
+    """Return the steps of the label search: no more than those of the fit."""
+    return min(N_STEPS, plan.n_steps(n_rows))
 
 
 def resolve_plan(

@@ -40,6 +40,7 @@ from .fit_labels import (
     fit_labels,
     resolve_plan,
     search_stages,
+    search_steps,
     split_labels,
 )
 from .labelled_vae import LabelledVAE
@@ -149,7 +150,8 @@ class LabelledModel:
         )
         main = main_stage(self.module, plan, len(split[0]))
         n_inputs = self.module.n_row_inputs
-        stages = search_stages(params, chosen, n_inputs, self.module.n_classes)
+        n_classes, n_steps = self.module.n_classes, search_steps(plan, len(split[0]))
+        stages = search_stages(params, chosen, n_inputs, n_classes, n_steps)
         progress.open(plan_units(main, plan.max_iter, stages))
         fit = fit_labels(
             self.module,

@@ -24,6 +24,7 @@ from .fit_labels import (
     fit_labels,
     resolve_plan,
     search_stages,
+    search_steps,
     split_labels,
 )
 from .labelled_vae import LabelledVAE
@@ -123,7 +124,8 @@ class Stacked:
             self.architecture["linear_path"],
         )
         main = main_stage(self.density.module, plan, len(split[0]))
-        stages = search_stages(params, chosen, n_latent, n_classes)
+        n_steps = search_steps(plan, len(split[0]))
+        stages = search_stages(params, chosen, n_latent, n_classes, n_steps)
         units = plan_units(main, plan.max_iter, stages)
         progress.open({M1: own_plan.max_iter, **units})
         self.density.train(
