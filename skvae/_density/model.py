@@ -55,11 +55,14 @@ class FitResult(NamedTuple):
         How it was trained.
     attributes : dict of str to object
         Fitted attributes of the estimator, by name.
+    restarted : bool
+        Whether nothing of an earlier fit was kept, although it was to be resumed.
     """
 
     history: History
     plan: Plan
     attributes: dict[str, Any]
+    restarted: bool = False
 
 
 class VAEModel:

@@ -204,8 +204,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _record(self, result: FitResult, resume: bool):
         """Set the fitted attributes that describe the training."""
-        history, plan, attributes = result
-        old = getattr(self, "history_", {}) if resume else {}
+        history, plan, attributes, restarted = result
+        old = getattr(self, "history_", {}) if resume and not restarted else {}
         self.history_ = {
             name: np.concatenate([old.get(name, []), getattr(history, name)])
             for name in RECORDED
@@ -297,11 +297,12 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
 
     def __setstate__(self, state):
         state = dict(state)
-        fitted = state.pop("_state", None)
-        if fitted is None:
+        # fitted before there were formats: without a state, but with attributes
+        if "_state" not in state and "device_" not in state:
             super().__setstate__(state)
             return
         check_saved(state, type(self).__name__)
+        fitted = state.pop("_state")
         del state["_format"], state["_versions"]
         super().__setstate__(state)
         self.device_ = available_device(self.device_, double=self._needs_double)

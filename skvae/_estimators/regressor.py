@@ -370,7 +370,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         """
         self._fit(X, y, sample_weight)
         if not (self.warm_start and hasattr(self, "_form")):
-            self._form = as_table(y)[1]
+            self._form = as_table(y)[1]._asdict()  # plain, as all that is saved
         return self
 
     def _read(self, X, y, sample_weight, resume):
@@ -535,7 +535,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             add_noise,
         )
         draws = [self._table(x, X) for x in encoded]
-        if self._form.is_frame and not self._form.is_1d:
+        if self._form["is_frame"] and not self._form["is_1d"]:
             return draws
         return np.stack(draws)
 
@@ -569,7 +569,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         return tuple(self._shaped(self._model.in_units(bound)) for bound in bounds)
 
     def _shaped(self, values: np.ndarray) -> np.ndarray:
-        return values[:, 0] if self._form.is_1d else values
+        return values[:, 0] if self._form["is_1d"] else values
 
     def _table(self, encoded: np.ndarray, X: Any) -> Any:
         """Return encoded outputs as a table like y; one-dimensional ones as arrays.
@@ -577,7 +577,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         Rows of pandas have the index of their features.
         """
         table = self._encoder.decode(encoded)
-        if not self._form.is_1d:
+        if not self._form["is_1d"]:
             if all(map(nw.dependencies.is_pandas_dataframe, (table, X))):
                 table.index = X.index
             return table

@@ -208,7 +208,8 @@ class ImputationModel:
         slopes = self._fit_slopes(batch, signs)
         attributes["missingness_slopes_"] = {names[k]: b for k, b in slopes.items()}
         attributes["indicator_features_"] = np.flatnonzero(~data.complete_columns)
-        return FitResult(history, plan, attributes)
+        # the normal has an optimum, which a fit finds from anywhere
+        return FitResult(history, plan, attributes, restarted=self.is_linear)
 
     def _fit_linear(
         self,
