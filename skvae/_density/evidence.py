@@ -53,7 +53,12 @@ def posterior_means(vae: VAE, data: Batch) -> np.ndarray:
 
 
 def evidence(
-    vae: VAE, data: Batch, n_draws: int, seed: int, *, defensive: bool = False
+    vae: VAE,
+    data: Batch,
+    n_draws: int,
+    seed: int,
+    *,
+    defensive: bool = False,
 ) -> np.ndarray:
     """Return importance-weighted log p(encoded row) in nats, (n_rows,).
 
@@ -68,7 +73,8 @@ def evidence(
     )
     scores = []
     with torch.inference_mode():
-        for chunk in chunked(data, vae.widest * draws_at_once * (1 + defensive)):
+        per_row = vae.widest * draws_at_once * (1 + defensive)
+        for chunk in chunked(data, per_row):
             qz = vae.encode(chunk.x, chunk.observed, chunk.c)
             parts = [
                 log_weights(vae, chunk, qz, own, prior if defensive else None)

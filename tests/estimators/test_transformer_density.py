@@ -7,7 +7,7 @@ from sklearn.decomposition import FactorAnalysis
 from sklearn.model_selection import train_test_split
 
 from skvae import VAETransformer
-from skvae._density import evidence
+from skvae._density.evidence import INFERENCE_FLOATS, rows_at_once
 from skvae._networks.vae import VAE
 
 # -- shapes, dtypes, names -----------------------------------------------------------
@@ -111,15 +111,14 @@ def test_memory_of_inference_is_bounded(numbers, monkeypatch):
 
     monkeypatch.setattr(VAE, "encode", recorded(VAE.encode))
     monkeypatch.setattr(VAE, "decode", recorded(VAE.decode))
-    monkeypatch.setattr(evidence, "INFERENCE_FLOATS", 2**16)
-    many = np.resize(numbers, (8_000, 5))
-    scores = vae.evidence(many, n_draws=32)
-    assert 8_000 * 32 * 16 > 10 * 2**16  # more than fits at once
-    assert max(sizes) <= 2**16
-    np.testing.assert_allclose(scores[:80], vae.evidence(numbers, 32), rtol=1e-4)
+    n_rows = 10 * rows_at_once(16 * 1024)
+    many = np.resize(numbers, (n_rows, 5))
+    scores = vae.evidence(many, n_draws=1024)
+    assert max(sizes) <= INFERENCE_FLOATS < n_rows * 1024 * 16
+    np.testing.assert_allclose(scores[:80], vae.evidence(numbers, 1024), rtol=1e-4)
     # more draws than fit at once, for a single row
-    vae.evidence(numbers[:1], n_draws=10_000)
-    assert max(sizes) <= 2**16
+    vae.evidence(numbers[:1], n_draws=300_000)
+    assert max(sizes) <= INFERENCE_FLOATS
 
 
 def test_score_samples_of_many_rows(numbers):
