@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .._validation import make_random_state
+from .._validation import check_count, make_random_state
 from ._axes import (
     bare,
     check_matplotlib,
@@ -19,18 +19,14 @@ from ._axes import (
     panels,
     plot_mosaic,
 )
-from ._latents import (
-    check_count,
-    check_decoder,
+from ._columns import (
     check_image_shape,
-    check_latent_rows,
     choose_features,
-    decode,
     decoded_features,
     decoded_images,
-    has_labels,
-    prior_draws,
 )
+from ._latents import check_decoder, check_latent_rows, decode, has_labels
+from ._priors import prior_draws
 
 #: Columns that are drawn if none are chosen, at most.
 MAX_FEATURES = 12

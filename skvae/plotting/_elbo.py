@@ -16,8 +16,8 @@ import numpy as np
 from scipy.special import digamma, gammaln, polygamma
 from scipy.stats import gamma, norm
 
+from .._validation import check_count
 from ._axes import ORANGE, TEAL, bare, check_matplotlib, panels
-from ._latents import check_count
 
 #: Points at which the two densities are drawn.
 N_POINTS = 401

@@ -20,13 +20,7 @@ from .._tables.libraries import open_table
 from .._tables.missing import replace_marker
 from .._tables.values import is_missing
 from ._axes import GREY, ORANGE, TEAL, check_matplotlib, name_categories
-from ._cells import (
-    categories_of,
-    cells_of,
-    position_of,
-    read,
-    values_of,
-)
+from ._columns import categories_of, cells_of, columns_of, position_of, read, values_of
 
 KINDS = ("distribution", "intervals")
 
@@ -188,8 +182,9 @@ class ImputationDisplay:
         check_is_fitted(imputer)
         X = replace_marker(X, imputer.missing_values)
         table = open_table(imputer, X, reset=False)
-        index = position_of(feature, imputer._encoder.columns_)
-        column = imputer._encoder.columns_[index]
+        columns = columns_of(imputer)
+        index = position_of(feature, columns)
+        column = columns[index]
         name = column.name
         if column.is_empty:
             raise ValueError(
@@ -207,7 +202,7 @@ class ImputationDisplay:
         # columns that were empty in training may be left out of the completed tables
         place = index
         if not imputer.keep_empty_features:
-            place -= sum(c.is_empty for c in imputer._encoder.columns_[:index])
+            place -= sum(c.is_empty for c in columns[:index])
 
         def completed(of_table: Any) -> np.ndarray:
             return values_of(cells_of(of_table, place), column)

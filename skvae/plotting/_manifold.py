@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._validation import check_count
 from ._axes import (
     check_matplotlib,
     class_colors,
@@ -16,21 +17,15 @@ from ._axes import (
     one_axes,
     plot_mosaic,
 )
-from ._cells import position_of
-from ._latents import (
-    check_components,
-    check_count,
-    check_decoder,
+from ._columns import (
     check_image_shape,
-    check_start,
-    check_values,
     columns_of,
-    decode,
     decoded_features,
     decoded_images,
-    move,
-    quantiles,
+    position_of,
 )
+from ._latents import check_components, check_decoder, check_start, check_values, decode
+from ._priors import move, quantiles
 
 #: Tick labels on an axis, at most.
 MAX_TICKS = 7

@@ -20,19 +20,15 @@ from ._axes import (
     panels,
     plot_mosaic,
 )
-from ._latents import (
-    check_decoder,
+from ._columns import (
     check_image_shape,
-    check_latents,
     choose_features,
-    decode,
     decoded_features,
     decoded_images,
-    has_labels,
-    latents_of,
     read_features,
     read_images,
 )
+from ._latents import check_decoder, check_latents, decode, has_labels, latents_of
 
 #: Images that are drawn if no rows are chosen, at most.
 MAX_IMAGES = 10

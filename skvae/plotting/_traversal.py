@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from .._validation import check_count
 from ._axes import (
     bare,
     check_matplotlib,
@@ -20,20 +21,14 @@ from ._axes import (
     panels,
     plot_mosaic,
 )
-from ._latents import (
-    check_components,
-    check_count,
-    check_decoder,
+from ._columns import (
     check_image_shape,
-    check_start,
-    check_values,
     choose_features,
-    decode,
     decoded_features,
     decoded_images,
-    move,
-    quantiles,
 )
+from ._latents import check_components, check_decoder, check_start, check_values, decode
+from ._priors import move, quantiles
 
 #: A traversal goes as far as a standard normal's value of this size is unusual.
 REACH = 2.5

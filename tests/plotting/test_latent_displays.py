@@ -12,7 +12,7 @@ from skvae.plotting import (
     LatentManifoldDisplay,
     LatentTraversalDisplay,
 )
-from skvae.plotting._latents import move, prior_centre, prior_draws, quantiles
+from skvae.plotting._priors import move, prior_centre, prior_draws, quantiles
 
 
 class Prior:
