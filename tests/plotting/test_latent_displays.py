@@ -222,6 +222,19 @@ def test_the_strongest_latents_come_first(images):
     assert (np.diff(strength) <= 0).all()
 
 
+def test_columns_without_values_leave_the_order_alone(mixed):
+    _, X = mixed
+    X = X.assign(nothing=np.nan)
+    X["no size"] = X["size"].mask(X["size"].notna())
+    model = fit(VAETransformer(n_components=3), X)
+    display = LatentTraversalDisplay.from_estimator(model)
+    assert np.isnan(display.decoded[..., 5:]).all()
+    assert display.categories[5:] == [None, LEVELS]
+    change = display.decoded[..., :5].var(1) / display.decoded[..., :5].var((0, 1))
+    assert (np.diff(change.sum(1)) <= 0).all()
+    assert len(set(change.sum(1))) == 3
+
+
 def test_traversal_of_columns(mixed):
     model, _ = mixed
     display = LatentTraversalDisplay.from_estimator(
