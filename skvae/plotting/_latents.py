@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from .._estimators.base import BaseVAE
+from .._estimators.imputer import VAEImputer
 from ._priors import prior_centre
 
 
@@ -32,8 +34,7 @@ from ._priors import prior_centre
 # ---------------------------------------------------------------------------
 def check_latents(estimator: Any, caller: str) -> None:
     """Refuse estimators whose ``transform`` returns no latents, or not yet."""
-    completes = hasattr(estimator, "predict_interval")
-    if not hasattr(estimator, "transform") or completes:
+    if not hasattr(estimator, "transform") or isinstance(estimator, VAEImputer):
         raise TypeError(
             f"{caller} needs an estimator whose transform returns latent variables, "
             f"such as VAETransformer, but got {type(estimator).__name__}."
@@ -44,7 +45,7 @@ def check_latents(estimator: Any, caller: str) -> None:
 def check_decoder(estimator: Any, caller: str) -> None:
     """Refuse estimators that cannot decode latents, or not yet."""
     method = "decode" if has_labels(estimator) else "inverse_transform"
-    if not hasattr(estimator, method) or not hasattr(estimator, "kl_weight"):
+    if not (isinstance(estimator, BaseVAE) and hasattr(estimator, method)):
         raise TypeError(
             f"{caller} needs an estimator of skvae that decodes latent variables, such "
             f"as VAETransformer, but got {type(estimator).__name__}."
