@@ -57,6 +57,9 @@ STRUCTURE = (
     "image_shape",
 )
 
+#: Parameters that only steer a fit: nothing asks for them afterwards.
+UNKEPT = ("callbacks", "device", "random_state", "verbose", "warm_start")
+
 #: Attributes that hold encoders: of the rows, and of what they are conditioned on.
 ENCODERS = ("_encoder", "_feature_encoder")
 
@@ -116,7 +119,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
     _load: ClassVar[Callable[..., Any]]
     _model: Any
     _random: np.random.RandomState
-    _structure: dict[str, Any]
+    _params: dict[str, Any]  # of the last fit
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -154,7 +157,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
             if data.features is not None:
                 self._feature_encoder = data.features.encoder
             self._random, self.device_ = random.state, device
-            self._structure = self._structure if resume else structure_of(params)
+            self._params = {k: v for k, v in params.items() if k not in UNKEPT}
             self._record(result, resume)
             progress.close()
         return self
@@ -179,7 +182,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
     def _check_structure(self):
         """Refuse to resume a fit with parameters that build another model."""
         now = structure_of(self.get_params(deep=False))
-        for name, value in self._structure.items():
+        for name, value in structure_of(self._params).items():
             if now[name] != value:
                 raise ValueError(
                     f"The fit resumes a model with {name}={value!r}, but {name} is "

@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from .._imputation.model import ImputationModel
 from .._tables.missing import fill_missing, missing_mask, replace_marker
 from .._training.gradients import DRAWS, check_gradient
-from .._validation import check_count
+from .._validation import check_count, restored_on_error
 from .base import BaseVAE
 
 
@@ -428,8 +428,19 @@ class VAEImputer(TransformerMixin, BaseVAE):
             If the table or a parameter cannot be used, or if the loss becomes
             non-finite; an already fitted estimator stays as it was.
         """
-        self._fit(X, sample_weight=sample_weight)
-        return self._settle_columns()
+        with restored_on_error(self):
+            self._fit(X, sample_weight=sample_weight)
+            names = [column.name for column in self._encoder.columns_]
+            dropped = set(range(len(names))) - set(self._kept)
+            if dropped:
+                warnings.warn(
+                    "Columns without any observed value are dropped: "
+                    f"{', '.join(repr(names[index]) for index in sorted(dropped))}. "
+                    "keep_empty_features=True keeps them.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+        return self
 
     def _read(self, X, y, sample_weight, resume):
         check_gradient(self.gradient, self.objective, self.n_draws)
@@ -559,33 +570,34 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     # -- tables ------------------------------------------------------------------
 
-    def _settle_columns(self):
-        """Keep what the completed tables look like, and warn of dropped columns."""
-        columns = self._encoder.columns_
-        self._marker = self.missing_values
-        self._empty = {i: c.has_categories for i, c in enumerate(columns) if c.is_empty}
-        self._kept = list(range(len(columns)))
-        self._flagged = self.indicator_features_.tolist() if self.add_indicator else []
-        if self._empty and not self.keep_empty_features:
-            self._kept = [i for i in self._kept if i not in self._empty]
-            dropped = ", ".join(repr(columns[i].name) for i in self._empty)
-            warnings.warn(
-                f"Columns without any observed value are dropped: {dropped}. "
-                "keep_empty_features=True keeps them.",
-                UserWarning,
-                stacklevel=4,
-            )
-        return self
+    @property
+    def _empty(self) -> dict[int, bool]:
+        """Columns without an observed training cell, and if they hold categories."""
+        columns = enumerate(self._encoder.columns_)
+        return {i: column.has_categories for i, column in columns if column.is_empty}
+
+    @property
+    def _kept(self) -> list[int]:
+        """Columns that a completed table has."""
+        dropped = {} if self._params["keep_empty_features"] else self._empty
+        return [i for i in range(len(self._encoder.columns_)) if i not in dropped]
+
+    @property
+    def _flagged(self) -> list[int]:
+        """Columns whose missing cells are flagged in further columns."""
+        flagged = self._params["add_indicator"]
+        return self.indicator_features_.tolist() if flagged else []
 
     def _marked(self, X):
         """Return a table with missing cells where the marker of the training is."""
         check_is_fitted(self)
-        return replace_marker(X, self._marker)
+        return replace_marker(X, self._params["missing_values"])
 
     def _complete(self, X, mask: np.ndarray, encoded: np.ndarray, drawn: bool = False):
         """Fill the masked cells of a table from encoded rows."""
         completed = self._encoder.decode(encoded, drawn=drawn)
-        table = fill_missing(X, completed, mask, self._kept, self._empty, self._flagged)
+        flagged = self._flagged
+        table = fill_missing(X, completed, mask, self._kept, self._empty, flagged)
         if self._encoder.schema_.library == "numpy" and not isinstance(
             table, np.ndarray
         ):  # a model of an array knows no names but its own
@@ -594,7 +606,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
                 return table.rename_columns(names)
             table.columns = names
         if (
-            self._flagged
+            flagged
             and nw.dependencies.is_pandas_dataframe(table)
             and not all(isinstance(label, str) for label in table.columns)
         ):  # scikit-learn takes no mixture of strings and other labels

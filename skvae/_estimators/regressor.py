@@ -31,7 +31,12 @@ from .._tables.encoder import TableEncoder
 from .._tables.libraries import open_table
 from .._tables.missing import missing_mask
 from .._training.gradients import DRAWS, check_gradient
-from .._validation import check_count, check_weights, weighted_rows
+from .._validation import (
+    check_count,
+    check_weights,
+    restored_on_error,
+    weighted_rows,
+)
 from .base import BaseVAE
 
 
@@ -368,10 +373,11 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             If a table or a parameter cannot be used, or if the loss becomes
             non-finite; an already fitted estimator stays as it was.
         """
-        self._fit(X, y, sample_weight)
-        if not (self.warm_start and hasattr(self, "_form")):
-            self._form = as_table(y)[1]._asdict()  # plain, as all that is saved
-        return self
+        with restored_on_error(self):
+            resume = self.warm_start and hasattr(self, "_model")
+            if y is not None and not resume:
+                self._form = as_table(y)[1]._asdict()  # plain, as all that is saved
+            return self._fit(X, y, sample_weight)
 
     def _read(self, X, y, sample_weight, resume):
         check_gradient(self.gradient, self.objective, self.n_draws)
