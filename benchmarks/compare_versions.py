@@ -1,4 +1,4 @@
-"""Time of fit and inference of the four estimators under two versions of skvae.
+"""Processor time of fit and inference of the estimators under two versions of skvae.
 
 The versions take turns, one process each, so that a machine whose speed drifts treats
 both alike; what counts is the ratio within a pair. A digest of the results tells
@@ -35,7 +35,7 @@ def load(name):
 
 
 def run(case, table):
-    """Fit and use one estimator; print seconds and a digest of the results."""
+    """Fit and use one estimator; print processor seconds and a digest."""
     import numpy as np
     import torch
 
@@ -56,18 +56,18 @@ def run(case, table):
         arguments, use = (X, few), lambda: model.predict_proba(X)
     else:
         arguments, use = (X, codes.astype(float)), lambda: model.predict(X)
-    start = time.perf_counter()
+    start = time.process_time()
     model.fit(*arguments)
-    fitted = time.perf_counter()
+    fitted = time.process_time()
     for _ in range(5):
         result = use()
-    used = time.perf_counter()
+    used = time.process_time()
     digest = hashlib.sha256(repr(np.asarray(result).tolist()).encode()).hexdigest()
     print(json.dumps([fitted - start, (used - fitted) / 5, digest[:12]]))
 
 
 def measure(checkout, case, table):
-    """Return seconds of fit and use, and the digest, from a process of its own."""
+    """Return what a process of its own prints for one version."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore", __file__, "--run", case, table]
     done = subprocess.run(

@@ -26,10 +26,12 @@ def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
     )
 
 
-def check_count(number: Any, name: str) -> int:
-    """Return a whole number of at least 1."""
-    if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
-        raise ValueError(f"{name} must be an int of at least 1, but got {number!r}.")
+def check_count(number: Any, name: str, least: int = 1) -> int:
+    """Return a whole number that is large enough."""
+    if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
+        raise ValueError(
+            f"{name} must be an int of at least {least}, but got {number!r}."
+        )
     return int(number)
 
 

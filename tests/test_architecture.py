@@ -42,7 +42,7 @@ ALLOWED = {**SPINE, **MODELS, **DOORS, **ENTRANCE}
 # Imported inside the function that needs them: skvae works without.
 OPTIONAL = {"pandas", "polars", "pyarrow", "matplotlib", "rich"}
 # Inside plotting, displays import only these, and not each other.
-PICTURES = ["_axes", "_cells", "_latents"]
+PICTURES = ["_axes", "_animation_page", "_columns", "_priors", "_latents", "_display"]
 
 FILES = import_graph.files_of(PACKAGE)
 

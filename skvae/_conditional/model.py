@@ -14,6 +14,7 @@ from torch import Tensor
 from .._density.evidence import EVIDENCE_DRAWS, evidence, log_jacobian, rows_at_once
 from .._density.linear_start import factor_analysis, regression
 from .._density.model import (
+    BUDGET,
     FitResult,
     build_module,
     choose_rows,
@@ -36,7 +37,7 @@ from .._networks.batch import Batch
 from .._networks.vae import VAE
 from .._tables.columns import Column
 from .._tables.transforms import Affine, PiecewiseLinear
-from .._training.plan import Budget, Plan, split_rows
+from .._training.plan import Plan, split_rows
 from .._training.progress import MAIN, Progress
 from .._training.random import Random
 from .conformal import LEVELS, stretch_factor
@@ -166,7 +167,7 @@ class ConditionalModel:
         plan = Plan.resolve(
             params,
             len(split[0]),
-            Budget(),
+            BUDGET,
             is_linear=self.architecture["linear_path"],
             weight_decay=params["weight_decay"],
         )

@@ -38,6 +38,9 @@ from .rows import ColumnGroups, Encoded, drop_cell_scales, make_joint
 #: Rows from which the linear model is computed that training starts at.
 LINEAR_START_ROWS = 5_000
 
+#: Steps and epochs of a fit.
+BUDGET = Budget()
+
 #: The most latent variables that ``n_components=None`` gives.
 MAX_DEFAULT_COMPONENTS = 32
 
@@ -161,7 +164,7 @@ class VAEModel:
         self,
         params: Mapping[str, Any],
         n_rows: int,
-        budget: Budget = Budget(),  # noqa: B008
+        budget: Budget = BUDGET,
         *,
         incremental: bool = False,
     ) -> Plan:

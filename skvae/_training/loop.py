@@ -284,7 +284,7 @@ def train(
     optimizer_state : dict of str to ndarray
         Adam's state.
     """
-    progress = Progress(verbose=plan.verbose) if progress is None else progress
+    progress = Progress() if progress is None else progress
     batches = Batches(data, train_rows, plan.batch_size, generator, prepare)
     valid = None if valid_rows is None else batches.take(valid_rows)
     monitor = Monitor(plan, valid, generator, progress)

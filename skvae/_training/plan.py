@@ -49,7 +49,6 @@ class Plan:
     early_stopping: bool
     n_iter_no_change: float
     tol: float
-    verbose: bool = False
     prefer_start: bool = True  # see Monitor.restore
     weight_decay: float = 0.0  # decoupled, of the weights of layers
     #: What validation rows are scored by, where that is not the objective.
@@ -114,7 +113,6 @@ class Plan:
             "early_stopping": params["early_stopping"] and not incremental,
             "n_iter_no_change": math.inf if incremental else patience,
             "tol": params["tol"],
-            "verbose": bool(params["verbose"]),
             # without normal latent variables it is no linear model, but noise
             "prefer_start": params["latent"] == "normal",
         }

@@ -112,6 +112,12 @@ def name_categories(axis: Any, categories: Sequence) -> None:
     axis.set_ticks(np.arange(len(categories)), [str(value) for value in categories])
 
 
+def stack_categories(ax: Any, categories: Sequence) -> None:
+    """Make room for categories, one above the other, and name them."""
+    name_categories(ax.yaxis, categories)
+    ax.set_ylim(-0.4, len(categories) - 0.6)
+
+
 def class_colors(n_classes: int) -> list:
     """Return one colour per class."""
     import matplotlib as mpl

@@ -9,31 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from .._validation import make_random_state
+from .._validation import check_count, make_random_state
 from ._axes import (
     bare,
     check_matplotlib,
     class_colors,
-    columns_for,
     name_categories,
-    panels,
     plot_mosaic,
+    stack_categories,
 )
-from ._latents import (
-    check_count,
-    check_decoder,
-    check_image_shape,
-    check_latent_rows,
-    choose_features,
-    decode,
-    decoded_features,
-    decoded_images,
-    has_labels,
-    prior_draws,
-)
-
-#: Columns that are drawn if none are chosen, at most.
-MAX_FEATURES = 12
+from ._columns import Selection
+from ._display import plot_mosaic_or_panels
+from ._latents import check_decoder, check_latent_rows, decode, has_labels
+from ._priors import prior_draws
 
 
 class ConditionalGridDisplay:
@@ -183,20 +171,14 @@ class ConditionalGridDisplay:
             np.repeat(latents, len(classes), axis=0),
             np.tile(classes, len(latents)),
         )
-        names = categories = None
-        if image_shape is not None:
-            decoded = decoded_images(table, check_image_shape(estimator, image_shape))
-        else:
-            positions = choose_features(estimator, features, MAX_FEATURES)
-            found, decoded = decoded_features(estimator, table, positions)
-            names = [feature.name for feature in found]
-            categories = [feature.categories for feature in found]
+        drawn = Selection(estimator, image_shape, features).decoded(table)
+        n_cells = len(latents), len(classes)
         display = cls(
             latents=latents,
             classes=classes,
-            decoded=decoded.reshape(len(latents), len(classes), *decoded.shape[1:]),
-            feature_names=names,
-            categories=categories,
+            decoded=drawn.values.reshape(*n_cells, *drawn.values.shape[1:]),
+            feature_names=drawn.feature_names,
+            categories=drawn.categories,
         )
         return display.plot(ax=ax, vmin=vmin, vmax=vmax)
 
@@ -226,32 +208,32 @@ class ConditionalGridDisplay:
         ValueError
             If the number of axes is wrong.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
-        self.ax_ = self.axes_ = None
-        decoded = np.asarray(self.decoded)
-        if self.feature_names is None:
-            self.ax_ = ax = plot_mosaic(ax, decoded, vmin=vmin, vmax=vmax)
-            name_categories(ax.xaxis, self.classes)
-            ax.xaxis.tick_top()
-            ax.tick_params(length=0)
-            ax.set_yticks([])
-            ax.set_ylabel("same latents along a row")
-            self.figure_ = ax.figure
-            return self
-        n_panels = len(self.feature_names)
-        self.axes_ = panels(ax, n_panels, columns_for(n_panels), (3.2, 2.5))
-        colors = class_colors(len(decoded))
-        for j, (panel, name) in enumerate(
-            zip(self.axes_, self.feature_names, strict=True)
-        ):
-            for row, color in zip(decoded, colors, strict=True):
-                panel.plot(row[:, j], "o-", ms=4, lw=1, color=color)
-            name_categories(panel.xaxis, self.classes)
-            categories = None if self.categories is None else self.categories[j]
-            if categories is not None:
-                name_categories(panel.yaxis, categories)
-                panel.set_ylim(-0.4, len(categories) - 0.6)
-            panel.set(title=name, xlim=(-0.4, len(self.classes) - 0.6))
-            bare(panel)
-        self.figure_ = self.axes_[0].figure
+        self.ax_, self.axes_, self.figure_ = plot_mosaic_or_panels(
+            self,
+            ax,
+            plot_images=lambda ax: self._plot_images(ax, vmin, vmax),
+            plot_column=self._plot_column,
+            size=(3.2, 2.5),
+        )
         return self
+
+    def _plot_images(self, ax: Any, vmin: float | None, vmax: float | None) -> Any:
+        """Draw a row of images for each value of the latents."""
+        ax = plot_mosaic(ax, np.asarray(self.decoded), vmin=vmin, vmax=vmax)
+        name_categories(ax.xaxis, self.classes)
+        ax.xaxis.tick_top()
+        ax.tick_params(length=0)
+        ax.set_yticks([])
+        ax.set_ylabel("same latents along a row")
+        return ax
+
+    def _plot_column(self, ax: Any, place: int, categories: Sequence | None) -> None:
+        """Draw a line over the labels for each value of the latents."""
+        heights = np.asarray(self.decoded)[:, :, place]
+        for row, color in zip(heights, class_colors(len(heights)), strict=True):
+            ax.plot(row, "o-", ms=4, lw=1, color=color)
+        name_categories(ax.xaxis, self.classes)
+        ax.set_xlim(-0.4, len(self.classes) - 0.6)
+        if categories is not None:
+            stack_categories(ax, categories)
+        bare(ax)

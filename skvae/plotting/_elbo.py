@@ -4,20 +4,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import json
 import math
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 from scipy.special import digamma, gammaln, polygamma
 from scipy.stats import gamma, norm
 
+from .._validation import check_count
+from ._animation_page import animation_page
 from ._axes import ORANGE, TEAL, bare, check_matplotlib, panels
-from ._latents import check_count
 
 #: Points at which the two densities are drawn.
 N_POINTS = 401
@@ -343,7 +340,9 @@ class ElboAnimation:
             return
         figure = Figure(figsize=SIZE, layout="constrained")
         FigureCanvasAgg(figure)
-        page = self._page(figure, frames_per_second, dpi)
+        show = self._draw_settled(figure)
+        figure.set_dpi(dpi)
+        page = animation_page(figure, show, len(self.elbo), 1000 / frames_per_second)
         path.write_text(page, encoding="utf-8")
 
     def _animation(self, new_figure: Any, frames_per_second: int, hold: int) -> Any:
@@ -358,26 +357,6 @@ class ElboAnimation:
             interval=1000 / frames_per_second,
             init_func=lambda: None,  # the first frame is drawn once, not twice
             blit=False,
-        )
-
-    def _page(self, figure: Any, frames_per_second: int, dpi: float) -> str:
-        """Return a web page of all frames."""
-        from PIL import Image
-
-        show = self._draw_settled(figure)
-        figure.set_dpi(dpi)
-        frames = []
-        for frame in range(len(self.elbo)):
-            show(frame)
-            figure.canvas.draw()
-            picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
-            file = io.BytesIO()
-            picture.quantize(64).save(file, "png", optimize=True)
-            frames.append(base64.b64encode(file.getvalue()).decode("ascii"))
-        return Template(PAGE).substitute(
-            frames=json.dumps(frames),
-            last=len(frames) - 1,
-            milliseconds=1000 / frames_per_second,
         )
 
     def _draw_settled(self, figure: Any) -> Any:
@@ -444,51 +423,6 @@ class ElboAnimation:
             [0.001, 0.999], self.concentration[-1], scale=1 / self.rate[-1]
         )
         return np.linspace(min(low, start), max(high, end), N_POINTS)
-
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<title>The evidence lower bound</title>
-<style>
-  body { font: 15px sans-serif; max-width: 660px; margin: 1em auto; }
-  img { width: 100%; }
-  div { display: flex; gap: 0.7em; align-items: center; }
-  input { flex: 1; }
-  output { min-width: 3em; text-align: right; }
-</style>
-<img id="picture" alt="Above the ELBO by iteration, below the densities p and q">
-<div>
-  <button id="play">Play</button>
-  <input id="slider" type="range" min="0" max="$last" value="0" aria-label="iteration">
-  <output id="number">0</output>
-</div>
-<script>
-  const frames = $frames;
-  const get = (id) => document.getElementById(id);
-  const slider = get("slider"), play = get("play");
-  let timer = null;
-  function show() {
-    get("picture").src = "data:image/png;base64," + frames[slider.value];
-    get("number").value = slider.value;
-  }
-  function stop() { clearInterval(timer); timer = null; play.textContent = "Play"; }
-  function step() {
-    if (+slider.value >= +slider.max) { stop(); return; }
-    slider.value = +slider.value + 1;
-    show();
-  }
-  slider.addEventListener("input", () => { stop(); show(); });
-  play.addEventListener("click", () => {
-    if (timer) { stop(); return; }
-    if (+slider.value >= +slider.max) slider.value = 0;
-    play.textContent = "Pause";
-    timer = setInterval(step, $milliseconds);
-  });
-  show();
-</script>
-</html>
-"""
 
 
 def _positive(values: Any, name: str) -> np.ndarray:

@@ -19,10 +19,12 @@ from .._tables.columns import Column
 from .._tables.libraries import open_table
 from .._tables.missing import replace_marker
 from .._tables.values import is_missing
-from ._axes import GREY, ORANGE, TEAL, check_matplotlib, name_categories
-from ._cells import (
+from ._axes import GREY, ORANGE, TEAL, bare, check_matplotlib, name_categories, one_axes
+from ._columns import (
     categories_of,
-    cells_of,
+    columns_of,
+    decoded_table,
+    places_of,
     position_of,
     read,
     values_of,
@@ -188,8 +190,9 @@ class ImputationDisplay:
         check_is_fitted(imputer)
         X = replace_marker(X, imputer.missing_values)
         table = open_table(imputer, X, reset=False)
-        index = position_of(feature, imputer._encoder.columns_)
-        column = imputer._encoder.columns_[index]
+        columns = columns_of(imputer)
+        index = position_of(feature, columns)
+        column = columns[index]
         name = column.name
         if column.is_empty:
             raise ValueError(
@@ -207,10 +210,10 @@ class ImputationDisplay:
         # columns that were empty in training may be left out of the completed tables
         place = index
         if not imputer.keep_empty_features:
-            place -= sum(c.is_empty for c in imputer._encoder.columns_[:index])
+            place -= sum(c.is_empty for c in columns[:index])
 
         def completed(of_table: Any) -> np.ndarray:
-            return values_of(cells_of(of_table, place), column)
+            return read(decoded_table(of_table), place, column)[0]
 
         tables = imputer.sample(
             _safe_indexing(X, where), n_draws=n_draws, random_state=random_state
@@ -264,17 +267,14 @@ class ImputationDisplay:
                 f"Feature {self.feature_name!r} has no intervals: its values have no "
                 "order, or none were given. Use kind='distribution'."
             )
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
+        ax = one_axes(ax)
         if kind == "intervals":
             self._plot_intervals(ax)
         elif self.categories is None:
             self._plot_histogram(ax)
         else:
             self._plot_shares(ax)
-        ax.spines[["top", "right"]].set_visible(False)
+        bare(ax)
         # room for the legend, above what is drawn
         low, high = ax.get_ylim()
         share = 0.15 if kind == "intervals" else 0.3
@@ -333,7 +333,8 @@ class ImputationDisplay:
     def _plot_intervals(self, ax: Any) -> None:
         """Draw point estimates and intervals, one beside the other."""
         point, lower, upper = (
-            self._heights(values) for values in (self.point, self.lower, self.upper)
+            places_of(values, self.categories)
+            for values in (self.point, self.lower, self.upper)
         )
         places = np.arange(len(point))
         ax.vlines(
@@ -349,7 +350,7 @@ class ImputationDisplay:
         if self.true_point is not None:
             ax.plot(
                 places,
-                self._heights(self.true_point),
+                places_of(self.true_point, self.categories),
                 "D",
                 ms=5,
                 mew=1.5,
@@ -364,13 +365,6 @@ class ImputationDisplay:
         if self.categories is not None:
             name_categories(ax.yaxis, self.categories)
         ax.set(xlabel="row", ylabel=self.feature_name)
-
-    def _heights(self, values: Any) -> np.ndarray:
-        """Numbers as they are, categories as their places in the order."""
-        if self.categories is None:
-            return np.asarray(values, dtype=float)
-        places = {value: place for place, value in enumerate(self.categories)}
-        return np.array([places.get(value, np.nan) for value in values], dtype=float)
 
 
 # ---------------------------------------------------------------------------

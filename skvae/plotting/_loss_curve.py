@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from .._estimators.base import BaseVAE
 from ._axes import ORANGE, TEAL, bare, check_matplotlib, panels
 
 #: Share of the epochs, at the start, that may run out of the picture.
@@ -98,7 +99,7 @@ class LossCurveDisplay:
         """
         caller = f"{cls.__name__}.from_estimator"
         check_matplotlib(caller)
-        if not hasattr(estimator, "kl_weight"):
+        if not isinstance(estimator, BaseVAE):
             raise TypeError(
                 f"{caller} needs an estimator of skvae, such as VAETransformer, but "
                 f"got {type(estimator).__name__}."

@@ -9,28 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ._axes import (
-    check_matplotlib,
-    class_colors,
-    few,
-    one_axes,
-    plot_mosaic,
-)
-from ._cells import position_of
-from ._latents import (
-    check_components,
-    check_count,
-    check_decoder,
-    check_image_shape,
-    check_start,
-    check_values,
-    columns_of,
-    decode,
-    decoded_features,
-    decoded_images,
-    move,
-    quantiles,
-)
+from .._validation import check_count
+from ._axes import check_matplotlib, class_colors, few, one_axes, plot_mosaic
+from ._columns import Selection
+from ._latents import check_components, check_decoder, check_start, check_values, decode
+from ._priors import move, quantiles
 
 #: Tick labels on an axis, at most.
 MAX_TICKS = 7
@@ -185,21 +168,16 @@ class LatentManifoldDisplay:
         plane = np.stack(np.meshgrid(across, up), -1)
         Z = move(estimator, start, components, plane)
         table = decode(estimator, Z.reshape(-1, len(start)), y)
-        if feature is None:
-            shape = check_image_shape(estimator, image_shape)
-            images = decoded_images(table, shape)
-            decoded, name, categories = images, None, None
-        else:
-            shape = ()
-            position = position_of(feature, columns_of(estimator))
-            (column,), decoded = decoded_features(estimator, table, [position])
-            name, categories = column.name, column.categories
+        selection = Selection(estimator, image_shape, [feature])
+        drawn = selection.decoded(table)
         display = cls(
             values=(across, up),
-            decoded=decoded.reshape(len(up), len(across), *shape),
+            decoded=drawn.values.reshape(
+                len(up), len(across), *(selection.shape or ())
+            ),
             components=components,
-            feature_name=name,
-            categories=categories,
+            feature_name=drawn.feature_names[0] if drawn.feature_names else None,
+            categories=drawn.categories[0] if drawn.categories else None,
         )
         return display.plot(ax=ax, vmin=vmin, vmax=vmax)
 

@@ -10,35 +10,13 @@ from typing import Any
 import numpy as np
 from sklearn.utils import _safe_indexing
 
-from ._axes import (
-    GREY,
-    TEAL,
-    bare,
-    check_matplotlib,
-    columns_for,
-    name_categories,
-    panels,
-    plot_mosaic,
-)
-from ._latents import (
-    check_decoder,
-    check_image_shape,
-    check_latents,
-    choose_features,
-    decode,
-    decoded_features,
-    decoded_images,
-    has_labels,
-    latents_of,
-    read_features,
-    read_images,
-)
+from ._axes import GREY, TEAL, bare, check_matplotlib, name_categories, plot_mosaic
+from ._columns import Selection
+from ._display import plot_mosaic_or_panels
+from ._latents import check_decoder, check_latents, decode, has_labels, latents_of
 
 #: Images that are drawn if no rows are chosen, at most.
 MAX_IMAGES = 10
-
-#: Columns that are drawn if none are chosen, at most.
-MAX_FEATURES = 12
 
 #: Categories whose shares are written into the picture, at most.
 MAX_WRITTEN = 6
@@ -155,32 +133,21 @@ class ReconstructionDisplay:
         check_matplotlib(caller)
         check_decoder(estimator, caller)
         check_latents(estimator, caller)
-        shape = None
-        if image_shape is not None:
-            shape = check_image_shape(estimator, image_shape)
-        else:
-            positions = choose_features(estimator, features, MAX_FEATURES)
+        selection = Selection(estimator, image_shape, features)
         n_rows = X.shape[0] if hasattr(X, "shape") else len(X)
         if rows is not None:
             X = _safe_indexing(X, _checked_rows(rows, n_rows))
-        elif shape is not None and n_rows > MAX_IMAGES:
+        elif selection.shape is not None and n_rows > MAX_IMAGES:
             X = _safe_indexing(X, np.arange(MAX_IMAGES))
         labels = estimator.predict(X) if has_labels(estimator) else None
         table = decode(estimator, latents_of(estimator, X), labels)
-        if shape is not None:
-            display = cls(
-                original=read_images(estimator, X, shape),
-                reconstructed=decoded_images(table, shape),
-            )
-            return display.plot(ax=ax, vmin=vmin, vmax=vmax)
-        given, original = read_features(estimator, X, positions)
-        # places mean the same in both: categories that only X has come last
-        _, reconstructed = decoded_features(estimator, table, positions)
+        given = selection.read(X)
         display = cls(
-            original=original,
-            reconstructed=reconstructed,
-            feature_names=[feature.name for feature in given],
-            categories=[feature.categories for feature in given],
+            original=given.values,
+            # places mean the same in both: categories that only X has come last
+            reconstructed=selection.decoded(table).values,
+            feature_names=given.feature_names,
+            categories=given.categories,
         )
         return display.plot(ax=ax, vmin=vmin, vmax=vmax)
 
@@ -210,30 +177,34 @@ class ReconstructionDisplay:
         ValueError
             If the number of axes is wrong.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
-        self.ax_ = self.axes_ = None
-        original = np.asarray(self.original)
-        reconstructed = np.asarray(self.reconstructed)
-        if self.feature_names is None:
-            images = np.stack([original, reconstructed])
-            self.ax_ = ax = plot_mosaic(ax, images, vmin=vmin, vmax=vmax, cell=0.9)
-            ax.set(xticks=[])
-            ax.set_yticks([0, 1], ["original", "reconstruction"])
-            self.figure_ = ax.figure
-            return self
-        n_panels = len(self.feature_names)
-        self.axes_ = panels(ax, n_panels, columns_for(n_panels), (3.0, 2.8))
-        for j, (panel, name) in enumerate(
-            zip(self.axes_, self.feature_names, strict=True)
-        ):
-            categories = None if self.categories is None else self.categories[j]
-            if categories is None:
-                _plot_numbers(panel, original[:, j], reconstructed[:, j])
-            else:
-                _plot_shares(panel, original[:, j], reconstructed[:, j], categories)
-            panel.set(title=name, xlabel="original", ylabel="reconstruction")
-        self.figure_ = self.axes_[0].figure
+        self.ax_, self.axes_, self.figure_ = plot_mosaic_or_panels(
+            self,
+            ax,
+            plot_images=lambda ax: self._plot_images(ax, vmin, vmax),
+            plot_column=self._plot_column,
+            size=(3.0, 2.8),
+        )
         return self
+
+    def _plot_images(self, ax: Any, vmin: float | None, vmax: float | None) -> Any:
+        """Draw the reconstructions below the originals."""
+        images = np.stack([np.asarray(self.original), np.asarray(self.reconstructed)])
+        ax = plot_mosaic(ax, images, vmin=vmin, vmax=vmax, cell=0.9)
+        ax.set(xticks=[])
+        ax.set_yticks([0, 1], ["original", "reconstruction"])
+        return ax
+
+    def _plot_column(self, ax: Any, place: int, categories: Sequence | None) -> None:
+        """Draw the reconstruction of a column over the original."""
+        pair = (
+            np.asarray(self.original)[:, place],
+            np.asarray(self.reconstructed)[:, place],
+        )
+        if categories is None:
+            _plot_numbers(ax, *pair)
+        else:
+            _plot_shares(ax, *pair, categories)
+        ax.set(xlabel="original", ylabel="reconstruction")
 
 
 def _plot_numbers(ax: Any, original: np.ndarray, reconstructed: np.ndarray) -> None:

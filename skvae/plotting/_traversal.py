@@ -10,36 +10,26 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from .._validation import check_count
 from ._axes import (
     bare,
     check_matplotlib,
     class_colors,
     columns_for,
     few,
-    name_categories,
-    panels,
     plot_mosaic,
+    stack_categories,
 )
-from ._latents import (
-    check_components,
-    check_count,
-    check_decoder,
-    check_image_shape,
-    check_start,
-    check_values,
-    choose_features,
-    decode,
-    decoded_features,
-    decoded_images,
-    move,
-    quantiles,
-)
+from ._columns import Selection
+from ._display import plot_mosaic_or_panels
+from ._latents import check_components, check_decoder, check_start, check_values, decode
+from ._priors import move, quantiles
 
 #: A traversal goes as far as a standard normal's value of this size is unusual.
 REACH = 2.5
 
-#: Latent variables and columns that are drawn if none are chosen, at most.
-MAX_COMPONENTS, MAX_FEATURES = 8, 12
+#: Latent variables that are drawn if none are chosen, at most.
+MAX_COMPONENTS = 8
 
 #: Tick labels on an axis, at most.
 MAX_TICKS = 7
@@ -181,11 +171,7 @@ class LatentTraversalDisplay:
         chosen = (
             tuple(range(n)) if components is None else check_components(components, n)
         )
-        shape, positions = None, []
-        if image_shape is not None:
-            shape = check_image_shape(estimator, image_shape)
-        else:
-            positions = choose_features(estimator, features, MAX_FEATURES)
+        selection = Selection(estimator, image_shape, features)
         if values is None:
             n_steps = check_count(n_steps, "n_steps", 2)
             steps = scipy.stats.norm.cdf(np.linspace(-REACH, REACH, n_steps))
@@ -198,25 +184,20 @@ class LatentTraversalDisplay:
             for k, v in zip(chosen, values, strict=True)
         ]
         table = decode(estimator, np.concatenate(Z), y)
-        names = categories = None
-        if shape is not None:
-            decoded = decoded_images(table, shape)
-        else:
-            found, decoded = decoded_features(estimator, table, positions)
-            names = [feature.name for feature in found]
-            categories = [feature.categories for feature in found]
+        drawn = selection.decoded(table)
         values = np.array(values)
-        decoded = decoded.reshape(*values.shape, *decoded.shape[1:])
+        decoded = drawn.values.reshape(*values.shape, *drawn.values.shape[1:])
         if components is None:
-            strongest = _strongest(decoded, is_image=shape is not None)[:MAX_COMPONENTS]
+            is_image = selection.shape is not None
+            strongest = _strongest(decoded, is_image=is_image)[:MAX_COMPONENTS]
             chosen = tuple(int(chosen[k]) for k in strongest)
             values, decoded = values[strongest], decoded[strongest]
         display = cls(
             components=chosen,
             values=values,
             decoded=decoded,
-            feature_names=names,
-            categories=categories,
+            feature_names=drawn.feature_names,
+            categories=drawn.categories,
         )
         return display.plot(ax=ax, vmin=vmin, vmax=vmax)
 
@@ -246,14 +227,17 @@ class LatentTraversalDisplay:
         ValueError
             If the number of axes is wrong.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
-        self.ax_ = self.axes_ = None
-        if self.feature_names is None:
-            self.ax_ = self._plot_images(ax, vmin, vmax)
-            self.figure_ = self.ax_.figure
-        else:
-            self.axes_ = self._plot_columns(ax)
-            self.figure_ = self.axes_[0].figure
+        self.ax_, self.axes_, self.figure_ = plot_mosaic_or_panels(
+            self,
+            ax,
+            plot_images=lambda ax: self._plot_images(ax, vmin, vmax),
+            plot_column=self._plot_column,
+            size=(3.2, 2.5),
+        )
+        if self.axes_ is not None:
+            n_panels = len(self.axes_)
+            right_end = self.axes_[min(columns_for(n_panels), n_panels) - 1]
+            right_end.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return self
 
     def _plot_images(self, ax: Any, vmin: float | None, vmax: float | None) -> Any:
@@ -273,34 +257,23 @@ class LatentTraversalDisplay:
             ax.set_xlabel("latent component, from low to high")
         return ax
 
-    def _plot_columns(self, ax: Any) -> Any:
-        """Draw a panel for each column, with a line for each latent variable."""
-        assert self.feature_names is not None
-        decoded = np.asarray(self.decoded)
-        n_panels = len(self.feature_names)
-        n_columns = columns_for(n_panels)
-        axes = panels(ax, n_panels, n_columns, (3.2, 2.5))
+    def _plot_column(self, ax: Any, place: int, categories: Sequence | None) -> None:
+        """Draw a line for each latent variable."""
+        heights = np.asarray(self.decoded)[:, :, place]
         colors = class_colors(len(self.components))
-        for j, (panel, name) in enumerate(zip(axes, self.feature_names, strict=True)):
-            categories = None if self.categories is None else self.categories[j]
-            for k, component in enumerate(self.components):
-                panel.plot(
-                    self.values[k],
-                    decoded[k, :, j],
-                    color=colors[k],
-                    lw=1.8,
-                    drawstyle="default" if categories is None else "steps-mid",
-                    label=f"component {component}",
-                )
-            if categories is not None:
-                name_categories(panel.yaxis, categories)
-                panel.set_ylim(-0.4, len(categories) - 0.6)
-            panel.set(title=name, xlabel="latent value")
-            bare(panel)
-        axes[min(n_columns, n_panels) - 1].legend(
-            frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0)
-        )
-        return axes
+        for k, component in enumerate(self.components):
+            ax.plot(
+                self.values[k],
+                heights[k],
+                color=colors[k],
+                lw=1.8,
+                drawstyle="default" if categories is None else "steps-mid",
+                label=f"component {component}",
+            )
+        if categories is not None:
+            stack_categories(ax, categories)
+        ax.set_xlabel("latent value")
+        bare(ax)
 
 
 def _strongest(decoded: np.ndarray, *, is_image: bool) -> np.ndarray:
@@ -309,4 +282,6 @@ def _strongest(decoded: np.ndarray, *, is_image: bool) -> np.ndarray:
     if not is_image:  # columns have units of their own
         scale = decoded.var((0, 1))
         change = change / np.where(scale > 0, scale, 1)
-    return np.argsort(-change.reshape(len(decoded), -1).sum(1), kind="stable")
+    # a column that training has not seen has no values to change
+    total = np.nan_to_num(change).reshape(len(decoded), -1).sum(1)
+    return np.argsort(-total, kind="stable")

@@ -12,7 +12,8 @@ from skvae.plotting import (
     LatentManifoldDisplay,
     LatentTraversalDisplay,
 )
-from skvae.plotting._latents import move, prior_centre, prior_draws, quantiles
+from skvae.plotting._priors import move, prior_centre, prior_draws, quantiles
+from skvae.plotting._traversal import _strongest
 
 
 class Prior:
@@ -220,6 +221,23 @@ def test_the_strongest_latents_come_first(images):
     strength = display.decoded.var(1).sum((1, 2))
     assert sorted(display.components) == [0, 1, 2]
     assert (np.diff(strength) <= 0).all()
+
+
+def test_columns_without_values_leave_the_order_alone():
+    decoded = np.full((3, 5, 2), np.nan)
+    decoded[..., 0] = np.outer([1, 3, 2], np.arange(5.0))
+    assert_array_equal(_strongest(decoded, is_image=False), [1, 2, 0])
+
+
+def test_traversal_of_columns_that_were_empty_in_training(mixed):
+    _, X = mixed
+    X = X.assign(nothing=np.nan)
+    X["no size"] = X["size"].mask(X["size"].notna())
+    display = LatentTraversalDisplay.from_estimator(
+        fit(VAETransformer(n_components=2), X)
+    )
+    assert np.isnan(display.decoded[..., 5:]).all()
+    assert display.categories[5:] == [None, LEVELS]
 
 
 def test_traversal_of_columns(mixed):

@@ -81,6 +81,17 @@ def test_a_category_that_training_has_not_seen():
     assert (display.reconstructed[:, 0] != categories.index("high")).all()
 
 
+def test_a_column_of_categories_that_was_empty_in_training():
+    X = make_mixed_table("pandas")
+    empty = X.assign(size=X["size"].mask(X["size"].notna()))
+    model = fit(VAETransformer(n_components=2), empty)
+    display = ReconstructionDisplay.from_estimator(model, X, features="size")
+    assert display.categories == [LEVELS]
+    assert_array_equal(np.isnan(display.original[:, 0]), X["size"].isna())
+    assert np.isnan(display.reconstructed).all()
+    assert not display.axes_[0].images[0].get_array().any()
+
+
 def test_booleans_that_are_numbers(numbers):
     X = np.column_stack([numbers, numbers[:, 0] > 0])
     likelihood = {5: "bernoulli"}

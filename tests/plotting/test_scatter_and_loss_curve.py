@@ -79,6 +79,15 @@ def test_scatter_of_another_transformer(images):
     assert_array_equal(display.latents, pca.transform(X))
 
 
+def test_scatter_of_a_transformer_that_predicts_intervals(images):
+    """Intervals alone do not make an imputer."""
+    X = images[1]
+    pca = PCA(2).fit(X)
+    pca.predict_interval = lambda X: None
+    display = LatentScatterDisplay.from_estimator(pca, X)
+    assert_array_equal(display.latents, pca.transform(X))
+
+
 def test_bad_y(images):
     model, X = images
     with pytest.raises(ValueError, match=r"y must have the shape \(40,\)"):
