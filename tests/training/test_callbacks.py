@@ -53,6 +53,30 @@ def test_hooks_are_balanced(numbers):
     assert not hasattr(vae, "_callback_fit_ctx")
 
 
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_callbacks_see_no_estimator_that_is_half_made(numbers, warm_start):
+    """In a first fit an unfitted one, in a later fit that of the fit before."""
+    seen = []
+
+    class Looking(FitCallback):
+        def on_fit_task_end(self, estimator, context):
+            fitted = hasattr(estimator, "_model")
+            assert fitted == hasattr(estimator, "n_iter_")
+            if context.task_name == "epoch":
+                seen.append(estimator.transform(numbers) if fitted else None)
+
+    vae = VAETransformer(2, max_iter=2, random_state=0, warm_start=warm_start)
+    vae.set_params(learning_rate_init=0.05, early_stopping=False)
+    vae.set_callbacks(Looking()).fit(numbers)
+    assert seen == [None, None]
+    before = vae.transform(numbers)
+    vae.fit(numbers[::-1])
+    for latents in seen[2:]:
+        np.testing.assert_array_equal(latents, before)
+    assert len(seen) == 4
+    assert not np.array_equal(vae.transform(numbers), before)
+
+
 def test_a_callback_of_scikit_learn_stops(numbers):
     callback = FitCallback(stop_at=3)
     vae = VAETransformer(2, max_iter=9, random_state=0).set_callbacks(callback)
