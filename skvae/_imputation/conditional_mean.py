@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .._distributions.joint import Joint
 from .._networks.mlp import BatchedMLP
+from .._training.progress import Progress
 from .gaussian import SETTINGS, Gaussian, GaussianSettings
 
 #: Probabilities of the normal, which may be negative, are cut off here.
@@ -321,7 +322,13 @@ class ConditionalMean(nn.Module):
     # -- training ----------------------------------------------------------------
 
     @torch.no_grad()
-    def initialise(self, rows: Rows, max_iter: int | None = None) -> list[float]:
+    def initialise(
+        self,
+        rows: Rows,
+        *,
+        max_iter: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[float]:
         """Initialise at the marginals and the normal; return the normal's EM trace."""
         weight = rows.observed * rows.weight.unsqueeze(1)
         start = self.joint.initialise(rows.y, weight)
@@ -330,7 +337,9 @@ class ConditionalMean(nn.Module):
         if not len(self.slots):
             return []
         inputs, visible = self.gaussian_inputs(rows.y, rows.observed)
-        return self.gaussian.fit(inputs, visible, rows.weight, max_iter)
+        return self.gaussian.fit(
+            inputs, visible, rows.weight, max_iter=max_iter, progress=progress
+        )
 
     @torch.no_grad()
     def draw_parameters(self, rows: Rows, generator: torch.Generator) -> None:

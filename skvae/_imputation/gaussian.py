@@ -12,6 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .._training.progress import Progress
+
+#: The stage's name in the progress of a fit.
+STAGE = "normal"
+
 
 @dataclass(frozen=True)
 class GaussianSettings:
@@ -104,19 +109,22 @@ class Gaussian(nn.Module):
         x: Tensor,  # (rows, columns)
         v: Tensor,  # (rows, columns)
         weight: Tensor | None = None,  # (rows,)
+        *,
         max_iter: int | None = None,
+        progress: Progress | None = None,
     ) -> list[float]:
         """Fit by expectation-maximisation; return the log-likelihoods in nats per row.
 
-        ``max_iter`` bounds the iterations beside the settings.
+        ``max_iter`` bounds the iterations beside the settings. Where ``progress`` is
+        interrupted, what was found so far is kept.
 
         Little and Rubin (2019), Statistical Analysis with Missing Data, section 11.2.
         """
         rows = x.new_ones(len(x)) if weight is None else weight
         em = ExpectationMaximisation(x, v, rows, self.settings)
-        n_iterations = self.settings.em_iterations
-        n_iterations = min(n_iterations, max_iter or n_iterations)
-        mean, covariance, trace = em.run(*marginals(x, v, rows), n_iterations)
+        n_iterations = bounded_iterations(self.settings, max_iter)
+        start = marginals(x, v, rows)
+        mean, covariance, trace = em.run(*start, n_iterations, progress)
         self.mean.copy_(mean)
         self.covariance.copy_(covariance)
         self.precision.copy_(inverse(covariance))
@@ -297,6 +305,11 @@ class Gaussian(nn.Module):
         return log_density(factor, (x.double() - self.mean) * v, v)
 
 
+def bounded_iterations(settings: GaussianSettings, max_iter: int | None) -> int:
+    """Return the number of iterations of EM, at most ``max_iter``."""
+    return min(settings.em_iterations, max_iter or settings.em_iterations)
+
+
 class ExpectationMaximisation:
     """EM for the mean and the covariance matrix of incomplete rows, in float64.
 
@@ -325,7 +338,11 @@ class ExpectationMaximisation:
         self.tolerance = settings.em_tolerance
 
     def run(
-        self, mean: Tensor, covariance: Tensor, n_iterations: int
+        self,
+        mean: Tensor,
+        covariance: Tensor,
+        n_iterations: int,
+        progress: Progress | None = None,
     ) -> tuple[Tensor, Tensor, list[float]]:
         """Return mean, covariance and log-likelihoods after so many iterations.
 
@@ -333,16 +350,18 @@ class ExpectationMaximisation:
         """
         scale = covariance.diagonal().max()
         likelihoods = []
-        for _ in range(n_iterations):
-            completed, missing, likelihood = self._expect(mean, covariance)
-            likelihoods.append(float(likelihood))
-            mean = self.share @ completed
-            deviation = completed - mean
-            new = deviation.t() @ (self.share.unsqueeze(1) * deviation) + missing
-            change = float((new - covariance).abs().max() / scale)
-            covariance = new
-            if change < self.tolerance:
-                break
+        progress = Progress() if progress is None else progress
+        with progress.stage(STAGE, n_iterations) as steps:
+            for _ in steps:
+                completed, missing, likelihood = self._expect(mean, covariance)
+                likelihoods.append(float(likelihood))
+                mean = self.share @ completed
+                deviation = completed - mean
+                new = deviation.t() @ (self.share.unsqueeze(1) * deviation) + missing
+                change = float((new - covariance).abs().max() / scale)
+                covariance = new
+                if change < self.tolerance:
+                    break
         covariance = covariance + self.ridge
         return mean, 0.5 * (covariance + covariance.t()), likelihoods
 

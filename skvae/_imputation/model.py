@@ -40,6 +40,8 @@ from .._training.random import Random
 from .cells import CellDistribution, in_y, seen
 from .conditional_mean import ConditionalMean, Rows
 from .fit_mean import STAGE, MeanSettings, choose_recipe, train_conditional_mean
+from .gaussian import STAGE as NORMAL
+from .gaussian import bounded_iterations
 from .masking import has_patterns, hide, judged, some_like_others
 from .residual_vae import ResidualVAE, find_centres
 from .scales import Scales
@@ -68,10 +70,6 @@ MISSINGNESS_ROWS = 2_000
 
 #: The conditional VAE is trained shortly: most of the work is done before it.
 BUDGET = Budget(steps=400, epochs=3, patience_steps=200, patience_epochs=2)
-
-
-#: The stage of the linear model in the progress of a fit.
-NORMAL = "normal"
 
 
 class ImputationModel:
@@ -190,7 +188,7 @@ class ImputationModel:
             stages = [mean_stage(self.mean, settings)]
             progress.open(plan_units(main, plan.max_iter, stages))
             if not resume:
-                self._initialise_mean(rows, random.generator)
+                self._initialise_mean(rows, random.generator, progress)
             losses, folds = self._fit_mean(
                 rows, settings, params, random.generator, progress
             )
@@ -219,16 +217,20 @@ class ImputationModel:
         progress: Progress,
     ) -> History:
         """Fit the normal alone; its EM iterations are recorded as epochs."""
-        progress.open({NORMAL: 1})
-        progress.begin(NORMAL)
-        trace = self._initialise_mean(rows, generator, params["max_iter"])
-        progress.end()
+        max_iter = params["max_iter"]
+        n_iterations = bounded_iterations(self.mean.gaussian.settings, max_iter)
+        progress.open({NORMAL: n_iterations})
+        trace = self._initialise_mean(rows, generator, progress, max_iter)
         n = len(trace)
         n_latent = self.architecture["n_latent"]
         return History(trace, trace, [0.0] * n, [n_latent] * n, [0.0] * n)
 
     def _initialise_mean(
-        self, rows: Rows, generator: torch.Generator, max_iter: int | None = None
+        self,
+        rows: Rows,
+        generator: torch.Generator,
+        progress: Progress,
+        max_iter: int | None = None,
     ) -> list[float]:
         """Fit the normal, and draw its parameters; return its EM trace."""
         n_some = int(GAUSSIAN_WORK / max(1, len(self.mean.slots)) ** 3)
@@ -239,7 +241,7 @@ class ImputationModel:
                 len(rows.x), generator=generator, device=rows.x.device
             )
             some = rows.take(order[:n_some])
-        trace = self.mean.initialise(some, max_iter)
+        trace = self.mean.initialise(some, max_iter=max_iter, progress=progress)
         # a generator of its own: draws leave the training as it is
         self.mean.draw_parameters(some, self.new_generator())
         return trace

@@ -6,7 +6,14 @@ import torch
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
-from skvae._imputation.gaussian import SETTINGS, Gaussian, GaussianSettings
+from skvae import VAEImputer
+from skvae._imputation.gaussian import (
+    SETTINGS,
+    ExpectationMaximisation,
+    Gaussian,
+    GaussianSettings,
+)
+from skvae._training.progress import Progress
 
 # EM without shrinkage, until nothing changes
 EXACT = GaussianSettings(
@@ -304,3 +311,34 @@ def test_rows_of_wide_tables_are_conditioned_as_those_of_narrow_ones(with_folds)
         part = None if fold is None else fold[rows]
         found = gaussian.condition(x[rows], v[rows], part)
         torch.testing.assert_close(found, expected[rows])
+
+
+# -- the end of EM -------------------------------------------------------------------
+
+
+def test_ctrl_c_keeps_what_em_has_found(monkeypatch):
+    tensors = as_tensors(*make_rows())
+    expected = Gaussian(4).double()
+    trace = expected.fit(*tensors, max_iter=3)
+    assert len(trace) == 3
+    expect, calls = ExpectationMaximisation._expect, []
+
+    def interrupted(self, *args):
+        calls.append(args)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return expect(self, *args)
+
+    monkeypatch.setattr(ExpectationMaximisation, "_expect", interrupted)
+    gaussian, progress = Gaussian(4).double(), Progress()
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        assert gaussian.fit(*tensors, progress=progress) == trace
+    assert torch.equal(gaussian.covariance, expected.covariance)
+    assert progress.interrupted
+
+
+def test_max_iter_bounds_the_imputer_without_layers():
+    x, v = make_rows()
+    X = np.where(v > 0, x, np.nan)
+    assert VAEImputer(hidden_layer_sizes=()).fit(X).n_iter_ > 3
+    assert VAEImputer(hidden_layer_sizes=(), max_iter=3).fit(X).n_iter_ == 3
