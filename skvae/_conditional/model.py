@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._density.evidence import EVIDENCE_DRAWS, evidence, log_jacobian, rows_at_once
+from .._density.evidence import EVIDENCE_DRAWS, evidence, log_jacobian
 from .._density.linear_start import factor_analysis, regression
 from .._density.model import (
     BUDGET,
@@ -33,7 +33,7 @@ from .._distributions.intervals import (
 )
 from .._distributions.predictive import cell_moments, tempered_latents
 from .._networks.arrays import load_arrays, to_arrays
-from .._networks.batch import Batch
+from .._networks.batch import Batch, rows_at_once
 from .._networks.vae import VAE
 from .._tables.columns import Column
 from .._tables.transforms import Affine, PiecewiseLinear

@@ -10,29 +10,13 @@ import torch
 from torch import Tensor
 
 from .._distributions.families import Latent, Prior
-from .._networks.batch import Batch
+from .._networks.batch import Batch, chunked, rows_at_once
 from .._networks.vae import VAE
 from .._tables.encoder import TableEncoder
 from .rows import ColumnGroups
 
-#: Floats that one layer may hold during inference: memory stays bounded and the
-#: activations stay in the processor's cache.
-INFERENCE_FLOATS = 2**22
-
 #: Importance draws of ``score_samples``.
 EVIDENCE_DRAWS = 256
-
-
-def rows_at_once(floats_per_row: int) -> int:
-    """Return how many rows a chunk has, the one rule of memory in inference."""
-    return max(1, INFERENCE_FLOATS // max(1, floats_per_row))
-
-
-def chunked(data: Batch, floats_per_row: int) -> Iterator[Batch]:
-    """Yield consecutive rows whose widest layers fit into the memory budget."""
-    step = rows_at_once(floats_per_row)
-    for start in range(0, len(data), step):
-        yield data.rows(start, start + step)
 
 
 def posterior(vae: VAE, data: Batch) -> Iterator[tuple[Batch, Latent]]:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._density.evidence import chunked, rows_at_once
 from .._distributions.head import common_noise
 from .._distributions.intervals import (
     INTERVAL_DRAWS,
@@ -24,7 +23,7 @@ from .._distributions.intervals import (
     sorted_quantiles,
     weighted_median,
 )
-from .._networks.batch import Batch
+from .._networks.batch import Batch, chunked, rows_at_once
 from .conditional_mean import ConditionalMean
 from .residual_vae import ResidualVAE
 from .scales import Scales, clamp

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .._networks.batch import INFERENCE_FLOATS
 from .._training.progress import Progress
 
 #: The stage's name in the progress of a fit.
@@ -49,7 +50,7 @@ class GaussianSettings:
     groups: int = 4
     #: Floats of the matrices that are solved at a time, and rows of EM's: they bound
     #: the memory.
-    solve_floats: int = 2**22
+    solve_floats: int = INFERENCE_FLOATS
     most_rows: int = 512
 
     def n_draws(self, n_columns: int) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._density.evidence import EVIDENCE_DRAWS, chunked, evidence, log_jacobian
+from .._density.evidence import EVIDENCE_DRAWS, evidence, log_jacobian
 from .._density.model import (
     FitResult,
     build_module,
@@ -32,7 +32,7 @@ from .._distributions.intervals import INTERVAL_DRAWS
 from .._distributions.joint import Joint
 from .._distributions.location_scale import SCALE_FLOOR
 from .._networks.arrays import load_arrays, to_arrays
-from .._networks.batch import Batch
+from .._networks.batch import Batch, chunked
 from .._tables.columns import Column
 from .._training.plan import Budget, History, Plan, split_rows
 from .._training.progress import Progress, Stage, plan_units

@@ -1,12 +1,16 @@
-"""Rows on the device."""
+"""Rows on the device, and how many of them are worked on at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+#: Floats that one layer may hold without gradients: memory stays bounded and the
+#: activations stay in the processor's cache.
+INFERENCE_FLOATS = 2**22
 
 
 class Batch(NamedTuple):
@@ -46,3 +50,15 @@ class Batch(NamedTuple):
 
     def __len__(self) -> int:
         return self.x.shape[0]
+
+
+def rows_at_once(floats_per_row: int) -> int:
+    """Return how many rows a chunk has, the one rule of memory without gradients."""
+    return max(1, INFERENCE_FLOATS // max(1, floats_per_row))
+
+
+def chunked(data: Batch, floats_per_row: int) -> Iterator[Batch]:
+    """Yield consecutive rows whose widest layers fit into the memory budget."""
+    step = rows_at_once(floats_per_row)
+    for start in range(0, len(data), step):
+        yield data.rows(start, start + step)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._density.evidence import chunked, log_jacobian, rows_at_once, score_with_gaps
+from .._density.evidence import log_jacobian, score_with_gaps
 from .._density.model import (
     FitResult,
     build_module,
@@ -24,7 +24,7 @@ from .._density.model import (
 )
 from .._density.rows import ColumnGroups, Encoded, drop_cell_scales
 from .._networks.arrays import load_arrays, to_arrays
-from .._networks.batch import Batch
+from .._networks.batch import Batch, chunked, rows_at_once
 from .._tables.columns import Column
 from .._tables.repeated_values import (
     cut_into_values,

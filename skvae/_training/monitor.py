@@ -9,7 +9,7 @@ import torch
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from .._networks.batch import Batch
+from .._networks.batch import Batch, rows_at_once
 from .._networks.vae import VAE
 from .batches import Batches
 from .optimizer import part_of_flat
@@ -27,9 +27,6 @@ GAIN_LIMIT = 10.0
 #: Draws of a validation score of the ELBO, as long as rows times draws stay below the
 #: second number.
 VALIDATION_DRAWS, VALIDATION_EVALUATIONS = 16, 4_000
-
-#: Decoder outputs that validation holds at a time.
-VALIDATION_CELLS = 2**22
 
 #: A latent variable is active if the variance of its posterior mean over rows
 #: exceeds this share of the prior's (Burda, Grosse, Salakhutdinov 2016, section 5.2).
@@ -103,7 +100,7 @@ class Monitor(Callback):  # type: ignore[misc]
         vae = net.module_.eval()
         objective = self.plan.score or self.plan.bound
         n_draws, n_rows = self.noise.shape[:2]
-        at_once = max(1, VALIDATION_CELLS // (n_draws * vae.joint.n_outputs))
+        at_once = rows_at_once(n_draws * vae.joint.n_outputs)
         values = []
         for start in range(0, n_rows, at_once):
             rows = self.valid.rows(start, start + at_once)

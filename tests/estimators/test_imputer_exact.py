@@ -6,7 +6,7 @@ from scipy.stats import multivariate_normal
 from sklearn.impute import SimpleImputer
 
 from skvae import VAEImputer
-from skvae._density.evidence import rows_at_once
+from skvae._networks.batch import rows_at_once
 
 # -- exact answers: the multivariate normal ------------------------------------------
 

@@ -7,7 +7,7 @@ from sklearn.decomposition import FactorAnalysis
 from sklearn.model_selection import train_test_split
 
 from skvae import VAETransformer
-from skvae._density.evidence import INFERENCE_FLOATS, rows_at_once
+from skvae._networks.batch import INFERENCE_FLOATS, rows_at_once
 from skvae._networks.vae import VAE
 
 # -- shapes, dtypes, names -----------------------------------------------------------
