@@ -205,8 +205,8 @@ class Ordinal(Codes):
         return torch.cat([upper[..., :1], middle, lower[..., -1:]], dim=-1)
 
 
-class Poisson(Head):
-    """Counts with a log rate."""
+class Counts(Head):
+    """Columns of non-negative whole numbers, whose means have a log link."""
 
     is_numeric = True
 
@@ -219,31 +219,42 @@ class Poisson(Head):
     def initialise(self, x: Tensor, weight: Tensor) -> Tensor:
         return torch.log(weighted_moments(x, weight)[0].clamp(min=1e-3))
 
-    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        log_rate = outputs.clamp(max=LOG_RATE_LIMIT)
-        return x * log_rate - log_rate.exp() - torch.lgamma(x + 1)
-
     def point(self, outputs: Tensor) -> Tensor:
         return outputs.clamp(max=LOG_RATE_LIMIT).exp()
 
-    def variance(self, outputs: Tensor) -> Tensor:
-        return self.point(outputs)
+    @abstractmethod
+    def draw(self, mean: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw counts of these means, (..., n_columns) -> same."""
 
     def sample(
         self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
     ) -> Tensor:
-        """Draw counts; at other temperatures deviations from the rate are scaled."""
-        rate = self.point(outputs)
-        draw = torch.poisson(rate, generator=generator)
+        """Draw counts; at other temperatures deviations from the mean are scaled."""
+        mean = self.point(outputs)
+        draw = self.draw(mean, generator)
         if temperature == 1:
             return draw
-        return (rate + temperature * (draw - rate)).round()
+        return (mean + temperature * (draw - mean)).round()
 
     def sample_common(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw what is as normal as the rates make it."""
-        rate = self.point(outputs)
-        noise = common_noise(rate[:, :1], generator)
-        return (rate + rate.sqrt() * noise).clamp(min=0)
+        """Draw what is as normal as the means make it."""
+        mean = self.point(outputs)
+        noise = common_noise(mean[:, :1], generator)
+        return (mean + self.variance(outputs).sqrt() * noise).clamp(min=0)
 
     def point_head(self) -> Normal:
         return Normal(self.n_columns)
+
+
+class Poisson(Counts):
+    """Counts with a log rate."""
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        log_rate = outputs.clamp(max=LOG_RATE_LIMIT)
+        return x * log_rate - log_rate.exp() - torch.lgamma(x + 1)
+
+    def variance(self, outputs: Tensor) -> Tensor:
+        return self.point(outputs)
+
+    def draw(self, mean: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.poisson(mean, generator=generator)
