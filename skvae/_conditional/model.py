@@ -342,14 +342,13 @@ class ConditionalModel:
 
     def _draws(
         self,
-        c: Tensor | None,
+        c: Tensor,
         n_draws: int,
         generator: torch.Generator,
         temperature: float = 1.0,
         add_noise: bool = True,
     ) -> Iterator[Tensor]:
         """Yield draws of encoded outputs, (n_draws, rows, columns)."""
-        assert c is not None
         vae, spread = self.module, self._encoded_spread(c)
         for rows in c.split(self._rows_at_once(n_draws)):
             with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Quantiles and intervals of draws, in NumPy."""
+"""Quantiles and intervals of draws in NumPy arrays."""
 
 from __future__ import annotations
 

@@ -68,9 +68,7 @@ class Joint(nn.Module):
             first, *others = [h.log_prob_rows(out, part) for (h, out), part in groups]
             return sum(others, start=first)
         cells = self.log_prob_cells(outputs, x)
-        if observed is not None:
-            cells = cells * observed.to(cells.dtype)
-        return cells.sum(-1)
+        return (cells * observed.to(cells.dtype)).sum(-1)
 
     def point(self, outputs: Tensor) -> Tensor:
         """Return means of number columns and modes of the others."""

@@ -3,7 +3,8 @@
 Reading ``fit(X)`` from the top: ``_read`` turns tables into encoded rows
 (:mod:`skvae._tables`), ``_build`` makes a model of them that is initialised at a linear
 one, and the model trains itself (:mod:`skvae._training`). Nothing half-made is ever on
-the estimator: what a fit changes is set at its end.
+the estimator: the model and what describes it are set at the end of a fit, and a fit
+that fails leaves all as it was.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ STRUCTURE = (
     "categorical_features",
     "latent",
     "prior",
+    "n_prior_components",
     "image_shape",
 )
 
@@ -70,8 +72,9 @@ RECORDED = ("objective", "reconstruction", "kl", "active_units", "learning_rate"
 class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
     """Base of the estimators: tables around one model.
 
-    An estimator overrides two methods. ``_read`` turns the tables of a fit into
-    :class:`Encoded` rows, ``_build`` makes the model of them.
+    An estimator overrides two methods, ``_read``, which turns the tables of a fit into
+    :class:`Encoded` rows, and ``_build``, which makes the model of them. It names what
+    rebuilds that model from its state, ``_load``.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -114,6 +117,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
 
     #: Whether the model computes in double precision, which not all devices have.
     _needs_double: ClassVar[bool] = False
+
+    #: Parameters that a resumed fit cannot change.
+    _structure: ClassVar[tuple[str, ...]] = STRUCTURE
 
     #: Rebuilds the model from its state and the columns of its tables.
     _load: ClassVar[Callable[..., Any]]
@@ -181,8 +187,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _check_structure(self):
         """Refuse to resume a fit with parameters that build another model."""
-        now = structure_of(self.get_params(deep=False))
-        for name, value in structure_of(self._params).items():
+        names = self._structure
+        now = plain_params(self.get_params(deep=False), names)
+        for name, value in plain_params(self._params, names).items():
             if now[name] != value:
                 raise ValueError(
                     f"The fit resumes a model with {name}={value!r}, but {name} is "
@@ -318,9 +325,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
         self._random.set_state(tuple(fitted["random"]))
 
 
-def structure_of(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters that decide how a model is built, as plain values."""
-    return {name: plain(params[name]) for name in STRUCTURE if name in params}
+def plain_params(params: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return some parameters as plain values, which can be compared."""
+    return {name: plain(params[name]) for name in names if name in params}
 
 
 def plain(value: Any) -> Any:

@@ -31,7 +31,7 @@ from .._semi_supervised.labels import (
 from .._semi_supervised.model import LabelledModel
 from .._semi_supervised.stacked import Stacked, labels_from_state
 from .._validation import check_count, check_weights, make_random_state
-from .base import BaseVAE
+from .base import STRUCTURE, BaseVAE
 
 
 class VAEClassifier(
@@ -318,6 +318,7 @@ class VAEClassifier(
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
 
+    _structure = (*STRUCTURE, "objective")
     _load = staticmethod(labels_from_state)
 
     def __init__(
@@ -437,19 +438,10 @@ class VAEClassifier(
         classes, codes = encode_labels(y)
         check_declared(declared, classes)
         if resume:
-            self._check_same_model()
             codes = known_codes(classes, codes, self.classes_)
             classes = self.classes_
         data = self._encode_training(X, sample_weight, resume)
         return dataclasses.replace(data, codes=codes, classes=classes)
-
-    def _check_same_model(self):
-        kind = self._model.kind
-        if kind != self.objective:
-            raise ValueError(
-                f"warm_start=True goes on with objective={kind!r} of the first fit, "
-                f"but objective is {self.objective!r} now. Set warm_start=False."
-            )
 
     def _build(self, data, params, random):
         kind = Stacked if self.objective == "m1+m2" else LabelledModel

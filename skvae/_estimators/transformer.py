@@ -27,7 +27,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     evidence lower bound on log p(x) [1]_ or its importance-weighted refinement
     [2]_. Cells that are missing do not contribute.
 
-    Training starts at probabilistic PCA of the numeric columns, the linear special
+    Training starts at a factor analysis of the numeric columns, the linear special
     case of the model, and keeps the weights that score best on validation rows.
 
     Parameters

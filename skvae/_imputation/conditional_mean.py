@@ -2,7 +2,8 @@
 
 :class:`ConditionalMean` is the regression part of the imputer: a multivariate normal
 and an ensemble of networks that corrects it. It gives point estimates, and the context
-of the conditional VAE, which models what is left. Letters as in ``_modules``; besides
+of the conditional VAE, which models what is left. Letters as in
+:mod:`skvae._networks.vae`; besides
 
 ``y``
     the rows as the point estimate sees them: numbers in their own units, shifted and
@@ -43,7 +44,7 @@ class Rows(NamedTuple):
     y: Tensor  # (rows, columns)
     observed: Tensor  # (rows, columns) bool
     weight: Tensor  # (rows,)
-    fold: Tensor | None = None  # (rows,) who leaves the row out, see fold_of
+    fold: Tensor | None = None  # (rows,) who leaves the row out, see member_of
 
     def take(self, index: Tensor) -> Rows:
         """Return the rows at ``index``."""

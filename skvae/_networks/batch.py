@@ -20,10 +20,10 @@ class Batch(NamedTuple):
     observed: Tensor | None = None  # (rows, columns) bool
     weight: Tensor | None = None  # (rows,)
     c: Tensor | None = None  # (rows, n_context)
-    y: Tensor | None = None  # (rows, columns), see _completion
-    fold: Tensor | None = None  # (rows,), see _completion
-    noise: Tensor | None = None  # (rows, n_noise), see _semi_supervised
-    labelled: Batch | None = None  # other rows, see _semi_supervised
+    y: Tensor | None = None  # (rows, columns), see conditional_mean; or one-hot labels
+    fold: Tensor | None = None  # (rows,), see fit_mean.assign_folds
+    noise: Tensor | None = None  # (rows, n_noise), see fit_labels.preparation
+    labelled: Batch | None = None  # other rows, see fit_labels.preparation
 
     def take(self, index: Tensor) -> Batch:
         """Return the rows at ``index``."""

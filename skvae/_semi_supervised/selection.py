@@ -4,7 +4,8 @@ How many cells to hide from the classifier, and whether neighbouring rows are of
 class, is a matter of the table: rules want every cell, noisy columns do not; where
 classes are no clusters, smoothness misleads. Labels tell, if a few small
 networks are trained without some of them. They form one :class:`BatchedMLP`. Letters as
-in :mod:`skvae._semi_supervised`; a leading dimension counts settings or networks.
+in :mod:`skvae._semi_supervised.objectives`; a leading dimension counts settings or
+networks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a table looked like, in plain values, and how to build another like it.
+"""What the columns of a table looked like, in plain values.
 
 A schema holds no object of a data frame library, so that any serialiser can store it.
 """

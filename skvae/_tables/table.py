@@ -7,6 +7,7 @@ categories differs, and each has a file for that.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from typing import Any
 
@@ -23,7 +24,7 @@ from .values import (
 )
 
 
-class Table:
+class Table(ABC):
     """Read access to the columns of a table, by position.
 
     Attributes
@@ -44,21 +45,21 @@ class Table:
     n_columns: int
     array: np.ndarray | None = None
 
+    @abstractmethod
     def column_type(self, index: int) -> ColumnSchema:
         """Describe the dtype of a column."""
-        raise NotImplementedError
 
+    @abstractmethod
     def numbers(self, index: int) -> np.ndarray:
         """Values of a numeric or boolean column, NaN where missing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def objects(self, index: int) -> np.ndarray:
         """Values of a column as Python objects."""
-        raise NotImplementedError
 
+    @abstractmethod
     def factorize(self, index: int) -> tuple[np.ndarray, list]:
         """Codes of the cells, -1 where missing, and the values they stand for."""
-        raise NotImplementedError
 
 
 class FrameTable(Table):
@@ -127,8 +128,9 @@ class FrameTable(Table):
             return np.full(self.n_rows, -1), []
         return factorize_numbers(self.numbers(index))
 
+    @abstractmethod
     def _factorize_native(self, series: Any) -> tuple[np.ndarray, list]:
-        raise NotImplementedError
+        """Codes and values of a native series of categories or text."""
 
 
 def _refuse_duplicates(labels: list) -> None:

@@ -2,7 +2,7 @@
 
 An objective maps a model, a batch and noise to :class:`Terms`. It neither draws
 nor averages over rows: noise comes in with shape (K, rows, latent), weighting and
-averaging happen in ``_training``.
+averaging happen in ``_training.loop``.
 """
 
 from __future__ import annotations

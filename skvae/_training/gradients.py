@@ -32,8 +32,8 @@ def blocked(qz: Latent, noise: Tensor) -> Tensor:
 def transformed(qz: Latent, noise: Tensor) -> Tensor:
     """Return draws T(ε; v) that are differentiable in v with ε held fixed.
 
-    T is the family's standardising map, see :mod:`skvae._distributions`. The draws come
-    from any sampler; their ε = T⁻¹(z; v) is taken afterwards.
+    T is the family's standardising map, see :mod:`skvae._distributions.families`. The
+    draws come from any sampler; their ε = T⁻¹(z; v) is taken afterwards.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The training loop, and the only file that knows skorch.
+"""The training loop, on skorch's.
 
 skorch gives the loop its shape (epochs, callbacks, history); what is overridden
 here is what would make small tables slow: the data lie on the device once, a batch

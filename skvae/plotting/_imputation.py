@@ -29,6 +29,7 @@ from ._columns import (
     read,
     values_of,
 )
+from ._priors import given
 
 KINDS = ("distribution", "intervals")
 
@@ -188,7 +189,7 @@ class ImputationDisplay:
         check_matplotlib(f"{cls.__name__}.from_estimator")
         _check_kind(kind)
         check_is_fitted(imputer)
-        X = replace_marker(X, imputer.missing_values)
+        X = replace_marker(X, given(imputer, "missing_values", None))
         table = open_table(imputer, X, reset=False)
         columns = columns_of(imputer)
         index = position_of(feature, columns)
@@ -209,7 +210,7 @@ class ImputationDisplay:
 
         # columns that were empty in training may be left out of the completed tables
         place = index
-        if not imputer.keep_empty_features:
+        if not given(imputer, "keep_empty_features", False):
             place -= sum(c.is_empty for c in columns[:index])
 
         def completed(of_table: Any) -> np.ndarray:

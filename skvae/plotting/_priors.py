@@ -1,7 +1,7 @@
 """Priors of the latents: quantiles, centre, draws, and moves along latent variables.
 
-An estimator has ``n_components_`` latents; ``latent`` and ``prior``, the family of the
-prior and its parameters, where that is not N(0, I).
+An estimator has ``n_components_`` latents; ``latent`` and ``prior`` of its last fit are
+the family of the prior and its parameters, where that is not N(0, I).
 """
 
 # SPDX-License-Identifier: BSD-3-Clause
@@ -17,6 +17,12 @@ import scipy.stats
 from .._distributions.families import FAMILIES
 
 
+def given(estimator: Any, name: str, default: Any) -> Any:
+    """Return a parameter as it was in the last fit, or as an unfitted estimator has it."""
+    fitted = getattr(estimator, "_params", {})
+    return fitted.get(name, getattr(estimator, name, default))
+
+
 def prior_of(estimator: Any, remedy: str) -> tuple[str, list]:
     """Return the family and the parameters of the prior.
 
@@ -25,8 +31,8 @@ def prior_of(estimator: Any, remedy: str) -> tuple[str, list]:
     ValueError
         If the prior is learned or unknown; the message ends with ``remedy``.
     """
-    family = getattr(estimator, "latent", "normal")
-    prior = getattr(estimator, "prior", None)
+    family = given(estimator, "latent", "normal")
+    prior = given(estimator, "prior", None)
     if family not in FAMILIES or isinstance(prior, str):
         raise ValueError(
             f"The prior {prior or family!r} has no quantiles in closed form: {remedy}."
@@ -126,7 +132,7 @@ def move(
     """
     Z = np.broadcast_to(start, (*values.shape[:-1], len(start))).astype(float)
     chosen = list(components)
-    if getattr(estimator, "latent", "normal") != "dirichlet":
+    if given(estimator, "latent", "normal") != "dirichlet":
         Z[..., chosen] = values
         return Z
     rest = np.ones(values.shape[:-1])

@@ -12,30 +12,13 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from skvae._distributions import registry
 from skvae._distributions.discrete import Codes
 from skvae._distributions.head import Head
-from skvae._distributions.registry import make_head
+from skvae._distributions.registry import LIKELIHOODS, make_head
 
 N_COLUMNS, N_CATEGORIES, N_DRAWS = 3, 4, 40_000
 
 REQUIRED = ["initialise", "log_prob", "point", "variance", "sample", "point_head"]
-
-LIKELIHOODS = getattr(
-    registry,
-    "LIKELIHOODS",
-    [
-        "normal",
-        "normal_heteroscedastic",
-        "normal_isotropic",
-        "student_t",
-        "student_t_heteroscedastic",
-        "bernoulli",
-        "categorical",
-        "ordinal",
-        "poisson",
-    ],
-)
 
 pytestmark = pytest.mark.parametrize("name", LIKELIHOODS)
 

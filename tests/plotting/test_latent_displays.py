@@ -283,3 +283,12 @@ def test_traversal_with_a_label(labelled):
 def test_bad_arguments_of_a_traversal(images, arguments, message):
     with pytest.raises(ValueError, match=message):
         LatentTraversalDisplay.from_estimator(images[0], **arguments)
+
+
+def test_pictures_are_of_the_prior_of_the_last_fit():
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    vae = VAETransformer(2, max_iter=1, latent="gamma", random_state=0).fit(X)
+    centre = prior_centre(vae)
+    vae.set_params(latent="normal")
+    assert_allclose(prior_centre(vae), centre)
+    assert (centre > 0).all()

@@ -3,9 +3,10 @@
 import pickle
 
 import numpy as np
+import pytest
 from recorders import lengths
 
-from skvae import VAETransformer
+from skvae import VAEClassifier, VAERegressor, VAETransformer
 
 
 def test_partial_fit_improves(numbers):
@@ -92,3 +93,51 @@ def test_fit_starts_afresh(numbers, mixed_table):
     assert vae.feature_names_in_.tolist() == list(mixed_table().columns)
     np.testing.assert_array_equal(vae.fit(numbers).transform(numbers), first)
     assert not hasattr(vae, "feature_names_in_")
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"n_components": 3},
+        {"hidden_layer_sizes": (8, 8)},
+        {"activation": "tanh"},
+        {"likelihood": {0: "student_t"}},
+        {"numeric_transform": "none"},
+        {"categorical_features": [0]},
+        {"prior": "mixture"},
+        {"n_prior_components": 3},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_what_builds_the_model_must_stay(numbers, method, changed):
+    vae = VAETransformer(2, warm_start=True, max_iter=1, random_state=0).fit(numbers)
+    latents = vae.transform(numbers)
+    vae.set_params(**changed)
+    (name,) = changed
+    with pytest.raises(ValueError, match=f"resumes a model with {name}="):
+        getattr(vae, method)(numbers)
+    np.testing.assert_array_equal(vae.transform(numbers), latents)
+    vae.set_params(warm_start=False, numeric_transform="none").fit(numbers)
+
+
+def test_what_only_trains_the_model_may_change(numbers):
+    vae = VAETransformer(2, warm_start=True, max_iter=1, random_state=0).fit(numbers)
+    vae.set_params(learning_rate_init=1e-3, max_iter=2, kl_weight=0.5).fit(numbers)
+    assert vae.n_iter_ == 3
+
+
+def test_the_objective_of_a_classifier_must_stay(numbers):
+    codes = (numbers[:, 0] > 0).astype(int)
+    model = VAEClassifier(2, warm_start=True, max_iter=1, random_state=0)
+    model.fit(numbers, codes).set_params(objective="m1")
+    with pytest.raises(ValueError, match="resumes a model with objective='m2'"):
+        model.fit(numbers, codes)
+
+
+def test_the_shape_of_images_must_stay(numbers):
+    y = numbers[:, :4]
+    model = VAERegressor(warm_start=True, max_iter=1, random_state=0)
+    model.fit(numbers, y).set_params(image_shape=(2, 2))
+    with pytest.raises(ValueError, match="resumes a model with image_shape=None"):
+        model.fit(numbers, y)
