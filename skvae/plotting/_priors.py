@@ -18,7 +18,7 @@ from .._distributions.families import FAMILIES
 
 
 def given(estimator: Any, name: str, default: Any) -> Any:
-    """Return a parameter as it was in the last fit, or as an unfitted estimator has it."""
+    """Return a parameter as the last fit had it, or as an unfitted estimator has it."""
     fitted = getattr(estimator, "_params", {})
     return fitted.get(name, getattr(estimator, name, default))
 
