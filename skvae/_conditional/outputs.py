@@ -214,3 +214,8 @@ def checked_image_shape(image_shape: Any, columns: list[Column]) -> list[int]:
             "numeric_transform 'auto', 'standard' or 'none'."
         )
     return [int(side) for side in (1, *shape)[-3:]]
+
+
+def is_double(X: Any) -> bool:
+    """Tell whether predictions are computed in double precision: not of float32."""
+    return getattr(X, "dtype", None) != np.float32

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ class Encoded:
         The labels that were seen, sorted.
     features : Encoded or None
         What the rows are conditioned on.
+    attributes : dict of str to object
+        Fitted attributes of the estimator that the tables of a fit tell.
     """
 
     encoder: TableEncoder
@@ -46,17 +49,10 @@ class Encoded:
     codes: np.ndarray | None = None
     classes: np.ndarray | None = None
     features: Encoded | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
-
-    @property
-    def complete_columns(self) -> np.ndarray:
-        """Mask of the columns without a missing cell, (n_columns,)."""
-        if self.observed is None:
-            return np.ones(self.values.shape[1], dtype=bool)
-        complete: np.ndarray = np.all(self.observed, axis=0)
-        return complete
 
 
 class ColumnGroups:

@@ -163,7 +163,11 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
             if data.features is not None:
                 self._feature_encoder = data.features.encoder
             self._random, self.device_ = random.state, device
-            self._params = {k: v for k, v in params.items() if k not in UNKEPT}
+            kept = {k: v for k, v in params.items() if k not in UNKEPT}
+            self._params = copy.deepcopy(kept)  # a list may be changed later
+            if not resume:
+                self.__dict__.pop("feature_names_in_", None)
+            self.__dict__.update(data.attributes)
             self._record(result, resume)
             progress.close()
         return self
@@ -190,19 +194,34 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
         names = self._structure
         now = plain_params(self.get_params(deep=False), names)
         for name, value in plain_params(self._params, names).items():
-            if now[name] != value:
+            if now.get(name) != value:
                 raise ValueError(
                     f"The fit resumes a model with {name}={value!r}, but {name} is "
-                    f"{now[name]!r} now. Set warm_start=False, or fit a new estimator."
+                    f"{now.get(name)!r} now. Give it the value of before, or fit a new "
+                    "estimator, or one with warm_start=False."
                 )
 
     def _encode_training(self, X, sample_weight, resume) -> Encoded:
         """Encode a table; unless the fit resumes, with an encoder fitted to it."""
         if sample_weight is not None:
             X, sample_weight = weighted_rows(X, check_weights(sample_weight, X))
-        table = open_table(self, X, reset=not resume)
+        table, attributes = self._open_training(X, resume)
         encoder = self._encoder if resume else self._new_encoder(table, sample_weight)
-        return Encoded(encoder, *encoder.encode(table), sample_weight)
+        values, observed = encoder.encode(table)
+        return Encoded(encoder, values, observed, sample_weight, attributes=attributes)
+
+    def _open_training(self, X, resume) -> tuple[Table, dict[str, Any]]:
+        """Open a training table; return it with what it says of the features.
+
+        It is opened for another estimator of the same parameters: until the fit ends,
+        this one is that of the fit before.
+        """
+        if resume:
+            return open_table(self, X, reset=False), {}
+        params = self.get_params(deep=False)
+        owner = type(self)(**params)
+        table = open_table(owner, X, reset=True)
+        return table, {k: v for k, v in vars(owner).items() if k not in params}
 
     def _new_encoder(self, table: Table, sample_weight) -> TableEncoder:
         return TableEncoder(
@@ -327,13 +346,18 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
 
 def plain_params(params: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """Return some parameters as plain values, which can be compared."""
-    return {name: plain(params[name]) for name in names if name in params}
+    found = {name: plain(params[name]) for name in names if name in params}
+    if not isinstance(found.get("prior"), str):
+        found.pop("n_prior_components", None)  # of learned priors alone
+    if isinstance(found["hidden_layer_sizes"], Integral):
+        found["hidden_layer_sizes"] = [found["hidden_layer_sizes"]]
+    return found
 
 
 def plain(value: Any) -> Any:
     """Return sequences as lists, dicts with plain values."""
     if isinstance(value, dict):
         return {key: plain(part) for key, part in value.items()}
-    if isinstance(value, np.ndarray):
+    if hasattr(value, "tolist"):  # of NumPy or pandas
         return value.tolist()
     return [plain(v) for v in value] if isinstance(value, list | tuple) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import narwhals.stable.v2 as nw
@@ -15,7 +16,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from .._imputation.model import ImputationModel
 from .._tables.missing import fill_missing, missing_mask, replace_marker
 from .._training.gradients import DRAWS, check_gradient
-from .._validation import check_count, restored_on_error
+from .._validation import check_count, check_weights, restored_on_error
 from .base import BaseVAE
 
 
@@ -445,7 +446,12 @@ class VAEImputer(TransformerMixin, BaseVAE):
     def _read(self, X, y, sample_weight, resume):
         check_gradient(self.gradient, self.objective, self.n_draws)
         marked = replace_marker(X, self.missing_values)
-        return self._encode_training(marked, sample_weight, resume)
+        missing = missing_mask(marked)
+        if sample_weight is not None:
+            missing = missing[check_weights(sample_weight, marked) > 0]
+        data = self._encode_training(marked, sample_weight, resume)
+        flagged = {"indicator_features_": np.flatnonzero(missing.any(axis=0))}
+        return replace(data, attributes={**data.attributes, **flagged})
 
     def _build(self, data, params, random):
         return ImputationModel.build(data, params, random)

@@ -19,6 +19,7 @@ from .._conditional.outputs import (
     AUTO_LIKELIHOOD,
     as_table,
     image_shapes,
+    is_double,
     naming_outputs,
     open_outputs,
     output_encoder,
@@ -34,7 +35,6 @@ from .._training.gradients import DRAWS, check_gradient
 from .._validation import (
     check_count,
     check_weights,
-    restored_on_error,
     weighted_rows,
 )
 from .base import BaseVAE
@@ -373,16 +373,16 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             If a table or a parameter cannot be used, or if the loss becomes
             non-finite; an already fitted estimator stays as it was.
         """
-        with restored_on_error(self):
-            resume = self.warm_start and hasattr(self, "_model")
-            if y is not None and not resume:
-                self._form = as_table(y)[1]._asdict()  # plain, as all that is saved
-            return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight)
 
     def _read(self, X, y, sample_weight, resume):
         check_gradient(self.gradient, self.objective, self.n_draws)
         X, outputs, sample_weight = self._complete_pairs(X, y, sample_weight)
-        table = open_table(self, X, reset=not resume)
+        table, attributes = self._open_training(X, resume)
+        if not resume:
+            attributes["_form"] = as_table(y)[
+                1
+            ]._asdict()  # plain, as all that is saved
         outputs = open_outputs(self, outputs, self._encoder.schema_ if resume else None)
         if resume:
             encoder, features = self._encoder, self._feature_encoder
@@ -391,7 +391,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         seen = Encoded(features, *features.encode(table))
         with naming_outputs():
             values, observed = encoder.encode(outputs)
-        return Encoded(encoder, values, observed, sample_weight, features=seen)
+        options = {"features": seen, "attributes": attributes}
+        return Encoded(encoder, values, observed, sample_weight, **options)
 
     def _complete_pairs(self, X, y, sample_weight):
         """Return rows with a weight and at least one output."""
@@ -691,8 +692,3 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             cells = truth[rows, index], predicted[rows, index]
             scores.append(r2_score(*cells, sample_weight=weights))
         return float(np.mean(scores))
-
-
-def is_double(X: Any) -> bool:
-    """Tell whether predictions are computed in double precision: not of float32."""
-    return getattr(X, "dtype", None) != np.float32

@@ -95,11 +95,12 @@ def train_conditional_mean(
     predicted there by a network that has not seen their row. Returned as well: which
     network that is, by row (None where there are too few rows for it).
     """
-    rows, held_out = assign_folds(model, rows, recipe, generator)
+    progress = Progress() if progress is None else progress
+    rows, held_out = assign_folds(model, rows, recipe, generator, progress)
     left_out = LeftOut.take(model, rows, held_out, recipe, generator)
     model.set_usual_deviation(left_out.rows, left_out.visible)
     trainer = MeanTrainer(model, rows, left_out, recipe, learning_rate, generator)
-    losses = trainer.train(Progress() if progress is None else progress)
+    losses = trainer.train(progress)
     with torch.no_grad():
         if rows.fold is None:  # nothing to choose by: the normal, if there is one
             model.share.fill_(float(not len(model.slots)))
@@ -113,6 +114,7 @@ def assign_folds(
     rows: Rows,
     recipe: MeanSettings,
     generator: torch.Generator,
+    progress: Progress,
 ) -> tuple[Rows, Tensor]:
     """Return the rows with their folds, and the numbers of those that have one.
 
@@ -129,7 +131,8 @@ def assign_folds(
     folds[held_out] = torch.arange(len(held_out), device=device) % n_folds
     if recipe.cross_fit and len(model.slots):
         inputs, visible = model.gaussian_inputs(rows.y, rows.observed)
-        model.gaussian.fit_folds(inputs, visible, rows.weight, folds, n_folds)
+        weight = rows.weight
+        model.gaussian.fit_folds(inputs, visible, weight, folds, n_folds, progress)
     return rows._replace(fold=folds), held_out
 
 

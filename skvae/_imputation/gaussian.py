@@ -133,7 +133,13 @@ class Gaussian(nn.Module):
 
     @torch.no_grad()
     def fit_folds(
-        self, x: Tensor, v: Tensor, weight: Tensor, fold: Tensor, n_folds: int
+        self,
+        x: Tensor,
+        v: Tensor,
+        weight: Tensor,
+        fold: Tensor,
+        n_folds: int,
+        progress: Progress | None = None,
     ) -> None:
         """Fit once more without each fold; its rows are then conditioned by that fit.
 
@@ -145,7 +151,9 @@ class Gaussian(nn.Module):
         for k in range(n_folds):
             kept = weight * (fold != k)
             em = ExpectationMaximisation(x, v, kept, self.settings)
-            mean, covariance, _ = em.run(*start, self.settings.fold_iterations)
+            mean, covariance, _ = em.run(
+                *start, self.settings.fold_iterations, progress
+            )
             means.append(mean)
             covariances.append(covariance)
             precisions.append(inverse(covariance))

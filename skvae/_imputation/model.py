@@ -205,7 +205,6 @@ class ImputationModel:
         attributes["blend_"] = dict(zip(names, self.mean.blend(), strict=True))
         slopes = self._fit_slopes(batch, signs)
         attributes["missingness_slopes_"] = {names[k]: b for k, b in slopes.items()}
-        attributes["indicator_features_"] = np.flatnonzero(~data.complete_columns)
         # the normal has an optimum, which a fit finds from anywhere
         return FitResult(history, plan, attributes, restarted=self.is_linear)
 

@@ -131,6 +131,8 @@ def fit_labels(
             n_steps=search_steps(plan, len(split[0])),
             progress=progress,
         )
+    if progress.interrupted and chosen is None:
+        raise KeyboardInterrupt  # nothing has learned of the labels yet
     options = LabelOptions(
         classification_weight=params["classification_weight"]
         or float(module.joint.n_columns),

@@ -137,7 +137,9 @@ class Stacked:
             stage=M1,
             resume=resume,
         )
-        if seed is not None:
+        if seed is None:
+            self.module.to(batch.x.device)
+        else:
             self._build_labelled(batch, n_classes, seed)
             self.class_prior = class_shares(data)
             set_class_prior(self.module, self.class_prior)

@@ -2,6 +2,7 @@
 
 import narwhals.stable.v2 as nw
 import numpy as np
+import pandas as pd
 import pytest
 from imputed_cells import assert_observed_stay, cells, imputer
 from mixed_tables import CONTAINERS, schema
@@ -48,7 +49,6 @@ def test_trained_on_one_library_and_given_another(mixed_table, trained, given):
 
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
 def test_frames_and_arrays_together(holes):
-    pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(holes, columns=list("abcde"), index=range(80, 0, -1))
     of_array, of_frame = imputer().fit(holes), imputer().fit(frame)
     filled = of_array.transform(frame)
@@ -62,7 +62,6 @@ def test_frames_and_arrays_together(holes):
 
 
 def test_pandas_index_and_labels(holes):
-    pd = pytest.importorskip("pandas")
     index = pd.MultiIndex.from_product([range(8), range(10)], names=["a", "b"])
     X = pd.DataFrame(holes, index=index, columns=[7, 3, 5, 1, 9])
     X.columns.name = "measure"
@@ -73,7 +72,6 @@ def test_pandas_index_and_labels(holes):
 
 
 def test_nullable_dtypes_of_pandas():
-    pd = pytest.importorskip("pandas")
     rng = np.random.default_rng(0)
     level = rng.normal(size=60)
     X = pd.DataFrame(
@@ -195,3 +193,14 @@ def test_indicators_of_frames(mixed):
         assert filled[name].to_list() == missing.tolist()
     for table in (*model.sample(mixed, 1), *model.predict_interval(mixed)):
         assert nw.from_native(table).columns == names + flags
+
+
+def test_indicators_of_a_resumed_fit_are_of_missing_cells():
+    """A category that training did not see counts as missing, but is there."""
+    first = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0] * 5, "b": list("xyxy") * 5})
+    second = first.replace({"b": {"y": "z"}})
+    second.loc[0, "a"] = np.nan
+    model = imputer(warm_start=True, add_indicator=True).fit(first)
+    with pytest.warns(UserWarning, match="'z'"):
+        model.fit(second)
+    assert model.indicator_features_.tolist() == [0]

@@ -342,3 +342,20 @@ def test_max_iter_bounds_the_imputer_without_layers():
     X = np.where(v > 0, x, np.nan)
     assert VAEImputer(hidden_layer_sizes=()).fit(X).n_iter_ > 3
     assert VAEImputer(hidden_layer_sizes=(), max_iter=3).fit(X).n_iter_ == 3
+
+
+def test_ctrl_c_in_the_fits_of_folds_is_known_to_the_fit(monkeypatch):
+    x, v = make_rows()
+    gaussian, _ = fitted(x, v)
+    tensors = as_tensors(x, v, np.ones(len(x)))
+    progress = Progress()
+
+    def interrupted(self, *args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ExpectationMaximisation, "_expect", interrupted)
+    fold = torch.arange(len(x)) % 3
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        gaussian.fit_folds(*tensors, fold, 3, progress)
+    assert progress.interrupted
+    assert torch.isfinite(gaussian.fold_precisions).all()

@@ -10,7 +10,7 @@ from recorders import interrupt_epoch, lengths
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 
-from skvae import VAETransformer
+from skvae import VAEImputer, VAERegressor, VAETransformer
 
 HISTORY = ["objective", "reconstruction", "kl", "active_units", "learning_rate"]
 
@@ -43,6 +43,18 @@ class FitCallback:
         assert self.begun == [("fit", 0), *epochs]
         assert self.ended == [*epochs, ("fit", 0)]
         assert self.managed == ["setup", "teardown"]
+
+
+class Saving(FitCallback):
+    """Save the estimator at the end of each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.saved = []
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "epoch":
+            self.saved.append(pickle.dumps(estimator))
 
 
 def test_hooks_are_balanced(numbers):
@@ -197,3 +209,22 @@ def test_weighted_history(numbers):
     vae = VAETransformer(2, likelihood="normal", random_state=0, **params)
     objective = vae.fit(X, sample_weight=weights).history_["objective"][0]
     assert objective == pytest.approx(vae.fit(X[:40]).history_["objective"][0], abs=1.5)
+
+
+@pytest.mark.parametrize("estimator", [VAETransformer, VAEImputer, VAERegressor])
+def test_a_refit_shows_the_fit_before_until_it_ends(numbers, estimator):
+    """A callback that saves the estimator saves one of one fit."""
+    y = (numbers[:, 0], numbers[:, :2]) if estimator is VAERegressor else (None, None)
+    model = estimator(max_iter=1, random_state=0).fit(numbers[:, :3], y[0])
+    saving = Saving()
+    model.set_callbacks(saving).fit(numbers, y[1])
+    method = "transform" if hasattr(model, "transform") else "predict"
+    assert model.n_features_in_ == 5
+    assert len(saving.saved) == 1
+    saved = pickle.loads(saving.saved[0])
+    assert saved.n_features_in_ == 3
+    expected = estimator(max_iter=1, random_state=0).fit(numbers[:, :3], y[0])
+    np.testing.assert_array_equal(
+        getattr(saved, method)(numbers[:, :3]),
+        getattr(expected, method)(numbers[:, :3]),
+    )

@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from recorders import lengths
 
@@ -106,7 +107,6 @@ def test_fit_starts_afresh(numbers, mixed_table):
         {"numeric_transform": "none"},
         {"categorical_features": [0]},
         {"prior": "mixture"},
-        {"n_prior_components": 3},
     ],
     ids=lambda changed: next(iter(changed)),
 )
@@ -119,6 +119,13 @@ def test_what_builds_the_model_must_stay(numbers, method, changed):
         getattr(vae, method)(numbers)
     np.testing.assert_array_equal(vae.transform(numbers), latents)
     vae.set_params(warm_start=False, numeric_transform="none").fit(numbers)
+
+
+def test_the_number_of_prior_components_must_stay(numbers):
+    vae = VAETransformer(2, prior="mixture", warm_start=True, max_iter=1)
+    vae.fit(numbers).set_params(n_prior_components=3)
+    with pytest.raises(ValueError, match="n_prior_components"):
+        vae.fit(numbers)
 
 
 def test_what_only_trains_the_model_may_change(numbers):
@@ -141,3 +148,27 @@ def test_the_shape_of_images_must_stay(numbers):
     model.fit(numbers, y).set_params(image_shape=(2, 2))
     with pytest.raises(ValueError, match="resumes a model with image_shape=None"):
         model.fit(numbers, y)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"hidden_layer_sizes": 4}, {"hidden_layer_sizes": (4,)}),
+        ({"hidden_layer_sizes": pd.Series([4])}, {"hidden_layer_sizes": [4]}),
+        ({"categorical_features": pd.Index([0])}, {"categorical_features": [0]}),
+        ({}, {"n_prior_components": 3}),  # of learned priors alone
+    ],
+)
+def test_other_words_for_the_same_model_are_no_change(numbers, before, after):
+    X = np.column_stack([np.arange(80) % 3, numbers])
+    vae = VAETransformer(2, warm_start=True, max_iter=1, random_state=0, **before)
+    assert vae.fit(X).set_params(**after).fit(X).n_iter_ == 2
+
+
+def test_a_list_that_is_changed_in_place_is_a_change(numbers):
+    sizes = [4]
+    vae = VAETransformer(2, hidden_layer_sizes=sizes, warm_start=True, max_iter=1)
+    vae.fit(numbers)
+    sizes.append(5)
+    with pytest.raises(ValueError, match="hidden_layer_sizes"):
+        vae.fit(numbers)
