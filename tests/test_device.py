@@ -36,6 +36,7 @@ HEADS = [
     ("categorical", 2, 3),
     ("ordinal", 2, 4),
     ("poisson", 2, 0),
+    ("negative_binomial", 2, 0),
 ]
 N_ROWS, N_LATENT, N_CONTEXT = 8, 3, 2
 needs_cuda = pytest.mark.skipif(

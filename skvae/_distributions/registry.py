@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
 
-from .discrete import Bernoulli, Categorical, Ordinal, Poisson
+from .discrete import (
+    LOG_DISPERSION_RANGE,
+    Bernoulli,
+    Categorical,
+    NegativeBinomial,
+    Ordinal,
+    Poisson,
+)
 from .head import Head
 from .location_scale import Normal, StudentT
 
@@ -64,6 +73,27 @@ def _fit_poisson(values: np.ndarray, weights: np.ndarray | None) -> LogDensity:
     return log_probability
 
 
+def _fit_negative_binomial(
+    values: np.ndarray, weights: np.ndarray | None
+) -> LogDensity:
+    mean = float(np.average(values, weights=weights))
+    distinct, places = np.unique(values, return_inverse=True)
+    shares = np.bincount(places, weights)
+
+    def log_probability(values: np.ndarray, log_dispersion: float) -> np.ndarray:
+        r = math.exp(log_dispersion)
+        nats: np.ndarray = gammaln(values + r) - gammaln(r) - gammaln(values + 1.0)
+        return nats + values * math.log(mean / (r + mean)) - r * math.log1p(mean / r)
+
+    # the mean is that of the data whatever the dispersion
+    best = minimize_scalar(
+        lambda log_dispersion: -(shares @ log_probability(distinct, log_dispersion)),
+        bounds=LOG_DISPERSION_RANGE,
+        method="bounded",
+    )
+    return partial(log_probability, log_dispersion=best.x)
+
+
 def _location_scale(
     head: type[Normal] | type[StudentT], scale: str, fit_column: FitColumn | None = None
 ) -> LikelihoodSpec:
@@ -86,6 +116,11 @@ LIKELIHOODS = {
         lambda n_columns, _: Poisson(n_columns),
         kinds=("count",),
         fit_column=_fit_poisson,
+    ),
+    "negative_binomial": LikelihoodSpec(
+        lambda n_columns, _: NegativeBinomial(n_columns),
+        kinds=("count",),
+        fit_column=_fit_negative_binomial,
     ),
     "bernoulli": LikelihoodSpec(
         lambda n_columns, _: Bernoulli(n_columns), kinds=("numeric", "boolean")

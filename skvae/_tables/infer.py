@@ -11,6 +11,7 @@ from .columns import CATEGORY_KINDS, Column, is_whole, raise_infinite
 from .schema import ColumnSchema
 from .table import Table
 from .transforms import (
+    MAX_ROWS_FOR_CHOICE,
     Affine,
     PiecewiseLinear,
     fit_affine,
@@ -29,6 +30,31 @@ AUTO_LIKELIHOODS = {
     "ordinal": "ordinal",
     "categorical": "categorical",
 }
+
+#: What "auto" gives to counts that vary more than a Poisson lets them.
+OVERDISPERSED = "negative_binomial"
+
+#: The dispersion shows in counts above 0: with fewer of them it is not judged.
+MIN_CELLS_FOR_DISPERSION = 50
+
+#: Encoded values are float32, which holds no larger whole numbers exactly.
+LARGEST_COUNT = 2**24
+
+#: What it must gain in nats per held-out cell, and twice the standard error of that,
+#: over a Poisson: what is less is lost again where latent variables explain it.
+LEAST_GAIN_OVER_POISSON = 0.1
+
+#: And over a Normal, where that is better than a Poisson: scales per cell, heavy tails
+#: and latent variables make up for less. With counts, models of ages, prices or home
+#: runs, which gain up to 0.44 nats, got worse by 0.1 to 2 nats per cell; those of sums
+#: of money that are often 0, which gain more than 2 nats, got better by 0.5 to 5.
+LEAST_GAIN_OVER_NORMAL = 0.5
+
+#: Values that stop where a negative binomial goes on, such as grey values of pixels,
+#: have bounds and are no such counts: it expects more cells than this below the
+#: smallest and above the largest. By chance that happens to one column in 150 of true
+#: counts. Larger values have no such bounds, and sums up to them take time.
+MOST_BEYOND, LARGEST_BOUND = 5.0, 2**16
 
 #: A column of numbers repeats its values if it has at most so many different ones, and
 #: at most this many per observed cell.
@@ -263,7 +289,8 @@ class ColumnFitter:
         """Return the likelihood that "auto" gives a column of numbers.
 
         Integers are counts where a Poisson describes the column as a whole at least as
-        well as a Normal, whose density stands for the probability of a bin of width 1.
+        well as a Normal, whose density stands for the probability of a bin of width 1,
+        or a negative binomial describes held-out cells clearly better.
         """
         if not is_integer or not _may_be_counts(values):
             return AUTO_LIKELIHOODS["numeric"]
@@ -272,7 +299,44 @@ class ColumnFitter:
             np.average(self._fitted(name, values, weights)(values), weights=weights)
             for name in (counts, "normal")
         )
-        return counts if poisson >= normal else AUTO_LIKELIHOODS["numeric"]
+        is_count = bool(poisson >= normal)
+        if self._is_negative_binomial(values, weights, is_count):
+            return OVERDISPERSED
+        return counts if is_count else AUTO_LIKELIHOODS["numeric"]
+
+    def _is_negative_binomial(
+        self, values: np.ndarray, weights: np.ndarray | None, is_count: bool
+    ) -> bool:
+        """Tell whether a negative binomial is clearly better than its competitors.
+
+        They are fitted to one half of the cells and compared on the other. ``is_count``
+        says which of them is chosen otherwise.
+        """
+        if weights is None:
+            weights = np.ones(len(values))
+        values, weights = values[weights > 0], weights[weights > 0]
+        mean = np.average(values, weights=weights)
+        variance = np.average((values - mean) ** 2, weights=weights)
+        n_above = np.sum(values > 0)
+        if variance <= mean or n_above < MIN_CELLS_FOR_DISPERSION:
+            return False
+        if values.max() > LARGEST_COUNT:
+            return False
+        rows = np.random.default_rng(0).permutation(len(values))[:MAX_ROWS_FOR_CHOICE]
+        train, test = np.array_split(rows, 2)
+        if not _may_be_counts(values[train]):
+            return False
+        ours, poisson, normal = (
+            self._fitted(name, values[train], weights[train])(values[test])
+            for name in (OVERDISPERSED, AUTO_LIKELIHOODS["count"], "normal")
+        )
+        least = LEAST_GAIN_OVER_POISSON
+        if not _is_clear_gain(ours - poisson, weights[test], least):
+            return False
+        least = 0.0 if is_count else LEAST_GAIN_OVER_NORMAL
+        if np.average(ours - normal, weights=weights[test]) < least:
+            return False
+        return not _has_bounds(values, self._fitted(OVERDISPERSED, values, weights))
 
     def _fitted(
         self, name: str, values: np.ndarray, weights: np.ndarray | None
@@ -299,6 +363,22 @@ def _may_be_counts(values: np.ndarray) -> bool:
     smallest, largest = values.min(), values.max()
     has_between = np.any((values != smallest) & (values != largest))
     return bool(smallest >= 0 and has_between)
+
+
+def _is_clear_gain(gains: np.ndarray, weights: np.ndarray, least: float) -> bool:
+    """Tell whether a mean gain exceeds ``least`` and two standard errors."""
+    gain = np.average(gains, weights=weights)
+    error = np.sqrt(np.sum((weights * (gains - gain)) ** 2)) / weights.sum()
+    return bool(gain > max(least, 2 * error))
+
+
+def _has_bounds(values: np.ndarray, log_probability: LogDensity) -> bool:
+    """Tell whether counts stop where their distribution goes on."""
+    smallest, largest = int(values.min()), int(values.max())
+    if largest >= LARGEST_BOUND:
+        return False
+    within = np.exp(log_probability(np.arange(smallest, largest + 1))).sum()
+    return bool(len(values) * (1 - within) > MOST_BEYOND)
 
 
 def _fit_map(

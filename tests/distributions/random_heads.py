@@ -22,7 +22,9 @@ NUMBERS = [
 
 CODES = ["categorical", "ordinal"]
 
-HEADS = [*NUMBERS, "bernoulli", *CODES, "poisson"]
+COUNTS = ["poisson", "negative_binomial"]
+
+HEADS = [*NUMBERS, "bernoulli", *CODES, *COUNTS]
 
 
 def generator(seed=0):
@@ -49,7 +51,7 @@ def random_cells(name, n_rows, seed=1):
         return (draws < 0.4).double()
     if name in CODES:
         return (draws * N_CATEGORIES).floor()
-    if name == "poisson":
+    if name in COUNTS:
         return (draws * 12).floor()
     return 4 * draws - 2
 
@@ -78,6 +80,8 @@ def simulated_table(name, n_rows=2000):
         x = np.stack([rng.choice(N_CATEGORIES, n_rows, p=p) for p in frequency], 1)
     elif name == "poisson":
         x = rng.poisson([0.5, 3.0, 20.0], shape)
+    elif name == "negative_binomial":
+        x = rng.poisson(rng.gamma([0.5, 2.0, 8.0], [1.0, 2.0, 3.0], shape))
     else:
         x = rng.normal([-1, 0, 5], 2.0 if "isotropic" in name else [0.3, 1, 4], shape)
     return torch.from_numpy(x.astype(np.float64))

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from random_heads import (
     CODES,
+    COUNTS,
     HEADS,
     N_CATEGORIES,
     N_COLUMNS,
@@ -35,7 +36,11 @@ def scipy_distribution(name, head, outputs):
         return stats.t(freedom, loc, scale)
     if name == "bernoulli":
         return stats.bernoulli(1 / (1 + np.exp(-outputs.numpy())))
-    return stats.poisson(np.exp(outputs.numpy()))
+    mean = np.exp(outputs.numpy())
+    if name == "poisson":
+        return stats.poisson(mean)
+    r = head.dispersion().detach().numpy()
+    return stats.nbinom(r, r / (r + mean))
 
 
 def logistic_differences(thresholds, outputs):
@@ -149,7 +154,7 @@ def test_sample_follows_the_distribution(name):
             reference = family(*shape, loc[column], scale[column])
             assert stats.kstest(draws[:, column].numpy(), reference.cdf).pvalue > 1e-3
         return
-    n_codes = {"poisson": 30, "bernoulli": 2}.get(name, N_CATEGORIES)
+    n_codes = {"bernoulli": 2, **dict.fromkeys(COUNTS, 30)}.get(name, N_CATEGORIES)
     codes = torch.arange(n_codes).double().unsqueeze(-1).expand(-1, N_COLUMNS)
     expected = head.log_prob(outputs.expand(n_codes, -1), codes).exp().detach()
     frequency = (draws.unsqueeze(0) == codes.unsqueeze(1)).double().mean(1)
@@ -162,10 +167,10 @@ def test_point_is_the_mean_of_numbers_and_the_mode_of_codes():
         head = random_head(name)
         outputs = random(5, head.n_outputs)
         torch.testing.assert_close(head.point(outputs), outputs[:, :N_COLUMNS])
-    for name in ["bernoulli", "poisson"]:
+    for name in ["bernoulli", *COUNTS]:
         head, outputs = random_head(name), random(5, N_COLUMNS)
         mean = scipy_distribution(name, head, outputs).mean()
-        np.testing.assert_allclose(head.point(outputs).numpy(), mean)
+        np.testing.assert_allclose(head.point(outputs).numpy(), mean, rtol=1e-6)
     for name in CODES:
         head = random_head(name)
         outputs = 2 * random(5, head.n_outputs)
@@ -179,7 +184,8 @@ def test_embedding():
     assert one_hot.tolist() == [[1, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0]]
     thermometer = make_head("ordinal", 3, 4).embed(x)
     assert thermometer.tolist() == [[0, 0, 0, 1, 1, 1, 1, 0, 0]]
-    torch.testing.assert_close(make_head("poisson", 3, 0).embed(x), torch.log1p(x))
+    for name in COUNTS:
+        torch.testing.assert_close(make_head(name, 3, 0).embed(x), torch.log1p(x))
     for name in [*NUMBERS, "bernoulli"]:
         assert torch.equal(make_head(name, 3, 0).embed(x), x)
 
