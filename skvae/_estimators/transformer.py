@@ -51,8 +51,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         - "auto": by the kind of the column. Numbers get "student_t", which learns how
           heavy the tails are, with a scale per cell where the validation rows favour
           it ("student_t_heteroscedastic"); counts that a Poisson fits better get
-          "poisson"; booleans "bernoulli", ordered categories "ordinal", other
-          categories "categorical". The choice is reported in ``likelihood_``.
+          "poisson", those that a negative binomial clearly fits better on held-out
+          rows "negative_binomial"; booleans "bernoulli", ordered categories "ordinal",
+          other categories "categorical". The choice is reported in ``likelihood_``.
         - "normal": Normal with a learned scale per column.
         - "normal_heteroscedastic": Normal with a scale per cell.
         - "normal_isotropic": Normal with one scale for all such columns, the noise
@@ -60,6 +61,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         - "student_t", "student_t_heteroscedastic": Student-t with learned degrees of
           freedom (more than 2) and a scale per column or per cell.
         - "poisson": non-negative whole numbers.
+        - "negative_binomial": the same with mean m and variance m + m²/r; the
+          dispersion r is learned for each column.
         - "bernoulli": booleans, two categories, or numbers in [0, 1].
         - "ordinal": ordered categories (cumulative logit).
         - "categorical": categories.
