@@ -482,10 +482,8 @@ def test_decoders_see_numbers_of_order_one():
 
 
 def test_a_vamp_prior_starts_at_training_rows(numbers):
-    vae = VAETransformer(
-        2, prior="vamp", hidden_layer_sizes=(8,), max_iter=1, random_state=0
-    )
-    vae.set_params(learning_rate_init=1e-9, numeric_transform="standard").fit(numbers)
+    vae = VAETransformer(2, prior="vamp", learning_rate_init=1e-9, **SMALL)
+    vae.set_params(max_iter=1, numeric_transform="standard").fit(numbers)
     rows = vae._model.batch(vae._encode(numbers)).x
     distance = torch.cdist(vae._model.module.pseudo_inputs.detach(), rows)
     assert (distance.min(1).values < 1e-2).all()
