@@ -32,11 +32,7 @@ from .._tables.encoder import TableEncoder
 from .._tables.libraries import open_table
 from .._tables.missing import missing_mask
 from .._training.gradients import DRAWS, check_gradient
-from .._validation import (
-    check_count,
-    check_weights,
-    weighted_rows,
-)
+from .._validation import check_count, check_weights, weighted_rows
 from .base import BaseVAE
 
 
@@ -380,9 +376,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         X, outputs, sample_weight = self._complete_pairs(X, y, sample_weight)
         table, attributes = self._open_training(X, resume)
         if not resume:
-            attributes["_form"] = as_table(y)[
-                1
-            ]._asdict()  # plain, as all that is saved
+            _, form = as_table(y)
+            attributes["_form"] = form._asdict()  # plain, as all that is saved
         outputs = open_outputs(self, outputs, self._encoder.schema_ if resume else None)
         if resume:
             encoder, features = self._encoder, self._feature_encoder
