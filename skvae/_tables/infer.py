@@ -47,7 +47,8 @@ LEAST_GAIN_OVER_POISSON = 0.1
 #: And over a Normal, where that is better than a Poisson: scales per cell, heavy tails
 #: and latent variables make up for less. With counts, models of ages, prices or home
 #: runs, which gain up to 0.44 nats, got worse by 0.1 to 2 nats per cell; those of sums
-#: of money that are often 0, which gain more than 2 nats, got better by 0.5 to 5.
+#: of money that are often 0, which gain more than 2 nats, got better by 0.5 to 5
+#: (benchmarks/results/counts_development.md).
 LEAST_GAIN_OVER_NORMAL = 0.5
 
 #: Values that stop where a negative binomial goes on, such as grey values of pixels,

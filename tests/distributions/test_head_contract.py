@@ -399,7 +399,7 @@ def test_link_of_the_expected_inputs(name):
     """Outputs at the link of the mean inputs are the marginal fit."""
     head = fresh_head(name)
     if head.input_link is None:
-        return
+        pytest.skip("no output is a link of an input")
     _, x = cells_of(random_head(name), 4_000)
     biases = head.initialise(x, torch.ones_like(x))
     link = {"identity": lambda m: m, "logit": torch.logit, "log": torch.log}
