@@ -79,11 +79,11 @@ pd.DataFrame(
 ).round(2)
 
 # %%
-# A point estimate is a mean of what the cell may hold. ``blend_`` tells what it is made
+# A point estimate is a mean of what the cell may hold. ``stacking_weights_`` tells what it is made
 # of: shares of the marginal mean, of the multivariate normal and of the networks that
 # correct it, chosen on rows that the networks had left out.
 
-pd.DataFrame(imputer.blend_).T.round(2)
+pd.DataFrame(imputer.stacking_weights_).T.round(2)
 
 # %%
 # Whole distributions

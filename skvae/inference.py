@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._distributions.families import FAMILIES, Latent, resolve_prior
+from ._distributions.families import FAMILIES, Latent, resolve_parameters
 from ._distributions.gamma import CONCENTRATION_FLOOR, Beta, Dirichlet, Gamma
 from ._distributions.normal import DiagonalNormal, LogNormal
 from ._training.bounds import OBJECTIVES
@@ -579,9 +579,7 @@ def _parameters(
     n_latent = check_count(n_latent, "n_latent")
     if family == "dirichlet" and n_latent < 2:
         raise ValueError("family='dirichlet' needs n_latent of at least 2.")
-    resolved = resolve_prior(family, given if given is not None else {}, n_latent, what)
-    assert isinstance(resolved, dict)
-    return resolved
+    return resolve_parameters(family, {} if given is None else given, n_latent, what)
 
 
 def _distribution(

@@ -37,7 +37,7 @@ def calls():
         "sample_posterior": lambda vae, X: vae.sample_posterior(X, 2, random_state=0),
         "score_samples": lambda vae, X: vae.score_samples(X),
         "score": lambda vae, X: vae.score(X),
-        "evidence": lambda vae, X: vae.evidence(X, 7),
+        "evidence": lambda vae, X: vae.score_samples(X, 7),
         "get_feature_names_out": lambda vae, X: vae.get_feature_names_out(),
     }
 

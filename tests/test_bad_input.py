@@ -274,7 +274,7 @@ def test_tables_that_do_not_fit_the_model(unchanged, case, method):
 def test_the_other_methods_check_alike(unchanged, case):
     X, match = COLUMNS[case]
     assert_fails(lambda: unchanged.sample_posterior(X), match)
-    assert_fails(lambda: unchanged.evidence(X), match)
+    assert_fails(lambda: unchanged.score_samples(X), match)
     assert_fails(lambda: unchanged.partial_fit(X), match)
 
 

@@ -104,7 +104,7 @@ def test_imputers_survive(numbers, mixed_table, container, save_and_load):
     for name, call in IMPUTER_CALLS.items():
         expected, found = to_array(call(vae, X)), to_array(call(loaded, X))
         assert found.tolist() == expected.tolist(), name
-    for name in ("blend_", "missingness_slopes_", "likelihood_"):
+    for name in ("stacking_weights_", "missingness_slopes_", "likelihood_"):
         assert getattr(loaded, name) == getattr(vae, name)
 
 

@@ -186,7 +186,10 @@ class ConditionalModel:
         if split[1] is not None and not self.is_image:
             held_out = torch.as_tensor(split[1], device=batch.x.device)
             self._widen(batch.take(held_out))
-        attributes = {"spread_": self.spread, "n_outputs_": len(self.groups.table)}
+        attributes = {
+            "interval_scale_": self.spread,
+            "n_outputs_": len(self.groups.table),
+        }
         return FitResult(history, plan, attributes)
 
     def _widen(self, held_out: Batch) -> None:

@@ -306,7 +306,6 @@ def describe(
         # a factor analysis to start at has normal latent variables
         "linear_path": latent == "normal" and has_scale,
         "latent": latent,
-        "n_prior_components": int(params["n_prior_components"]),
         "prior": resolve_prior(latent, params["prior"], n_latent),
     }
 

@@ -23,6 +23,7 @@ and summed over the components of z.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,9 @@ from .normal import DiagonalNormal, LogNormal, Mixture, StandardNormal
 
 #: Priors that are learned without a context, of normal latent variables.
 LEARNED_PRIORS = ("mixture", "vamp")
+
+#: Components of a learned prior that is given by its name alone.
+N_PRIOR_COMPONENTS = 10
 
 
 Latent = DiagonalNormal | LogNormal | Gamma | Beta | Dirichlet
@@ -62,38 +66,73 @@ FAMILIES = {
 
 
 def resolve_prior(
-    latent: str, prior: Any, n_latent: int, what: str = "prior"
-) -> str | dict[str, list[float]] | None:
-    """Check ``prior`` and return it with one value per parameter and latent variable.
+    latent: str, prior: Any, n_latent: int
+) -> dict[str, list[float]] | dict[str, int] | None:
+    """Check ``prior`` and return it in plain values.
 
-    None stands for the default. ``what`` names the argument in errors. Raises
-    ValueError if the family has no such prior.
+    None stands for the default. A learned prior is its name with its number of
+    components, a fixed one has a value per parameter and latent variable.
+
+    Raises
+    ------
+    ValueError
+        If the family has no such prior.
     """
     if prior is None:
         return None
     if isinstance(prior, str):
-        if prior not in LEARNED_PRIORS:
+        prior = {prior: N_PRIOR_COMPONENTS}
+        if not set(prior) <= set(LEARNED_PRIORS):
             raise ValueError(
-                f"{what}={prior!r} is unknown: use None, 'mixture', 'vamp' or the "
-                "parameters of the prior."
+                f"prior={next(iter(prior))!r} is unknown: use None, 'mixture', 'vamp' "
+                "or the parameters of the prior."
             )
-        if latent != "normal":
-            raise ValueError(
-                f"prior={prior!r} is a mixture of normal distributions: use "
-                f"latent='normal', or give the parameters of a prior for {latent!r}."
-            )
-        return prior
-    names = list(FAMILIES[latent].default_prior)
-    wanted = f"{what} of a {latent} distribution takes {', '.join(names)}"
-    if isinstance(prior, Mapping):
-        unknown = [name for name in prior if name not in names]
+    if not isinstance(prior, Mapping) or set(prior).isdisjoint(LEARNED_PRIORS):
+        return resolve_parameters(latent, prior, n_latent, "prior")
+    name, n_components = next(iter(prior.items()))
+    if (
+        len(prior) > 1
+        or not isinstance(n_components, Integral)
+        or isinstance(n_components, bool)
+        or n_components < 1
+    ):
+        raise ValueError(
+            "A learned prior is 'mixture' or 'vamp', or a dict from one of these to "
+            f"its number of components, at least 1, but got {prior!r}."
+        )
+    if latent != "normal":
+        raise ValueError(
+            f"prior={name!r} is a mixture of normal distributions: use "
+            f"latent='normal', or give the parameters of a prior for {latent!r}."
+        )
+    return {name: int(n_components)}
+
+
+def resolve_parameters(
+    family: str, given: Any, n_latent: int, what: str
+) -> dict[str, list[float]]:
+    """Return parameters of a family, one value for each latent variable.
+
+    ``what`` names the argument in errors.
+
+    Raises
+    ------
+    ValueError
+        If the family has no such parameters.
+    """
+    default = FAMILIES[family].default_prior
+    wanted = f"{what} of a {family} distribution takes {', '.join(default)}"
+    if isinstance(given, Mapping):
+        unknown = [name for name in given if name not in default]
         if unknown:
             raise ValueError(f"The {wanted}, but got {unknown[0]!r}.")
-        given = {**FAMILIES[latent].default_prior, **prior}
+        given = {**default, **given}
+    elif isinstance(given, str | bytes) or not isinstance(given, Sequence):
+        raise ValueError(f"The {wanted}, but got {given!r}.")
+    elif len(given) != len(default):
+        raise ValueError(f"The {wanted}, in this order, but got {given!r}.")
     else:
-        if not isinstance(prior, Sequence) or len(prior) != len(names):
-            raise ValueError(f"The {wanted}, in this order, but got {prior!r}.")
-        given = dict(zip(names, prior, strict=True))
+        given = dict(zip(default, given, strict=True))
     resolved = {}
     for name, value in given.items():
         try:

@@ -35,6 +35,7 @@ from .._tables.encoder import TableEncoder
 from .._tables.libraries import open_table
 from .._tables.table import Table
 from .._training.device import available_device, resolve_device
+from .._training.plan import DEFAULTS
 from .._training.progress import Progress
 from .._training.random import Random
 from .._validation import (
@@ -44,6 +45,24 @@ from .._validation import (
     weighted_rows,
 )
 from .persistence import FORMAT, check_saved, package_versions
+
+POSITIVE_INT = Interval(Integral, 1, None, closed="left")
+
+#: Constraints of the parameters that steer the training, where an estimator has them.
+TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
+    "kl_weight": [Interval(Real, 0, None, closed="left")],
+    "learning_rate": [StrOptions({"cosine", "adaptive", "constant"})],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
+    "n_iter_no_change": [POSITIVE_INT, Options(Real, {np.inf}), None],
+    "tol": [Interval(Real, 0, None, closed="left")],
+}
+
+#: Constraints of the parameters of the latent variables.
+LATENT_CONSTRAINTS: dict[str, list[Any]] = {
+    "latent": [StrOptions(set(FAMILIES))],
+    "prior": [StrOptions(set(LEARNED_PRIORS)), tuple, list, dict, None],
+}
 
 #: Parameters that a resumed fit cannot change: they decide how the model is built.
 STRUCTURE = (
@@ -55,7 +74,6 @@ STRUCTURE = (
     "categorical_features",
     "latent",
     "prior",
-    "n_prior_components",
     "image_shape",
 )
 
@@ -78,36 +96,15 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_components": [Interval(Integral, 1, None, closed="left"), None],
-        "hidden_layer_sizes": [
-            "array-like",
-            Interval(Integral, 1, None, closed="left"),
-        ],
+        "n_components": [POSITIVE_INT, None],
+        "hidden_layer_sizes": ["array-like", POSITIVE_INT],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "likelihood": [str, dict],
         "numeric_transform": [str, dict],
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
-        "n_draws": [Interval(Integral, 1, None, closed="left")],
-        "latent": [StrOptions(set(FAMILIES))],
-        "prior": [StrOptions(set(LEARNED_PRIORS)), tuple, list, dict, None],
-        "n_prior_components": [Interval(Integral, 1, None, closed="left")],
-        "kl_weight": [Interval(Real, 0, None, closed="left")],
-        "kl_warmup_steps": [Interval(Integral, 0, None, closed="left"), None],
-        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
-        "batch_size": [
-            Interval(Integral, 1, None, closed="left"),
-            StrOptions({"auto"}),
-        ],
+        "max_iter": [POSITIVE_INT, None],
+        "batch_size": [POSITIVE_INT, StrOptions({"auto"})],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "learning_rate": [StrOptions({"cosine", "adaptive", "constant"})],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
-        "n_iter_no_change": [
-            Interval(Integral, 1, None, closed="left"),
-            Options(Real, {np.inf}),
-            None,
-        ],
-        "tol": [Interval(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
         "callbacks": [list, tuple, None],
         "device": [str, None],
@@ -146,7 +143,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
             if resume:
                 self._check_structure()
             data = self._read(X, y, sample_weight, resume)
-            params, options = self.get_params(deep=False), {}
+            given = self.get_params(deep=False)
+            params, options = {**DEFAULTS, **given}, {}
             if incremental:  # a chunk has no rows to spare
                 params["early_stopping"], options["incremental"] = False, True
             # chunks go on with the random numbers of the chunk before
@@ -163,7 +161,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
             if data.features is not None:
                 self._feature_encoder = data.features.encoder
             self._random, self.device_ = random.state, device
-            kept = {k: v for k, v in params.items() if k not in UNKEPT}
+            kept = {k: v for k, v in given.items() if k not in UNKEPT}
             self._params = copy.deepcopy(kept)  # a list may be changed later
             if not resume:
                 self.__dict__.pop("feature_names_in_", None)
@@ -347,8 +345,6 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
 def plain_params(params: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """Return some parameters as plain values, which can be compared."""
     found = {name: plain(params[name]) for name in names if name in params}
-    if not isinstance(found.get("prior"), str):
-        found.pop("n_prior_components", None)  # of learned priors alone
     if isinstance(found["hidden_layer_sizes"], Integral):
         found["hidden_layer_sizes"] = [found["hidden_layer_sizes"]]
     return found

@@ -31,7 +31,7 @@ from .._semi_supervised.labels import (
 from .._semi_supervised.model import LabelledModel
 from .._semi_supervised.stacked import Stacked, labels_from_state
 from .._validation import check_count, check_weights, make_random_state
-from .base import STRUCTURE, BaseVAE
+from .base import STRUCTURE, TRAINING_CONSTRAINTS, BaseVAE
 
 
 class VAEClassifier(
@@ -44,9 +44,9 @@ class VAEClassifier(
     classifier q(y | x) is a network that is trained together with it. On rows with a
     label it maximises log q(y | x) and the evidence lower bound on log p(x, y); on rows
     without, the label is summed out under q(y | x), which makes a bound on log p(x)
-    [1]_. Two things let few labels go far: the classifier should decide, and not change
-    within the distance of neighbouring rows (``smoothness``), and it should manage
-    without some of the cells (``hidden_share``).
+    [1]_. Two things let few labels go far. Consistency: the classifier should be
+    certain, and give neighbouring rows the same class (``consistency_weight``).
+    Masking: it should manage without some of the cells (``masking_rate``).
 
     Parameters
     ----------
@@ -63,40 +63,35 @@ class VAEClassifier(
         - "m1+m2": first a VAE that knows no labels, then "m2" on its latents, drawn
           anew at every step.
         - "shot": p(x | z, y) and q(z | x). Between the mixture of two rows and the
-          mixture of their labels q(y | x) should be linear [3]_.
-
-    pairing : {"nearest", "random"}, default="nearest"
-        With whom "shot" mixes a row: the row of the batch whose posterior is nearest,
-        or any. The other objectives mix no rows.
+          mixture of their labels q(y | x) should be linear [3]_; the partner of a row
+          is the row of the batch with the nearest posterior.
 
     classification_weight : float, default=None
         Weight of the classifier's terms against the bound, in nats per row. None takes
         the number of columns.
 
-    smoothness : "auto" or float, default="auto"
-        Weight, within the classifier's terms, of what q(y | x) should be between rows.
-        With "shot" it is the interpolation. Otherwise it has three parts:
-        KL(q(y | x) || q(y | x + r)) for the worst r as long as ``radius`` says [2]_,
-        the entropy of q(y | x), and the divergence of the classes' shares among all
-        rows from ``class_prior_`` [4]_. "auto" takes 1, or 0 where classes are rules
-        and no clusters (see ``hidden_share``); "shot" always 1. With 0, rows without a
-        label train the generator alone.
+    consistency_weight : "auto" or float, default="auto"
+        Weight of the consistency loss of q(y | x) within the classifier's terms. The
+        loss is a sum of three terms over all rows, labelled or not: the virtual
+        adversarial training (VAT) loss KL(q(y | x) || q(y | x + r)) for the worst
+        step r of length ``vat_radius`` [2]_; the entropy of q(y | x); and the
+        divergence of the mean of q(y | x) from ``class_prior_`` [4]_. With "shot" it
+        is the interpolation loss instead. "auto" takes 1, or 0 where classes are
+        rules rather than clusters (see ``masking_rate``); "shot" always 1. With 0,
+        rows without a label train the generator alone.
 
-    radius : float, default=0.5
-        Distance within which q(y | x) should not change, in units of the median one
-        between a row and its nearest neighbour. In tables of hundreds of columns, such
-        as images, where neighbours differ in many columns at once, 0.2 leaves more room
-        between the classes. "shot" has no use for it.
+    vat_radius : float, default=0.5
+        Length of the adversarial step of the VAT loss, in units of the median
+        distance between a row and its nearest neighbour. In tables of hundreds of
+        columns, such as images, where neighbours differ in many columns at once, 0.2
+        leaves more room between the classes. "shot" has no use for it.
 
-    hidden_share : "auto" or float, default="auto"
-        Share of the cells that are hidden from the classifier in training, drawn anew
-        at every step. Cells of categories are hidden as a whole. "auto" takes 0.2, or
-        0 where classes are rules and no clusters. What is "auto" of ``smoothness`` and
-        this is chosen together: small networks are cross-validated on the labelled
-        rows, if these are 24 or more.
-
-    label_smoothing : float, default=0.0
-        Share of a known label that is spread over all classes.
+    masking_rate : "auto" or float, default="auto"
+        Share of the cells that are masked for the classifier in training, drawn anew
+        at every step. "auto" takes 0.2, or 0 where classes are rules rather than
+        clusters. What is "auto" of ``consistency_weight`` and ``masking_rate`` is
+        chosen together, by cross-validation of small networks on the labelled rows,
+        if these are 24 or more.
 
     hidden_layer_sizes : tuple of int, default=(128, 128)
         Widths of the hidden layers of classifier and encoder; the decoder has them in
@@ -123,27 +118,8 @@ class VAEClassifier(
         Columns that hold categories: by their dtype in a data frame, by names,
         indices or a mask, or none.
 
-    n_draws : int, default=1
-        Draws of z per row and step.
-
-    latent : {"normal", "lognormal", "gamma", "beta", "dirichlet"}, default="normal"
-        Family of the latent variables, as in :class:`VAETransformer`; "m1+m2" takes
-        normal ones.
-
-    prior : tuple, dict or {"mixture", "vamp"}, default=None
-        The prior p(z), the same for every class, as in :class:`VAETransformer`;
-        "m1+m2" takes the default.
-
-    n_prior_components : int, default=10
-        Number of components of the priors "mixture" and "vamp".
-
     kl_weight : float, default=1.0
         Weight of the Kullback-Leibler term of z.
-
-    kl_warmup_steps : int, default=None
-        Optimizer steps over which the weight of the Kullback-Leibler term rises
-        from 0 to ``kl_weight``, at most half of the training. None takes 1,000 if no
-        column is numeric and 0 otherwise, as numeric columns start at a linear model.
 
     max_iter : int, default=None
         Number of epochs (passes over the training rows), of each stage of "m1+m2".
@@ -209,11 +185,11 @@ class VAEClassifier(
     n_labelled_ : int
         Number of labelled rows.
 
-    smoothness_ : float
-        The weight that was taken.
+    consistency_weight_ : float
+        Weight of the consistency loss in the fit.
 
-    hidden_share_ : float
-        The share that was taken.
+    masking_rate_ : float
+        Masking rate in the fit.
 
     early_stopping_ : bool
         Whether labelled rows were set aside, and chose the weights.
@@ -309,13 +285,15 @@ class VAEClassifier(
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseVAE._parameter_constraints,
+        **TRAINING_CONSTRAINTS,
         "objective": [StrOptions({"m1", "m2", "m1+m2", "shot"})],
-        "pairing": [StrOptions({"nearest", "random"})],
         "classification_weight": [Interval(Real, 0, None, closed="neither"), None],
-        "smoothness": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
-        "radius": [Interval(Real, 0, None, closed="left")],
-        "hidden_share": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
-        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "consistency_weight": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, None, closed="left"),
+        ],
+        "vat_radius": [Interval(Real, 0, None, closed="left")],
+        "masking_rate": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
     }
 
     _structure = (*STRUCTURE, "objective")
@@ -326,23 +304,16 @@ class VAEClassifier(
         n_components=None,
         *,
         objective="m2",
-        pairing="nearest",
         classification_weight=None,
-        smoothness="auto",
-        radius=0.5,
-        hidden_share="auto",
-        label_smoothing=0.0,
+        consistency_weight="auto",
+        vat_radius=0.5,
+        masking_rate="auto",
         hidden_layer_sizes=(128, 128),
         activation="relu",
         likelihood="auto",
         numeric_transform="auto",
         categorical_features="from_dtype",
-        n_draws=1,
-        latent="normal",
-        prior=None,
-        n_prior_components=10,
         kl_weight=1.0,
-        kl_warmup_steps=None,
         max_iter=None,
         batch_size="auto",
         learning_rate_init=3e-3,
@@ -359,23 +330,16 @@ class VAEClassifier(
     ):
         self.n_components = n_components
         self.objective = objective
-        self.pairing = pairing
         self.classification_weight = classification_weight
-        self.smoothness = smoothness
-        self.radius = radius
-        self.hidden_share = hidden_share
-        self.label_smoothing = label_smoothing
+        self.consistency_weight = consistency_weight
+        self.vat_radius = vat_radius
+        self.masking_rate = masking_rate
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.likelihood = likelihood
         self.numeric_transform = numeric_transform
         self.categorical_features = categorical_features
-        self.n_draws = n_draws
-        self.latent = latent
-        self.prior = prior
-        self.n_prior_components = n_prior_components
         self.kl_weight = kl_weight
-        self.kl_warmup_steps = kl_warmup_steps
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
@@ -421,11 +385,6 @@ class VAEClassifier(
         return self._fit(X, y, sample_weight)
 
     def _read(self, X, y, sample_weight, resume):
-        if self.objective == "m1+m2" and (self.latent, self.prior) != ("normal", None):
-            raise ValueError(
-                "objective='m1+m2' needs latent='normal' and prior=None: M2 gives the "
-                "latent variables of M1 their distribution. Use another objective."
-            )
         declared = declared_classes(y)
         y = labels_of(y, self)
         check_consistent_length(X, y)

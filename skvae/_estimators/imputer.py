@@ -15,7 +15,6 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from .._imputation.model import ImputationModel
 from .._tables.missing import fill_missing, missing_mask, replace_marker
-from .._training.gradients import DRAWS, check_gradient
 from .._validation import check_count, check_weights, restored_on_error
 from .base import BaseVAE
 
@@ -34,7 +33,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
        through periodic features of their ranks [1]_ as well. Every network leaves out
        its part of the rows. On those its best weights are chosen, and for every
        column how much of the estimate comes from the normal and how much from the
-       networks (``blend_``), by cells that are missing in other rows.
+       networks (``stacking_weights_``), by cells that are missing in other rows.
     2. The conditional VAE [2]_: how cells vary around that, jointly. The context c is
        what the first stage says together with the visible cells; prior p(z | c),
        posterior q(z | x, c) and decoder p(x | z, c) are trained to maximise the
@@ -63,27 +62,24 @@ class VAEImputer(TransformerMixin, BaseVAE):
         False, the first category that the dtype declares, or "missing_value".
         Otherwise they are dropped.
 
-    point : {"mean", "median"}, default="mean"
+    strategy : {"mean", "median"}, default="mean"
         The estimate of missing numbers: the mean has the least squared error, the
         median the least absolute one. Categories, ordered categories and booleans get
         the most probable value.
 
-    missingness : {"mar", "self-masking", "agnostic"}, default="mar"
-        Why cells are missing.
+    missingness : {"mar", "high", "low", "agnostic"} or dict, default="mar"
+        Why cells are missing: one word for all numeric columns, or a dict from column
+        name or index to a word; columns that a dict leaves out are "mar".
 
         - "mar": at random, given the observed cells.
-        - "self-masking": by their own values, in the direction that ``direction``
-          declares; the strength is learned (``missingness_slopes_``). The log-odds of
-          a missing cell are linear in the value, as in not-MIWAE [4]_, so hidden
-          values are distributed as observed ones tilted by an exponential [5]_.
-        - "agnostic": as "self-masking" for all numeric columns, and the direction is
-          learned too. It rests on the model's shape alone: check against what is
-          known of the table.
-
-    direction : {"high", "low"} or dict, default="high"
-        Which values hide themselves if ``missingness="self-masking"``: of all numeric
-        columns, or by column name or index. Columns that a dict leaves out are
-        missing at random.
+        - "high", "low": high (low) values of a column make its own cell missing
+          (self-masking); how strongly is learned (``missingness_slopes_``). The
+          log-odds of a missing cell are linear in the value, as in not-MIWAE [4]_, so
+          missing values are distributed as observed ones tilted by an exponential
+          [5]_.
+        - "agnostic": as before, and whether high or low values are missing is learned
+          too. It rests on the model's shape alone: check against what is known of the
+          table.
 
     hidden_layer_sizes : tuple of int, default=None
         Widths of the hidden layers of all networks; None takes (128, 128), and
@@ -107,36 +103,6 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Columns that hold categories: by their dtype in a data frame, by names,
         indices or a mask, or none.
 
-    objective : {"elbo", "iwae"}, default="elbo"
-        What the conditional VAE maximises: the evidence lower bound or the
-        importance-weighted bound of ``n_draws`` draws.
-
-    gradient : {"pathwise", "stl", "dreg", "score", "rloo", "grep"}, \
-            default="pathwise"
-        Gradient estimator, as in :class:`VAETransformer`.
-
-    n_draws : int, default=1
-        Draws of z per row and step.
-
-    latent : {"normal", "lognormal", "gamma", "beta", "dirichlet"}, default="normal"
-        Family of the latent variables, as in :class:`VAETransformer`.
-
-    prior : tuple, dict or {"mixture", "vamp"}, default=None
-        The prior. None makes it a network of the context, p(z | c), in the family
-        ``latent``; anything else, as in :class:`VAETransformer`, makes it a p(z) that
-        does not see the context.
-
-    n_prior_components : int, default=10
-        Number of components of the priors "mixture" and "vamp".
-
-    kl_weight : float, default=1.0
-        Weight of the Kullback-Leibler term.
-
-    kl_warmup_steps : int, default=None
-        Optimizer steps over which the weight of the Kullback-Leibler term rises
-        from 0 to ``kl_weight``. None takes 0: training starts at the first stage's
-        estimates.
-
     max_iter : int, default=None
         Number of epochs of the conditional VAE (passes over the training rows), and
         an upper limit of those of the conditional mean. None takes what the size of
@@ -149,24 +115,6 @@ class VAEImputer(TransformerMixin, BaseVAE):
     learning_rate_init : float, default=3e-3
         Learning rate of Adam, the highest one of a schedule. The conditional mean takes
         twice as much in tables of fewer than 5,000 rows.
-
-    learning_rate : {"cosine", "adaptive", "constant"}, default="cosine"
-        Schedule of the conditional VAE, as in :class:`VAETransformer`.
-
-    early_stopping : bool, default=True
-        Whether the conditional VAE sets rows aside, keeps the weights that score best
-        on them and stops when the score no longer improves.
-
-    validation_fraction : float, default=None
-        Share of the rows set aside, at most 10,000 rows. None takes a tenth, and of
-        small tables up to a quarter to have 50 rows.
-
-    n_iter_no_change : int or numpy.inf, default=None
-        Epochs without improvement after which the learning rate falls or training
-        stops. None takes what the size of the table asks for.
-
-    tol : float, default=1e-4
-        Improvement in nats per row that counts.
 
     warm_start : bool, default=False
         Whether ``fit`` goes on from the previous weights and column kinds.
@@ -198,7 +146,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
     numeric_transform_ : dict of str to str
         Map of every numeric column.
 
-    blend_ : dict of str to dict of str to float
+    stacking_weights_ : dict of str to dict of str to float
         Shares of "marginal" (the mean; 0 for categories), "normal" and "networks" in
         the point estimates of every column; they sum to 1.
 
@@ -318,14 +266,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
             *BaseVAE._parameter_constraints["hidden_layer_sizes"],
             None,
         ],
-        "objective": [StrOptions({"elbo", "iwae"})],
-        "gradient": [StrOptions(set(DRAWS))],
         "missing_values": "no_validation",
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
-        "point": [StrOptions({"mean", "median"})],
-        "missingness": [StrOptions({"mar", "self-masking", "agnostic"})],
-        "direction": [StrOptions({"high", "low"}), dict],
+        "strategy": [StrOptions({"mean", "median"})],
+        "missingness": [StrOptions({"mar", "agnostic", "high", "low"}), dict],
     }
 
     _needs_double: ClassVar[bool] = True
@@ -338,30 +283,16 @@ class VAEImputer(TransformerMixin, BaseVAE):
         missing_values=np.nan,
         add_indicator=False,
         keep_empty_features=False,
-        point="mean",
+        strategy="mean",
         missingness="mar",
-        direction="high",
         hidden_layer_sizes=None,
         activation="silu",
         likelihood="auto",
         numeric_transform="auto",
         categorical_features="from_dtype",
-        objective="elbo",
-        gradient="pathwise",
-        n_draws=1,
-        latent="normal",
-        prior=None,
-        n_prior_components=10,
-        kl_weight=1.0,
-        kl_warmup_steps=None,
         max_iter=None,
         batch_size="auto",
         learning_rate_init=3e-3,
-        learning_rate="cosine",
-        early_stopping=True,
-        validation_fraction=None,
-        n_iter_no_change=None,
-        tol=1e-4,
         warm_start=False,
         callbacks=None,
         device=None,
@@ -372,30 +303,16 @@ class VAEImputer(TransformerMixin, BaseVAE):
         self.missing_values = missing_values
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
-        self.point = point
+        self.strategy = strategy
         self.missingness = missingness
-        self.direction = direction
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.likelihood = likelihood
         self.numeric_transform = numeric_transform
         self.categorical_features = categorical_features
-        self.objective = objective
-        self.gradient = gradient
-        self.n_draws = n_draws
-        self.latent = latent
-        self.prior = prior
-        self.n_prior_components = n_prior_components
-        self.kl_weight = kl_weight
-        self.kl_warmup_steps = kl_warmup_steps
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
         self.warm_start = warm_start
         self.callbacks = callbacks
         self.device = device
@@ -444,7 +361,6 @@ class VAEImputer(TransformerMixin, BaseVAE):
         return self
 
     def _read(self, X, y, sample_weight, resume):
-        check_gradient(self.gradient, self.objective, self.n_draws)
         marked = replace_marker(X, self.missing_values)
         missing = missing_mask(marked)
         if sample_weight is not None:
@@ -469,10 +385,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Returns
         -------
         X_completed : ndarray or data frame of shape (n_samples, n_features_out)
-            The table with its missing cells filled: the mean (or median, see
-            ``point``) of numbers and counts, the most probable category. Columns that
-            were empty in training are dropped unless ``keep_empty_features``, and
-            indicators follow if ``add_indicator``.
+            The table with its missing cells filled: the mean of numbers and counts
+            (or the median, see ``strategy``), the most probable category. Columns
+            that were empty in training are dropped unless ``keep_empty_features``,
+            and indicators follow if ``add_indicator``.
 
         Raises
         ------

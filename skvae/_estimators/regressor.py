@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import _safe_indexing, check_consistent_length
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from .._conditional.model import ConditionalModel
@@ -31,9 +30,8 @@ from .._distributions.registry import LIKELIHOODS
 from .._tables.encoder import TableEncoder
 from .._tables.libraries import open_table
 from .._tables.missing import missing_mask
-from .._training.gradients import DRAWS, check_gradient
 from .._validation import check_count, check_weights, weighted_rows
-from .base import BaseVAE
+from .base import LATENT_CONSTRAINTS, TRAINING_CONSTRAINTS, BaseVAE
 
 
 class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
@@ -91,37 +89,18 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         indices or a mask, or none. Categories of y are found by dtype, or given by
         ``likelihood``.
 
-    objective : {"elbo", "iwae"}, default="elbo"
-        What is maximised: the evidence lower bound or the importance-weighted
-        bound of ``n_draws`` draws, which is tighter and slower.
-
-    gradient : {"pathwise", "stl", "dreg", "score", "rloo", "grep"}, \
-            default="pathwise"
-        Gradient estimator, as in :class:`VAETransformer`.
-
-    n_draws : int, default=1
-        Draws of z per row and step.
-
     latent : {"normal", "lognormal", "gamma", "beta", "dirichlet"}, default="normal"
         Family of the latent variables, as in :class:`VAETransformer`. The linear start
         belongs to normal ones.
 
-    prior : tuple, dict or {"mixture", "vamp"}, default=None
+    prior : {"mixture", "vamp"}, dict or tuple, default=None
         The prior. None makes it a network of the features, p(z | x), in the family
         ``latent``; anything else, as in :class:`VAETransformer`, makes it a p(z) that
         does not see the features.
 
-    n_prior_components : int, default=10
-        Number of components of the priors "mixture" and "vamp".
-
     kl_weight : float, default=1.0
         Weight of the Kullback-Leibler term; values other than 1 give a
         beta-VAE, whose ``loss_`` no longer bounds log p(x).
-
-    kl_warmup_steps : int, default=None
-        Optimizer steps over which the weight of the Kullback-Leibler term rises
-        from 0 to ``kl_weight``, at most half of the training. None takes 1,000 if no
-        output is numeric and 0 otherwise, as numeric outputs start at a linear model.
 
     max_iter : int, default=None
         Number of epochs (passes over the training rows). None takes 50, or as many
@@ -224,7 +203,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         "objective", "reconstruction" and "kl" in nats per row, "active_units" and
         "learning_rate", by epoch.
 
-    spread_ : ndarray of shape (n_outputs_,)
+    interval_scale_ : ndarray of shape (n_outputs_,)
         Factor, at least 1, by which the distribution of an output is stretched around
         its mean, so that intervals of 90% cover as many outputs of the validation rows
         (conformal prediction [3]_). 1 for categories and counts, for outputs with a
@@ -273,8 +252,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseVAE._parameter_constraints,
-        "objective": [StrOptions({"elbo", "iwae"})],
-        "gradient": [StrOptions(set(DRAWS))],
+        **TRAINING_CONSTRAINTS,
+        **LATENT_CONSTRAINTS,
         "image_shape": ["array-like", None],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
     }
@@ -291,14 +270,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         likelihood="auto",
         numeric_transform="standard",
         categorical_features="from_dtype",
-        objective="elbo",
-        gradient="pathwise",
-        n_draws=1,
         latent="normal",
         prior=None,
-        n_prior_components=10,
         kl_weight=1.0,
-        kl_warmup_steps=None,
         max_iter=None,
         batch_size="auto",
         learning_rate_init=5e-3,
@@ -321,14 +295,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         self.likelihood = likelihood
         self.numeric_transform = numeric_transform
         self.categorical_features = categorical_features
-        self.objective = objective
-        self.gradient = gradient
-        self.n_draws = n_draws
         self.latent = latent
         self.prior = prior
-        self.n_prior_components = n_prior_components
         self.kl_weight = kl_weight
-        self.kl_warmup_steps = kl_warmup_steps
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
@@ -372,7 +341,6 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         return self._fit(X, y, sample_weight)
 
     def _read(self, X, y, sample_weight, resume):
-        check_gradient(self.gradient, self.objective, self.n_draws)
         X, outputs, sample_weight = self._complete_pairs(X, y, sample_weight)
         table, attributes = self._open_training(X, resume)
         if not resume:
@@ -587,7 +555,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             return table[:, 0]
         return nw.from_native(table, eager_only=True)[:, 0].to_numpy()
 
-    def score_samples(self, X, y=None):
+    def score_samples(self, X, y):
         """Return the log-likelihood of each row's outputs given its features.
 
         Parameters
@@ -595,8 +563,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         X : array-like or data frame of shape (n_samples, n_features)
             Rows with the columns of the training table. Cells may be missing.
         y : array-like or data frame of shape (n_samples,) or (n_samples, n_outputs)
-            Outputs. Missing ones are integrated out; None misses them all, which has
-            the log-likelihood 0 and a warning.
+            Outputs. Missing ones are integrated out; a row without any scores 0.
 
         Returns
         -------
@@ -611,13 +578,6 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             If X or y does not fit the training table.
         """
         features = self._encode_features(X)
-        if y is None:
-            warnings.warn(
-                "y is None: nothing is observed, which has the log-likelihood 0.",
-                UserWarning,
-                stacklevel=2,
-            )
-            return np.zeros(len(features), dtype=np.float32)
         outputs = self._outputs_like_training(y)
         check_consistent_length(features.values, outputs)
         table = open_outputs(self, outputs, self._encoder.schema_)

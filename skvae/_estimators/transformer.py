@@ -13,7 +13,12 @@ from .._density.evidence import EVIDENCE_DRAWS
 from .._density.model import VAEModel
 from .._training.gradients import DRAWS, check_gradient
 from .._validation import check_count
-from .base import BaseVAE
+from .base import (
+    LATENT_CONSTRAINTS,
+    POSITIVE_INT,
+    TRAINING_CONSTRAINTS,
+    BaseVAE,
+)
 
 
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE):
@@ -112,27 +117,18 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         ("beta"), or shares that sum to 1 ("dirichlet"). Concentrations of q are at
         least 0.1, below which single precision does not hold the draws.
 
-    prior : tuple, dict or {"mixture", "vamp"}, default=None
+    prior : {"mixture", "vamp"}, dict or tuple, default=None
         The prior p(z). None is N(0, 1), the log-normal of it, Gamma(1, 1),
         Beta(1, 1) or Dirichlet(1). A tuple or a dict gives the parameters, numbers or
         one for each latent variable: "loc" and "scale" (of log z with "lognormal"),
         "concentration" and "rate" with "gamma", "a" and "b" with "beta",
         "concentration" with "dirichlet". Normal variables may have a learned prior:
-        "mixture" is a mixture of normal distributions, and "vamp" the mixture of
-        q(z | u) over learned rows u [8]_.
-
-    n_prior_components : int, default=10
-        Number of components of the priors "mixture" and "vamp".
+        "mixture" is a mixture of 10 normal distributions, "vamp" the mixture of
+        q(z | u) over 10 learned rows u [8]_; ``{"mixture": 5}`` has another number.
 
     kl_weight : float, default=1.0
         Weight of the Kullback-Leibler term; values other than 1 give a
         beta-VAE, whose ``loss_`` no longer bounds log p(x).
-
-    kl_warmup_steps : int, default=None
-        Optimizer steps over which the weight of the Kullback-Leibler term rises
-        from 0 to ``kl_weight``, at most half of the training. None takes 0 where
-        training starts at a linear model, which numeric columns and normal latent
-        variables do, and 1,000 otherwise.
 
     max_iter : int, default=None
         Number of epochs (passes over the training rows). None takes 50, or as many
@@ -276,8 +272,11 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseVAE._parameter_constraints,
+        **TRAINING_CONSTRAINTS,
+        **LATENT_CONSTRAINTS,
         "objective": [StrOptions({"elbo", "iwae"})],
         "gradient": [StrOptions(set(DRAWS))],
+        "n_draws": [POSITIVE_INT],
     }
 
     _load = staticmethod(VAEModel.from_state)
@@ -296,9 +295,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         n_draws=1,
         latent="normal",
         prior=None,
-        n_prior_components=10,
         kl_weight=1.0,
-        kl_warmup_steps=None,
         max_iter=None,
         batch_size="auto",
         learning_rate_init=5e-3,
@@ -324,9 +321,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         self.n_draws = n_draws
         self.latent = latent
         self.prior = prior
-        self.n_prior_components = n_prior_components
         self.kl_weight = kl_weight
-        self.kl_warmup_steps = kl_warmup_steps
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
@@ -482,7 +477,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         n_draws = check_count(n_draws, "n_draws")
         return self._model.draws(data, n_draws, self._generator(random_state))
 
-    def score_samples(self, X):
+    def score_samples(self, X, n_draws=EVIDENCE_DRAWS):
         """Return the log-likelihood of each row.
 
         Parameters
@@ -490,30 +485,20 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         X : array-like or data frame of shape (n_samples, n_features)
             Rows with the columns of the training table. Missing cells are
             integrated out.
-
-        Returns
-        -------
-        log_likelihood : ndarray of shape (n_samples,), float32
-            Importance-weighted estimate of log p(x) in nats, from 256 draws of
-            q(z | x): a lower bound on the average, see :meth:`evidence`.
-        """
-        return self.evidence(X)
-
-    def evidence(self, X, n_draws=EVIDENCE_DRAWS):
-        """Return the importance-weighted log-likelihood of each row.
-
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_samples, n_features)
-            Rows with the columns of the training table.
         n_draws : int, default=256
-            Number of draws; published figures use 5,000.
+            Draws of q(z | x) per row; published figures use 5,000.
 
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,), float32
-            The estimate log (1/K) sum_k p(x, z_k) / q(z_k | x) in nats, in the units
-            of X.
+            The importance-weighted estimate log (1/K) sum_k p(x, z_k) / q(z_k | x)
+            over K draws, in nats and in the units of X.
+
+        Raises
+        ------
+        ValueError
+            If ``n_draws`` is no positive int, or the columns are not those of the
+            training table.
 
         Notes
         -----

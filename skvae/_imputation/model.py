@@ -27,7 +27,7 @@ from .._density.model import (
     resolve_layers,
     starting_rows,
 )
-from .._density.rows import ColumnGroups, Encoded, drop_cell_scales, make_joint
+from .._density.rows import ColumnGroups, Encoded, make_joint
 from .._distributions.intervals import INTERVAL_DRAWS
 from .._distributions.joint import Joint
 from .._distributions.location_scale import SCALE_FLOOR
@@ -91,7 +91,7 @@ class ImputationModel:
         Numbers in the two spaces of the model, and their ranges.
     seed : int
         Seed of draws that are the same at every call.
-    point : {"mean", "median"}
+    strategy : {"mean", "median"}
         The estimate of missing numbers.
     """
 
@@ -104,7 +104,7 @@ class ImputationModel:
         module: ResidualVAE,
         scales: Scales,
         seed: int,
-        point: str,
+        strategy: str,
     ) -> None:
         self.groups = groups
         self.architecture = architecture
@@ -113,7 +113,7 @@ class ImputationModel:
         self.module = module
         self.scales = scales
         self.seed = seed
-        self.point = point
+        self.strategy = strategy
         #: Slopes of self-masking, by place of the column.
         self.slopes: dict[int, float] = {}
 
@@ -123,8 +123,6 @@ class ImputationModel:
     ) -> ImputationModel:
         """Build both stages; the VAE is initialised at the marginals."""
         columns = data.encoder.columns_
-        if not params["early_stopping"]:
-            drop_cell_scales(columns)
         groups = ColumnGroups(columns)
         layers = params["hidden_layer_sizes"]
         layers = VAE_LAYERS if layers is None else layers
@@ -151,7 +149,7 @@ class ImputationModel:
             module,
             scales,
             evidence_seed,
-            params["point"],
+            params["strategy"],
         )
 
     @property
@@ -171,7 +169,7 @@ class ImputationModel:
         resume: bool = False,
     ) -> FitResult:
         """Train the conditional mean, then the conditional VAE in its context."""
-        self.point = params["point"]
+        self.strategy = params["strategy"]
         signs = self._signs(data, params)  # refuses what cannot be, before training
         self.to(str(random.generator.device))
         batch = self.batch(data)
@@ -202,7 +200,9 @@ class ImputationModel:
             self.mean.gaussian.drop_folds()
             attributes = {"mean_losses_": np.array(losses)}
         names = [column.name for column in self.groups.columns]
-        attributes["blend_"] = dict(zip(names, self.mean.blend(), strict=True))
+        attributes["stacking_weights_"] = dict(
+            zip(names, self.mean.blend(), strict=True)
+        )
         slopes = self._fit_slopes(batch, signs)
         attributes["missingness_slopes_"] = {names[k]: b for k, b in slopes.items()}
         # the normal has an optimum, which a fit finds from anywhere
@@ -347,9 +347,7 @@ class ImputationModel:
         numbers = {columns[place].name: place for place in self.mean.columns.tolist()}
         names = [column.name for column in self.groups.table]
         labels = data.encoder.schema_.labels
-        return declared_signs(
-            params["missingness"], params["direction"], names, numbers, labels
-        )
+        return declared_signs(params["missingness"], names, numbers, labels)
 
     # -- use ---------------------------------------------------------------------
 
@@ -379,7 +377,7 @@ class ImputationModel:
 
     def _point(self, batch: Batch) -> np.ndarray:
         # a tilted normal is one: its median is its mean
-        if self.point == "median" and not self.is_linear:
+        if self.strategy == "median" and not self.is_linear:
             return self.cells().medians(batch)
         return self.cells().expected(batch)
 
@@ -459,7 +457,7 @@ class ImputationModel:
             "mean_weights": to_arrays(self.mean),
             "scales": self.scales.to_state(),
             "seed": self.seed,
-            "point": self.point,
+            "strategy": self.strategy,
             "slopes": {str(place): slope for place, slope in self.slopes.items()},
         }
 
@@ -483,7 +481,7 @@ class ImputationModel:
             module,
             scales,
             state["seed"],
-            state["point"],
+            state["strategy"],
         )
         model.slopes = {int(place): slope for place, slope in state["slopes"].items()}
         return model

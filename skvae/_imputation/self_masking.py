@@ -59,9 +59,12 @@ def fit_slope(
     return float(minimize(loss, start, bounds=bounds, method="L-BFGS-B").x[1])
 
 
+#: Sign of the slope that a word of ``missingness`` declares; 0 leaves it open.
+SIGNS = {"high": 1, "low": -1, "agnostic": 0}
+
+
 def declared_signs(
-    missingness: str,
-    direction: Any,
+    missingness: Any,
     names: list[str],
     numbers: dict[str, int],
     labels: Sequence[Any] = (),
@@ -70,7 +73,7 @@ def declared_signs(
 
     Parameters
     ----------
-    missingness, direction
+    missingness
         As for :class:`skvae.VAEImputer`.
     names : list of str
         Names of the columns of the table, in order.
@@ -82,30 +85,29 @@ def declared_signs(
     Raises
     ------
     ValueError
-        If a direction is unknown, or of a column without numbers.
+        If a word is unknown, or of a column without numbers.
     """
     if missingness == "mar":
         return {}
-    if missingness == "agnostic":
-        return dict.fromkeys(numbers.values(), 0)
-    if isinstance(direction, str):
-        direction = dict.fromkeys(numbers, direction)
+    if isinstance(missingness, str):
+        missingness = dict.fromkeys(numbers, missingness)
     signs = {}
-    for key, side in direction.items():
+    for key, word in missingness.items():
         name = key
         if key in labels:
             name = names[list(labels).index(key)]
         elif isinstance(key, int | np.integer) and -len(names) <= key < len(names):
             name = names[int(key)]
-        if side not in ("high", "low"):
+        if word not in SIGNS:
             raise ValueError(
-                f"direction of column {key!r} must be 'high' or 'low', but got "
-                f"{side!r}."
+                f"missingness of column {key!r} must be 'high', 'low' or 'agnostic', "
+                f"but got {word!r}. Columns that the dict leaves out are missing at "
+                "random."
             )
         if name not in numbers:
             raise ValueError(
-                f"direction names {key!r}, which is no numeric column with more "
+                f"missingness names {key!r}, which is no numeric column with more "
                 "than one value."
             )
-        signs[numbers[name]] = 1 if side == "high" else -1
+        signs[numbers[name]] = SIGNS[word]
     return signs

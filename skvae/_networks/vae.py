@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -96,12 +96,10 @@ class VAE(nn.Module):
         Whether encoder and decoder have a linear path beside their layers.
     latent : str
         Family of the latent variables, a key of ``FAMILIES``.
-    prior : str or mapping of str to list of float, or None
-        As ``resolve_prior`` of the families returns it: "mixture" or "vamp", whose
-        components do not see the context; the parameters of a fixed prior; None for
-        the default.
-    n_prior_components : int
-        Number of components of a mixture.
+    prior : mapping, default=None
+        As ``resolve_prior`` of the families returns it: "mixture" or "vamp" with a
+        number of components, which do not see the context; the parameters of a fixed
+        prior; None for the default.
     learned_prior : bool
         False keeps the prior N(0, I) whatever the context.
     """
@@ -118,8 +116,7 @@ class VAE(nn.Module):
         n_context: int = 0,
         linear_path: bool = False,
         latent: str = "normal",
-        prior: str | Mapping[str, Sequence[float]] | None = None,
-        n_prior_components: int = 10,
+        prior: Mapping[str, Any] | None = None,
         learned_prior: bool = True,
     ) -> None:
         super().__init__()
@@ -158,26 +155,27 @@ class VAE(nn.Module):
         )
         self.mixture = None
         self.pseudo_inputs: nn.Parameter | None = None
-        if prior == "mixture":
-            self.mixture = LearnedMixture(n_prior_components, n_latent, generator)
-        elif prior == "vamp":
-            width = (n_prior_components, self.n_encoder_inputs)
+        given = dict(prior or {})
+        if "mixture" in given:
+            self.mixture = LearnedMixture(given.pop("mixture"), n_latent, generator)
+        elif "vamp" in given:
+            width = (given.pop("vamp"), self.n_encoder_inputs)
             inputs = torch.empty(width).normal_(generator=generator)
             self.pseudo_inputs = nn.Parameter(inputs)
         self.prior_parameters: Tensor | None
-        self._set_prior(None if isinstance(prior, str) else prior)
+        self._set_prior(given)
 
-    def _set_prior(self, given: Mapping[str, Sequence[float]] | None) -> None:
+    def _set_prior(self, given: Mapping[str, Sequence[float]]) -> None:
         """Fix the prior's parameters, and let q(z | x, c) start at it."""
         family, n_latent = self.family, self.n_latent
         parameters = {
             name: torch.full((n_latent,), value)
             for name, value in family.default_prior.items()
         }
-        for name, values in (given or {}).items():
+        for name, values in given.items():
             parameters[name] = torch.tensor(values, dtype=torch.float32)
         # N(0, I) has a class of its own, without parameters
-        is_standard = family.distribution is DiagonalNormal and given is None
+        is_standard = family.distribution is DiagonalNormal and not given
         stacked = None if is_standard else torch.stack([*parameters.values()])
         self.register_buffer("prior_parameters", stacked)
         if stacked is None:

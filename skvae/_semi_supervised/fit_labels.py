@@ -24,7 +24,13 @@ from .._training.plan import (
 )
 from .._training.progress import Progress, Stage
 from .labelled_vae import LabelledVAE
-from .objectives import LABELLED_ROWS, OBJECTIVES, LabelOptions, label_score, n_noise
+from .objectives import (
+    LABELLED_ROWS,
+    OBJECTIVES,
+    LabelOptions,
+    batch_noise_width,
+    label_score,
+)
 from .selection import (
     BATCH_SIZE,
     MAX_LABELLED,
@@ -116,7 +122,7 @@ def fit_labels(
         return torch.Generator(device).manual_seed(seed)
 
     some = view(batch.at_random(NEIGHBOUR_ROWS, beside()), None)
-    radius = params["radius"] * neighbour_distance(module, some)
+    radius = params["vat_radius"] * neighbour_distance(module, some)
     settings = candidates(params, chosen)
     regularisation = settings[0]
     if len(settings) > 1:
@@ -136,11 +142,9 @@ def fit_labels(
     options = LabelOptions(
         classification_weight=params["classification_weight"]
         or float(module.joint.n_columns),
-        smoothness=regularisation.smoothness,
-        radius=radius,
-        hidden=regularisation.hidden,
-        label_smoothing=params["label_smoothing"],
-        pairing=params["pairing"],
+        consistency_weight=regularisation.consistency_weight,
+        vat_radius=radius,
+        masking_rate=regularisation.masking_rate,
         total_steps=plan.n_steps(len(split[0])),
     )
     plan = dataclasses.replace(plan, objective=bound_of(module.kind, options))
@@ -202,20 +206,20 @@ def neighbour_distance(module: LabelledVAE, rows: Batch) -> float:
 def candidates(
     params: Mapping[str, Any], chosen: Regularisation | None = None
 ) -> list[Regularisation]:
-    """Return the settings of hidden share and smoothness that the labels choose from.
+    """Return the pairs of masking rate and consistency weight to choose from.
 
     What is given is in all of them, and what an earlier fit chose stays.
     """
-    hidden, smoothness = params["hidden_share"], params["smoothness"]
+    rate, weight = params["masking_rate"], params["consistency_weight"]
     options: Sequence[Regularisation] = SETTINGS
     if chosen is not None:
         options = [chosen]
-    elif params["objective"] == "shot" and smoothness == "auto":
-        smoothness = SETTINGS[0].smoothness
+    elif params["objective"] == "shot" and weight == "auto":
+        weight = SETTINGS[0].consistency_weight
     settings = [
         Regularisation(
-            setting.hidden if hidden == "auto" else float(hidden),
-            setting.smoothness if smoothness == "auto" else float(smoothness),
+            setting.masking_rate if rate == "auto" else float(rate),
+            setting.consistency_weight if weight == "auto" else float(weight),
         )
         for setting in options
     ]
@@ -290,7 +294,7 @@ def preparation(
     module: LabelledVAE, labelled: Batch, view: View, generator: torch.Generator
 ) -> Callable[[Batch], Batch]:
     """Return what makes a batch: the view of its rows, noise, and labelled rows."""
-    width, device = n_noise(module), labelled.x.device
+    width, device = batch_noise_width(module), labelled.x.device
 
     def with_noise(batch: Batch) -> Batch:
         batch = view(batch, generator)

@@ -305,8 +305,8 @@ def label_attributes(model: Any, fit: LabelFit, data: Encoded) -> dict[str, Any]
         "classes_": data.classes,
         "class_prior_": model.class_prior,
         "n_labelled_": int((data.codes >= 0).sum()),
-        "hidden_share_": float(fit.regularisation.hidden),
-        "smoothness_": float(fit.regularisation.smoothness),
+        "masking_rate_": float(fit.regularisation.masking_rate),
+        "consistency_weight_": float(fit.regularisation.consistency_weight),
         "early_stopping_": fit.plan.early_stopping,
         "input_scale_": model.input_scale,
     }

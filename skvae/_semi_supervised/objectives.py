@@ -25,7 +25,6 @@ from torch import Tensor
 
 from .._density.evidence import proposals
 from .._distributions.families import Latent
-from .._distributions.normal import Mixture
 from .._networks.batch import Batch
 from .._training.bounds import Terms
 from .labelled_vae import LabelledVAE
@@ -33,7 +32,7 @@ from .labelled_vae import LabelledVAE
 #: Labelled rows that a step sees; up to so many labels, it sees all of them.
 LABELLED_ROWS = 256
 
-#: Noise columns beyond those for directions and hidden cells: three uniform numbers
+#: Noise columns beyond those for directions and masked cells: three uniform numbers
 #: whose median is Beta(2, 2), the share of a row in its mixture with a partner.
 MIXING_COLUMNS = 3
 
@@ -48,16 +47,12 @@ class LabelOptions:
 
     #: Weight of the classifier's terms, in nats per row.
     classification_weight: float
-    #: Weight of the smoothness of q(y | x) within them.
-    smoothness: float
-    #: Length of the step within which q(y | x) is to be smooth.
-    radius: float
-    #: Share of the cells that are hidden from the classifier, anew at every step.
-    hidden: float = 0.0
-    #: Share of a known label that goes to all classes alike.
-    label_smoothing: float = 0.0
-    #: How "shot" finds the partner of a row.
-    pairing: str = "nearest"
+    #: Weight of the consistency of q(y | x) within them.
+    consistency_weight: float
+    #: Length of the adversarial step of the VAT loss.
+    vat_radius: float
+    #: Share of the cells that are masked for the classifier, drawn at every step.
+    masking_rate: float = 0.0
     #: Steps that were made, and those that there will be.
     step: int = 0
     total_steps: int = 1
@@ -68,8 +63,8 @@ class LabelOptions:
         return math.exp(-5 * (1 - t) ** 2)
 
 
-def n_noise(vae: LabelledVAE) -> int:
-    """Return the width of a batch's noise: direction, hidden cells, mixture."""
+def batch_noise_width(vae: LabelledVAE) -> int:
+    """Return the width of a batch's noise: direction, masked cells, mixture."""
     return vae.n_row_inputs + vae.joint.n_columns + MIXING_COLUMNS
 
 
@@ -80,25 +75,23 @@ def split_noise(vae: LabelledVAE, noise: Tensor) -> tuple[Tensor, Tensor, Tensor
     return direction, cells, mixture
 
 
-def log_label(vae: LabelledVAE, batch: Batch, hidden: float = 0.0) -> Tensor:
-    """Return log q(y | x), some cells of x hidden from it, (rows, n_classes)."""
+def log_label(vae: LabelledVAE, batch: Batch, masking_rate: float = 0.0) -> Tensor:
+    """Return log q(y | x) with a share of the cells masked, (rows, n_classes)."""
     observed = batch.observed
-    if hidden and batch.noise is not None:
+    if masking_rate and batch.noise is not None:
         _, cells, _ = split_noise(vae, batch.noise)
-        kept = torch.special.ndtr(cells) >= hidden
+        kept = torch.special.ndtr(cells) >= masking_rate
         observed = kept if observed is None else kept & observed
     return F.log_softmax(vae.logits(vae.inputs(batch.x, observed)), -1)
 
 
-def classification(vae: LabelledVAE, batch: Batch, labelling: LabelOptions) -> Tensor:
+def classification(vae: LabelledVAE, batch: Batch, options: LabelOptions) -> Tensor:
     """Return the classification term, the weighted mean over the labelled rows."""
     labelled = batch.labelled
     assert labelled is not None
     assert labelled.y is not None
-    log_q = log_label(vae, labelled, labelling.hidden)
-    smoothing = labelling.label_smoothing
-    target = (1 - smoothing) * labelled.y + smoothing / vae.n_classes
-    value = (target * log_q).sum(-1)
+    log_q = log_label(vae, labelled, options.masking_rate)
+    value = (labelled.y * log_q).sum(-1)
     if labelled.weight is None:
         return value.mean()
     return (value * labelled.weight).sum() / labelled.weight.sum()
@@ -109,22 +102,12 @@ def label_bounds(
 ) -> Terms:
     """Return bounds on log p(x | y) for every label, (rows, n_classes).
 
-    All labels share the noise, (K, rows, latent), so that they differ by the model.
+    All labels share the noise, (1, rows, latent), so that they differ by the model.
     """
     qz = vae.encode_every_label(inputs)
-    pz = vae.prior()
-    single = noise.shape[0] == 1
-    z = qz.rsample(noise if single else noise.unsqueeze(1))
-    if isinstance(pz, Mixture):  # no closed form
-        kl = qz.log_prob(z) - pz.log_prob(z)
-        kl = kl if single else kl.mean(0)
-    else:
-        kl = qz.kl(pz)
-    px = vae.decode_every_label(z)
+    px = vae.decode_every_label(qz.rsample(noise))
     reconstruction = vae.joint.log_prob(px, batch.x, batch.observed)
-    if not single:
-        reconstruction = reconstruction.mean(0)
-    kl = kl.expand_as(reconstruction)
+    kl = qz.kl(vae.prior()).expand_as(reconstruction)
     return Terms((reconstruction - kl).t(), reconstruction.t(), kl.t())
 
 
@@ -149,14 +132,14 @@ def average_over_labels(
     return Terms(objective, reconstruction.detach(), kl.detach())
 
 
-def roughness(
+def vat_loss(
     logits: Callable[[Tensor], Tensor],
     inputs: Tensor,
     log_q: Tensor,
     noise: Tensor,
     radius: float,
 ) -> Tensor:
-    """Return how much q(y | x) changes within ``radius``, in nats, (..., rows).
+    """Return the virtual adversarial training loss, in nats, (..., rows).
 
     KL(q(y | x) || q(y | x + r)), where r points where that grows fastest at a random
     place so far from x; closer to x little changes, and the direction is worse.
@@ -183,12 +166,14 @@ def roughness(
     return divergence(radius * direction)
 
 
-def indecision(log_q: Tensor, log_prior: Tensor, weight: Tensor | None) -> Tensor:
-    """Return how little q(y | x) decides, in nats, (..., rows).
+def entropy_and_balance(
+    log_q: Tensor, log_prior: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Return the entropy of q(y | x), with a penalty for unbalanced classes.
 
-    Its entropy, and the divergence of the classes' shares m among the rows from p(y):
-    without it one class could take all. The mean over rows is H(y | x) + KL(m || p(y)),
-    and the gradient that of the mean, as the derivative of log m sums to zero.
+    In nats, (..., rows). The penalty is the divergence of the mean m of q(y | x) over
+    rows from p(y): without it one class could take all rows. The mean over rows is
+    H(y | x) + KL(m || p(y)), and so is its gradient: the derivative of log m sums to 0.
 
     References
     ----------
@@ -214,7 +199,7 @@ def nearest_partners(qz: Latent) -> Tensor:
     return rows.kl(partners).fill_diagonal_(math.inf).argmin(-1)
 
 
-def mixing_share(noise: Tensor) -> Tensor:
+def mixing_weight(noise: Tensor) -> Tensor:
     """Turn three standard normal numbers per row into one from Beta(2, 2), (rows, 1).
 
     It is the distribution of the median of three uniform numbers.
@@ -228,7 +213,6 @@ def interpolation(
     y: Tensor,
     log_q: Tensor,
     noise: Tensor,
-    pairing: str,
 ) -> Tensor:
     """Return KL of the mixed labels of two rows to q(y | their mixture), (rows,).
 
@@ -242,11 +226,8 @@ def interpolation(
     if n_rows < 2:  # nobody to mix with
         return log_q.new_zeros(n_rows)
     with torch.no_grad():
-        if pairing == "nearest":
-            partner = nearest_partners(vae.encode_inputs(inputs, None))
-        else:  # batches are shuffled: the next row is a random one
-            partner = torch.arange(1, n_rows + 1, device=inputs.device) % n_rows
-        share = mixing_share(noise)
+        partner = nearest_partners(vae.encode_inputs(inputs, None))
+        share = mixing_weight(noise)
         label = y + (1 - y.sum(-1, keepdim=True)) * log_q.exp()
         target = share * label + (1 - share) * label[partner]
         mixture = share * inputs + (1 - share) * inputs[partner]
@@ -258,7 +239,7 @@ def m1(
     vae: LabelledVAE,
     batch: Batch,
     noise: Tensor,
-    labelling: LabelOptions,
+    options: LabelOptions,
     *,
     kl_weight: float | Tensor = 1.0,
 ) -> Terms:
@@ -267,8 +248,8 @@ def m1(
     bounds = label_bounds(vae, inputs, batch, noise)
     reconstruction, kl = bounds.reconstruction[:, 0], bounds.kl[:, 0]
     value = reconstruction - kl_weight * kl
-    log_q = log_label(vae, batch, labelling.hidden)
-    value = value + _classifier_terms(vae, batch, inputs, log_q, labelling)
+    log_q = log_label(vae, batch, options.masking_rate)
+    value = value + _classifier_terms(vae, batch, inputs, log_q, options)
     return Terms(value, reconstruction.detach(), kl.detach())
 
 
@@ -276,14 +257,15 @@ def m2(
     vae: LabelledVAE,
     batch: Batch,
     noise: Tensor,
-    labelling: LabelOptions,
+    options: LabelOptions,
     *,
     kl_weight: float | Tensor = 1.0,
 ) -> Terms:
     """Bounds on log p(x, y) and log p(x), unknown labels summed out, and classifier.
 
-    Without smoothness the bounds train the generator under q(y | x), and not q(y | x):
-    where classes are no clusters of rows they would pull it away from the labels.
+    Without a consistency weight the bounds train the generator under q(y | x) and leave
+    q(y | x) itself alone: where classes are no clusters of rows, they would pull it
+    away from the labels.
 
     References
     ----------
@@ -291,11 +273,11 @@ def m2(
     """
     assert batch.y is not None
     inputs = vae.inputs(batch.x, batch.observed)
-    log_q = log_label(vae, batch, labelling.hidden)
+    log_q = log_label(vae, batch, options.masking_rate)
     bounds = label_bounds(vae, inputs, batch, noise)
-    given = log_q if labelling.smoothness else log_q.detach()
+    given = log_q if options.consistency_weight else log_q.detach()
     terms = average_over_labels(vae, bounds, batch.y, given, kl_weight)
-    extra = _classifier_terms(vae, batch, inputs, log_q, labelling)
+    extra = _classifier_terms(vae, batch, inputs, log_q, options)
     return terms._replace(objective=terms.objective + extra)
 
 
@@ -303,11 +285,11 @@ def shot(
     vae: LabelledVAE,
     batch: Batch,
     noise: Tensor,
-    labelling: LabelOptions,
+    options: LabelOptions,
     *,
     kl_weight: float | Tensor = 1.0,
 ) -> Terms:
-    """Smooth bound for known labels, optimal interpolation between rows.
+    """Bound whose labels are smoothed, and interpolation between pairs of rows.
 
     References
     ----------
@@ -315,7 +297,7 @@ def shot(
     """
     assert batch.y is not None
     inputs = vae.inputs(batch.x, batch.observed)
-    log_q = log_label(vae, batch, labelling.hidden)
+    log_q = log_label(vae, batch, options.masking_rate)
     bounds = label_bounds(vae, inputs, batch, noise)
     unknown = 1 - batch.y.sum(-1, keepdim=True)
     share = batch.y + unknown * log_q.exp()
@@ -324,13 +306,13 @@ def shot(
     # the divergence of q(y | x) from p(y) is there for known labels, too
     label_kl = (log_q.exp() * (log_q - vae.log_prior)).sum(-1)
     value = reconstruction - kl_weight * kl - label_kl
-    weight = labelling.classification_weight
+    weight = options.classification_weight
     if batch.labelled is not None:
-        value = value + weight * classification(vae, batch, labelling)
-    if labelling.smoothness and batch.noise is not None:
+        value = value + weight * classification(vae, batch, options)
+    if options.consistency_weight and batch.noise is not None:
         _, _, noise = split_noise(vae, batch.noise)
-        mixed = interpolation(vae, inputs, batch.y, log_q, noise, labelling.pairing)
-        value = value - weight * labelling.smoothness * labelling.ramp() * mixed
+        mixed = interpolation(vae, inputs, batch.y, log_q, noise)
+        value = value - weight * options.consistency_weight * options.ramp() * mixed
     return Terms(value, reconstruction.detach(), kl.detach())
 
 
@@ -339,18 +321,18 @@ def _classifier_terms(
     batch: Batch,
     inputs: Tensor,
     log_q: Tensor,
-    labelling: LabelOptions,
+    options: LabelOptions,
 ) -> Tensor:
     """Return what the classifier adds to each row's value, (rows,)."""
-    weight = labelling.classification_weight
+    weight = options.classification_weight
     value = inputs.new_zeros(len(inputs))
     if batch.labelled is not None:
-        value = value + weight * classification(vae, batch, labelling)
-    if labelling.smoothness and batch.noise is not None:
+        value = value + weight * classification(vae, batch, options)
+    if options.consistency_weight and batch.noise is not None:
         noise, _, _ = split_noise(vae, batch.noise)
-        rough = roughness(vae.logits, inputs, log_q, noise, labelling.radius)
-        rough = rough + indecision(log_q, vae.log_prior, batch.weight)
-        value = value - weight * labelling.smoothness * rough
+        loss = vat_loss(vae.logits, inputs, log_q, noise, options.vat_radius)
+        loss = loss + entropy_and_balance(log_q, vae.log_prior, batch.weight)
+        value = value - weight * options.consistency_weight * loss
     return value
 
 

@@ -1,11 +1,10 @@
-"""Which settings the labelled rows prefer, by cross-validation of q(y | x) alone.
+"""Cross-validation of the classifier's regularisation on the labelled rows.
 
-How many cells to hide from the classifier, and whether neighbouring rows are of one
-class, is a matter of the table: rules want every cell, noisy columns do not; where
-classes are no clusters, smoothness misleads. Labels tell, if a few small
-networks are trained without some of them. They form one :class:`BatchedMLP`. Letters as
-in :mod:`skvae._semi_supervised.objectives`; a leading dimension counts settings or
-networks.
+Which masking rate and which consistency weight are best depends on the table: rules
+need every cell, noisy columns do not; where classes are no clusters, consistency
+misleads. A few small classifiers, each trained without a part of the labels, tell. They
+form one :class:`BatchedMLP`. Letters as in :mod:`skvae._semi_supervised.objectives`; a
+leading dimension counts settings or networks.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from .._training.optimizer import (
 )
 from .._training.progress import Progress
 from .labelled_vae import LabelledVAE
-from .objectives import LABELLED_ROWS, indecision, roughness
+from .objectives import LABELLED_ROWS, entropy_and_balance, vat_loss
 
 #: Parts of the labelled rows, each of which one network of a setting does not see.
 N_FOLDS = 4
@@ -48,12 +47,10 @@ STAGE = "label search"
 
 
 class Regularisation(NamedTuple):
-    """What may be chosen."""
+    """What may be chosen: parameters of the estimator."""
 
-    #: Share of the cells that are hidden from the classifier.
-    hidden: float
-    #: Weight of the smoothness of q(y | x).
-    smoothness: float
+    masking_rate: float
+    consistency_weight: float
 
 
 def choose_setting(
@@ -67,12 +64,11 @@ def choose_setting(
     n_steps: int = N_STEPS,
     progress: Progress | None = None,
 ) -> Regularisation:
-    """Return the setting that labels speak for which were left out.
+    """Return the setting with the lower cross-validated error.
 
-    The first of two settings, the usual one, stands unless the other gains more than
-    the standard error of the difference, or if the search is cut short. Of one there is
-    nothing to choose. ``rows`` are those that smoothness is measured on, labelled or
-    not.
+    Of two settings the first, the usual one, stands unless the other gains more than
+    the standard error of the difference, or if the search is cut short. The VAT loss
+    is measured on ``rows``, labelled or not.
     """
     if len(settings) == 1 or len(labelled) < MIN_LABELLED:
         return settings[0]
@@ -124,7 +120,7 @@ class LabelSearch:
     labelled : Batch
         The rows with labels.
     rows : Batch
-        The rows that smoothness is measured on.
+        The rows that the VAT loss is measured on.
     settings : sequence of Regularisation
         What is compared.
     radius : float
@@ -153,12 +149,12 @@ class LabelSearch:
         self.is_own = folds == own.unsqueeze(1)  # (networks, rows)
         seen = (~self.is_own).to(labelled.x.dtype)
         self.seen = seen if labelled.weight is None else seen * labelled.weight
-        hidden = torch.tensor([s.hidden for s in settings], device=self.device)
-        self.hidden = hidden.view(-1, 1, 1)
-        smoothness = [s.smoothness for s in settings]
-        self.is_smooth = any(smoothness)
-        smooth = torch.tensor(smoothness, device=self.device)
-        self.smoothness = smooth.repeat_interleave(N_FOLDS)
+        rates = torch.tensor([s.masking_rate for s in settings], device=self.device)
+        self.masking_rates = rates.view(-1, 1, 1)
+        weights = [s.consistency_weight for s in settings]
+        self.is_consistent = any(weights)
+        weight = torch.tensor(weights, device=self.device)
+        self.consistency_weights = weight.repeat_interleave(N_FOLDS)
         self.networks = self._build()
         self.flat = flatten_parameters(self.networks)
 
@@ -180,37 +176,38 @@ class LabelSearch:
                 minimise(self._loss(), optimizer, rate)
         if not torch.isfinite(self.flat).all():
             raise non_finite(
-                "The loss of the search for hidden_share and smoothness became "
-                "non-finite"
+                "The loss of the search for masking_rate and "
+                "consistency_weight became non-finite"
             )
 
     def _loss(self) -> Tensor:
         some, index = self.labelled, torch.arange(len(self.y), device=self.device)
         if len(self.y) > LABELLED_ROWS:
             some, index = self._pick(self.labelled, LABELLED_ROWS)
-        log_q = F.log_softmax(self.networks(self._some_hidden(some)), -1)
+        log_q = F.log_softmax(self.networks(self._masked_inputs(some)), -1)
         log_likelihood = (self.y[index] * log_q).sum(-1)
         share = self.seen[:, index] / self.seen[:, index].sum(1, keepdim=True)
         loss = -(share * log_likelihood).sum()
-        if self.is_smooth:
-            loss = loss + (self.smoothness * self._roughness().mean(-1)).sum()
+        if self.is_consistent:
+            loss = loss + (self.consistency_weights * self._consistency()).sum()
         return loss
 
-    def _roughness(self) -> Tensor:
-        """Return what smoothness is against, by network and row of a batch."""
+    def _consistency(self) -> Tensor:
+        """Return the consistency loss of every network on a batch, (networks,)."""
         batch, _ = self._pick(self.rows, BATCH_SIZE)
-        log_q = F.log_softmax(self.networks(self._some_hidden(batch)), -1)
+        log_q = F.log_softmax(self.networks(self._masked_inputs(batch)), -1)
         inputs = self.vae.inputs(batch.x, batch.observed)
         noise = torch.randn(inputs.shape, generator=self.generator, device=self.device)
         noise = noise.expand(len(self.seen), -1, -1).clone()
-        rough = roughness(self.networks, inputs, log_q, noise, self.radius)
-        return rough + indecision(log_q, self.vae.log_prior, batch.weight)
+        loss = vat_loss(self.networks, inputs, log_q, noise, self.radius)
+        loss = loss + entropy_and_balance(log_q, self.vae.log_prior, batch.weight)
+        return loss.mean(-1)
 
-    def _some_hidden(self, batch: Batch) -> Tensor:
-        """Return the inputs of every network, (networks, rows, n_inputs)."""
+    def _masked_inputs(self, batch: Batch) -> Tensor:
+        """Return the masked inputs of every network, (networks, rows, n_inputs)."""
         shape = batch.x.shape
         chance = torch.rand(shape, generator=self.generator, device=self.device)
-        kept = chance >= self.hidden
+        kept = chance >= self.masking_rates
         kept = kept if batch.observed is None else kept & batch.observed
         inputs = self.vae.inputs(batch.x.expand(kept.shape), kept)
         return inputs.repeat_interleave(N_FOLDS, 0)

@@ -11,10 +11,24 @@ import numpy as np
 from torch import Tensor
 
 from .bounds import OBJECTIVES, Terms
-from .gradients import check_gradient
 
-#: KL warm-up of a model that is not initialised at a linear one, see
-#: ``kl_warmup_steps``.
+#: What steers a fit where an estimator has no parameter of that name.
+DEFAULTS: Mapping[str, Any] = {
+    "objective": "elbo",
+    "gradient": "pathwise",
+    "n_draws": 1,
+    "latent": "normal",
+    "prior": None,
+    "kl_weight": 1.0,
+    "learning_rate": "cosine",
+    "early_stopping": True,
+    "validation_fraction": None,
+    "n_iter_no_change": None,
+    "tol": 1e-4,
+}
+
+#: Optimizer steps over which the weight of the KL term rises from 0, where training
+#: does not start at a linear model.
 WARMUP_STEPS = 1_000
 
 #: Validation rows of small tables, see ``validation_fraction``.
@@ -73,7 +87,7 @@ class Plan:
         Parameters
         ----------
         params : mapping
-            The constructor parameters of the estimator.
+            The constructor parameters of the estimator, over :data:`DEFAULTS`.
         n_rows : int
             Number of training rows.
         budget : Budget
@@ -86,9 +100,6 @@ class Plan:
         **others
             Further attributes, or other values of those above.
         """
-        gradient = params.get("gradient", "pathwise")
-        if params["objective"] in OBJECTIVES:
-            check_gradient(gradient, params["objective"], params["n_draws"])
         batch_size = resolve_batch_size(params["batch_size"], n_rows)
         n_batches = max(1, n_rows // batch_size)
         max_iter, patience = params["max_iter"], params["n_iter_no_change"]
@@ -97,15 +108,12 @@ class Plan:
         if patience is None:
             steps = math.ceil(budget.patience_steps / n_batches)
             patience = max(budget.patience_epochs, steps)
-        warmup = params["kl_warmup_steps"]
-        if warmup is None:
-            warmup = 0 if is_linear else WARMUP_STEPS
         resolved = {
             "objective": params["objective"],
-            "gradient": gradient,
+            "gradient": params["gradient"],
             "n_draws": params["n_draws"],
             "kl_weight": params["kl_weight"],
-            "kl_warmup_steps": 0 if incremental else warmup,
+            "kl_warmup_steps": 0 if is_linear or incremental else WARMUP_STEPS,
             "max_iter": 1 if incremental else max_iter,
             "batch_size": batch_size,
             "learning_rate_init": params["learning_rate_init"],
@@ -188,7 +196,7 @@ def split_rows(
     n_valid = min(max(1, n_valid), n_rows - 1, MAX_VALIDATION_ROWS)
     if n_valid < 1:
         raise ValueError(
-            "early_stopping=True needs at least 2 rows of positive weight, but "
-            f"got {n_rows}: set early_stopping=False."
+            "Validation rows are set aside, so a fit needs at least 2 rows of positive "
+            f"weight, but got {n_rows}."
         )
     return order[n_valid:], order[:n_valid]

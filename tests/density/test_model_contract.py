@@ -112,13 +112,13 @@ CASES = {
     "imputation": (
         ImputationModel,
         IMPUTATION,
-        VAEImputer(2, missingness="agnostic", point="median", **SMALL),
+        VAEImputer(2, missingness="agnostic", strategy="median", **SMALL),
     ),
     "linear": (
         ImputationModel,
         IMPUTATION,
         VAEImputer(
-            2, missingness="agnostic", point="median", hidden_layer_sizes=()
+            2, missingness="agnostic", strategy="median", hidden_layer_sizes=()
         ).set_params(random_state=0),
     ),
     "m1": (LabelledModel, LABELLED, classifier("m1")),

@@ -93,7 +93,7 @@ def test_unlabelled_rows_help():
     y = np.full(400, -1)
     y[:6] = side[:6]
     vae = VAEClassifier(
-        objective="m1", max_iter=100, batch_size=100, hidden_share=0.0, random_state=0
+        objective="m1", max_iter=100, batch_size=100, masking_rate=0.0, random_state=0
     )
     few = vae.fit(X, y).score(X, side)
     alone = vae.fit(X[:6], y[:6]).score(X, side)
@@ -257,8 +257,8 @@ def test_the_grid_of_latents_and_labels(blobs):
         {"latent": "lognormal", "objective": "shot"},
         {"latent": "beta", "objective": "m1"},
         {"latent": "dirichlet", "n_components": 3},
-        {"prior": "mixture", "n_prior_components": 3},
-        {"prior": "vamp", "n_prior_components": 3},
+        {"prior": {"mixture": 3}},
+        {"prior": {"vamp": 3}},
         {"prior": (1.0, 2.0)},
     ],
 )

@@ -43,7 +43,7 @@ def test_weights_stand_for_repeated_labels():
     y = np.arange(80) % 2
     weights = np.where(y == 1, 4.0, 1.0)
     vae = VAEClassifier(
-        1, smoothness=0.0, early_stopping=False, max_iter=300, random_state=0
+        1, consistency_weight=0.0, early_stopping=False, max_iter=300, random_state=0
     )
     vae.set_params(batch_size=80, hidden_layer_sizes=(16,), likelihood="normal")
     weighted = vae.fit(X, y, sample_weight=weights).predict_proba(X)[:, 1]
@@ -60,12 +60,12 @@ def test_radius_is_in_units_of_the_distance_of_neighbours(monkeypatch):
 
     def labelling(*, radius, **options):
         radii.append(radius)
-        return LabelOptions(radius=radius, **options)
+        return LabelOptions(vat_radius=radius, **options)
 
     monkeypatch.setattr(fit_labels, "LabelOptions", labelling)
     X = 2.0 * np.arange(40).reshape(-1, 1) * np.ones((1, 2))
     y = np.arange(40) // 20
-    vae = VAEClassifier(1, numeric_transform="none", radius=0.5)
+    vae = VAEClassifier(1, numeric_transform="none", vat_radius=0.5)
     vae.set_params(**SHORT | {"max_iter": 1}).fit(X, y)
     assert radii == [pytest.approx(np.sqrt(2))]
 
@@ -126,8 +126,8 @@ def test_fits_are_reproducible(blobs):
     [
         ("pairing", "random"),
         ("classification_weight", 30.0),
-        ("smoothness", 0.0),
-        ("hidden_share", 0.0),
+        ("consistency_weight", 0.0),
+        ("masking_rate", 0.0),
         ("label_smoothing", 0.2),
         ("n_draws", 2),
         ("kl_weight", 0.1),
@@ -143,7 +143,7 @@ def test_every_parameter_has_an_effect(blobs, name, value):
     assert (changed != plain).any()
 
 
-# -- hidden share and smoothness -----------------------------------------------------
+# -- hidden share and consistency_weight -----------------------------------------------------
 
 
 def balance(n_labelled=120, seed=0):
@@ -160,16 +160,16 @@ def test_a_rule_is_learned_from_whole_rows():
     X, few, y = balance()
     options = SHORT | {"max_iter": 30, "hidden_layer_sizes": (32, 32)}
     vae = VAEClassifier(**options).fit(X, few)
-    assert (vae.hidden_share_, vae.smoothness_) == (0.0, 0.0)
-    usual = VAEClassifier(hidden_share=0.2, smoothness=1.0, **options).fit(X, few)
-    assert (usual.hidden_share_, usual.smoothness_) == (0.2, 1.0)
+    assert (vae.masking_rate_, vae.consistency_weight_) == (0.0, 0.0)
+    usual = VAEClassifier(masking_rate=0.2, consistency_weight=1.0, **options).fit(X, few)
+    assert (usual.masking_rate_, usual.consistency_weight_) == (0.2, 1.0)
     assert vae.score(X, y) > usual.score(X, y) + 0.02
 
 
 def test_few_labels_leave_the_usual_setting(blobs):
     X, few, _ = blobs
     vae = VAEClassifier(**SHORT).fit(X, few)
-    assert (vae.hidden_share_, vae.smoothness_) == (0.2, 1.0)
+    assert (vae.masking_rate_, vae.consistency_weight_) == (0.2, 1.0)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -186,24 +186,24 @@ def test_what_is_given_is_taken(objective, monkeypatch):
     monkeypatch.setattr(fit_labels, "choose_setting", choose)
     vae = VAEClassifier(objective=objective, **SHORT | {"max_iter": 1}).fit(X, few)
     weight = 1.0 if objective == "shot" else 0.0
-    assert (vae.hidden_share_, vae.smoothness_) == (0.0, weight)
-    vae.set_params(hidden_share=0.3).fit(X, few)
-    assert vae.hidden_share_ == 0.3
-    vae.set_params(hidden_share="auto", smoothness=2.0).fit(X, few)
-    assert (vae.hidden_share_, vae.smoothness_) == (0.0, 2.0)
+    assert (vae.masking_rate_, vae.consistency_weight_) == (0.0, weight)
+    vae.set_params(masking_rate=0.3).fit(X, few)
+    assert vae.masking_rate_ == 0.3
+    vae.set_params(masking_rate="auto", consistency_weight=2.0).fit(X, few)
+    assert (vae.masking_rate_, vae.consistency_weight_) == (0.0, 2.0)
     n_searches = len(offered)
-    vae.set_params(hidden_share=0.1).fit(X, few)
-    assert (vae.hidden_share_, vae.smoothness_) == (0.1, 2.0)
+    vae.set_params(masking_rate=0.1).fit(X, few)
+    assert (vae.masking_rate_, vae.consistency_weight_) == (0.1, 2.0)
     assert len(offered) == n_searches  # nothing is open
 
 
 def test_going_on_keeps_the_setting(monkeypatch):
     X, few, _ = balance()
     vae = VAEClassifier(warm_start=True, **SHORT | {"max_iter": 1}).fit(X, few)
-    chosen = vae.hidden_share_, vae.smoothness_
+    chosen = vae.masking_rate_, vae.consistency_weight_
     monkeypatch.setattr(fit_labels, "choose_setting", None)
     vae.fit(X, few)
-    assert (vae.hidden_share_, vae.smoothness_) == chosen
+    assert (vae.masking_rate_, vae.consistency_weight_) == chosen
 
 
 def test_a_sorted_table_is_searched_at_random(monkeypatch):
@@ -247,7 +247,7 @@ def test_the_weights_that_score_best_are_kept():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 4))
     y = (X[:, 0] + 3 * rng.normal(size=600) > 1).astype(int)
-    vae = VAEClassifier(smoothness=0.0, hidden_share=0.0, **SHORT | {"max_iter": 5})
+    vae = VAEClassifier(consistency_weight=0.0, masking_rate=0.0, **SHORT | {"max_iter": 5})
     vae.fit(X, y)
     assert vae.early_stopping_
     assert vae.best_validation_score_ == vae.validation_scores_.max()
@@ -266,6 +266,6 @@ def test_many_labels_leave_every_class_to_judge(blobs):
 def test_going_on_takes_what_is_given(blobs):
     X, _, y = blobs
     vae = VAEClassifier(warm_start=True, **SHORT).fit(X, y)
-    chosen = vae.hidden_share_
-    vae.set_params(smoothness=0.5).fit(X, y)
-    assert (vae.hidden_share_, vae.smoothness_) == (chosen, 0.5)
+    chosen = vae.masking_rate_
+    vae.set_params(consistency_weight=0.5).fit(X, y)
+    assert (vae.masking_rate_, vae.consistency_weight_) == (chosen, 0.5)

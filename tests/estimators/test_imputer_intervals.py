@@ -178,7 +178,7 @@ def test_median():
     X[::3, 1] = np.nan
     model = imputer(numeric_transform="quantile", max_iter=30)
     mean = model.fit_transform(X)
-    median = model.set_params(point="median").fit_transform(X)
+    median = model.set_params(strategy="median").fit_transform(X)
     seen = ~np.isnan(X)
     np.testing.assert_array_equal(median[seen], X[seen])
     assert median[~seen].mean() < 0.85 * mean[~seen].mean()

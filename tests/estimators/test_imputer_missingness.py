@@ -37,18 +37,18 @@ def test_self_masking_removes_bias(self_masked, sizes):
     ignorant, ignorant_drawn, model = bias()
     assert model.missingness_slopes_ == {}
     aware, aware_drawn, model = bias(
-        missingness="self-masking", direction={"x2": "high"}
+        missingness={"x2": "high"}
     )
     assert list(model.missingness_slopes_) == ["x2"]
     assert model.missingness_slopes_["x2"] > 0.5
     assert aware < 0.7 * ignorant
     assert aware_drawn < 0.7 * ignorant_drawn
     median, _, _ = bias(
-        missingness="self-masking", direction={2: "high"}, point="median"
+        missingness={2: "high"}, strategy="median"
     )
     assert median < 0.8 * ignorant
     # the wrong sign is not found
-    _, _, model = bias(missingness="self-masking", direction={"x2": "low"})
+    _, _, model = bias(missingness={"x2": "low"})
     assert model.missingness_slopes_["x2"] == pytest.approx(0, abs=1e-3)
 
 
@@ -71,7 +71,7 @@ def test_agnostic_finds_the_sign(self_masked):
     ],
 )
 def test_directions_are_checked_before_the_training(holes, direction, message):
-    model = imputer(missingness="self-masking", direction=direction)
+    model = imputer(missingness=direction)
     with pytest.raises(ValueError, match=message):
         model.fit(holes)
     assert not hasattr(model, "_model")

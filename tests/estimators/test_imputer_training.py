@@ -30,8 +30,8 @@ def test_what_is_learned(mixed_table):
     assert model.feature_names_in_.tolist() == X.columns.tolist()
     assert list(model.likelihood_) == X.columns.tolist()
     assert model.numeric_transform_ == {"mass": "standard"}
-    assert set(model.blend_) == set(X.columns)
-    for shares in model.blend_.values():
+    assert set(model.stacking_weights_) == set(X.columns)
+    for shares in model.stacking_weights_.values():
         assert list(shares) == ["marginal", "normal", "networks"]
         assert min(shares.values()) >= 0
         assert sum(shares.values()) == pytest.approx(1)
@@ -252,7 +252,7 @@ def test_categories_only():
     filled = model.fit_transform(X)
     hidden = np.isnan(X) & (np.isnan(X).sum(axis=1, keepdims=True) < 3)
     assert (filled == truth)[hidden].mean() > 0.9
-    assert list(model.blend_) == ["x0", "x1", "x2"]
+    assert list(model.stacking_weights_) == ["x0", "x1", "x2"]
 
 
 def test_pipeline_and_search(holes):
@@ -290,7 +290,7 @@ def cells_of(table):
 
 def test_clone_is_unfitted(holes):
     model = imputer().fit(holes)
-    assert not hasattr(clone(model), "blend_")
+    assert not hasattr(clone(model), "stacking_weights_")
 
 
 def test_nothing_is_said(holes, mixed_table):

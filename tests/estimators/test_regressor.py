@@ -296,8 +296,8 @@ def test_weights_count():
         {"latent": "lognormal"},
         {"latent": "beta"},
         {"latent": "dirichlet", "n_components": 3},
-        {"prior": "mixture", "n_prior_components": 3},
-        {"prior": "vamp", "n_prior_components": 3},
+        {"prior": {"mixture": 3}},
+        {"prior": {"vamp": 3}},
         {"prior": (1.0, 2.0)},
     ],
 )

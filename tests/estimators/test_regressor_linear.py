@@ -240,7 +240,7 @@ def test_where_nothing_widens():
         {"likelihood": "poisson"},
     ):
         model = VAERegressor(**options | other).fit(X, np.abs(y.round()))
-        np.testing.assert_array_equal(model.spread_, [1])
+        np.testing.assert_array_equal(model.interval_scale_, [1])
 
 
 def test_intervals_of_high_coverage(linear):

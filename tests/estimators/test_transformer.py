@@ -213,7 +213,7 @@ def test_missing_cells_are_integrated_out():
     column = X[:, 1][~np.isnan(X[:, 1])]
     mean, variance = column.mean(), column.var()
     expected = -0.5 * np.log(2 * np.pi * variance) - (2.5 - mean) ** 2 / (2 * variance)
-    assert vae.evidence(one, 5_000)[0] == pytest.approx(expected, abs=0.15)
+    assert vae.score_samples(one, 5_000)[0] == pytest.approx(expected, abs=0.15)
 
 
 def test_a_row_without_any_cell(fitted):
@@ -225,7 +225,7 @@ def test_a_row_without_any_cell(fitted):
     row = nothing.head(1).to_native()
     assert np.isfinite(vae.transform(row)).all()
     # the probability of nothing in particular is 1
-    assert vae.evidence(row, 2_000)[0] == pytest.approx(0, abs=0.3)
+    assert vae.score_samples(row, 2_000)[0] == pytest.approx(0, abs=0.3)
 
 
 def test_one_row_is_as_the_same_row_among_others(fitted, calls):

@@ -63,7 +63,7 @@ def test_density_integrates_to_one(transform):
     vae.fit(X)
     assert vae.numeric_transform_ == {"x0": transform}
     grid = np.linspace(-40, 120, 12_001)[:, None]
-    density = np.exp(vae.evidence(grid, 20).astype(float))
+    density = np.exp(vae.score_samples(grid, 20).astype(float))
     assert np.trapezoid(density, grid[:, 0]) == pytest.approx(1, abs=0.05)
 
 
@@ -90,11 +90,11 @@ def test_evidence_rises_with_draws(numbers):
     means = np.zeros(3)
     for seed in range(30):  # rows share their noise, so only seeds average it out
         vae._model.seed = seed
-        means += [vae.evidence(X, n_draws).mean() for n_draws in (1, 8, 256)]
+        means += [vae.score_samples(X, n_draws).mean() for n_draws in (1, 8, 256)]
     one, eight, many = means / 30
     assert one + 0.1 < eight < many - 0.02
     # and scores are those of 256 draws
-    assert vae.score(X) == pytest.approx(vae.evidence(X, 256).mean(), rel=1e-6)
+    assert vae.score(X) == pytest.approx(vae.score_samples(X, 256).mean(), rel=1e-6)
 
 
 def test_memory_of_inference_is_bounded(numbers, monkeypatch):
@@ -113,11 +113,11 @@ def test_memory_of_inference_is_bounded(numbers, monkeypatch):
     monkeypatch.setattr(VAE, "decode", recorded(VAE.decode))
     n_rows = 10 * rows_at_once(16 * 1024)
     many = np.resize(numbers, (n_rows, 5))
-    scores = vae.evidence(many, n_draws=1024)
+    scores = vae.score_samples(many, n_draws=1024)
     assert max(sizes) <= INFERENCE_FLOATS < n_rows * 1024 * 16
-    np.testing.assert_allclose(scores[:80], vae.evidence(numbers, 1024), rtol=1e-4)
+    np.testing.assert_allclose(scores[:80], vae.score_samples(numbers, 1024), rtol=1e-4)
     # more draws than fit at once, for a single row
-    vae.evidence(numbers[:1], n_draws=300_000)
+    vae.score_samples(numbers[:1], n_draws=300_000)
     assert max(sizes) <= INFERENCE_FLOATS
 
 

@@ -1,4 +1,4 @@
-"""The search for hidden share and smoothness, on tables where the answer is known."""
+"""The search for hidden share and consistency_weight, on tables where the answer is known."""
 
 import numpy as np
 import torch

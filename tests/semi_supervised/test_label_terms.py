@@ -1,4 +1,4 @@
-"""What the objectives ask of the classifier: smoothness, entropy, shares of classes."""
+"""What the objectives ask of the classifier: consistency_weight, entropy, shares of classes."""
 
 import math
 
@@ -54,22 +54,22 @@ def test_classification_is_weighted():
     weight = torch.tensor([3.0, 1.0])
     repeated = batch.labelled.take(torch.tensor([0, 0, 0, 1]))
     weighted = batch.replace(labelled=batch.labelled.replace(weight=weight))
-    labelling = LabelOptions(1.0, 0.0, 0.0)
+    options = LabelOptions(1.0, 0.0, 0.0)
     torch.testing.assert_close(
-        semi.classification(vae, weighted, labelling),
-        semi.classification(vae, batch.replace(labelled=repeated), labelling),
+        semi.classification(vae, weighted, options),
+        semi.classification(vae, batch.replace(labelled=repeated), options),
     )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_the_weights_weigh(kind):
-    """The objective is linear in the classification weight and in the smoothness."""
+    """The objective is linear in the classification weight and in the consistency_weight."""
     vae = build(kind)
     batch, noise = labelled_batch(vae), randn(1, 6, N_LATENT)
 
-    def value(weight, smoothness):
-        labelling = LabelOptions(weight, smoothness, 0.5, total_steps=1, step=1)
-        return semi.OBJECTIVES[kind](vae, batch, noise, labelling).objective
+    def value(weight, consistency_weight):
+        options = LabelOptions(weight, consistency_weight, 0.5, total_steps=1, step=1)
+        return semi.OBJECTIVES[kind](vae, batch, noise, options).objective
 
     plain = value(0.0, 0.0)
     expected = semi.classification(vae, batch, LabelOptions(1.0, 0.0, 0.0))
@@ -95,18 +95,18 @@ def test_hidden_cells_are_seen_as_missing_by_the_classifier():
     assert not torch.equal(semi.log_label(vae, batch, 0.0), expected)
 
 
-# -- smoothness ----------------------------------------------------------------------
+# -- consistency_weight ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("smoothness", [0.0, 1.0])
-def test_bounds_train_the_classifier_with_smoothness_alone(smoothness):
+@pytest.mark.parametrize("consistency_weight", [0.0, 1.0])
+def test_bounds_train_the_classifier_with_smoothness_alone(consistency_weight):
     vae = build("m2")
     batch = Batch(randn(6, N_COLUMNS), y=one_hot([-1] * 6))
     noise = randn(1, 6, N_LATENT, seed=1)
-    terms = semi.m2(vae, batch, noise, LabelOptions(1.0, smoothness, 0.5))
+    terms = semi.m2(vae, batch, noise, LabelOptions(1.0, consistency_weight, 0.5))
     terms.objective.sum().backward()
     gradient = vae.classifier.output.weight.grad
-    assert (gradient is not None) == (smoothness > 0)
+    assert (gradient is not None) == (consistency_weight > 0)
     assert vae.decoder.output.weight.grad.abs().max() > 0
 
 
@@ -124,7 +124,7 @@ def test_roughness_looks_in_the_worst_direction():
         moved = Categorical(logits=vae.logits(inputs + shift))
         return kl_divergence(Categorical(logits=log_q), moved)
 
-    found = semi.roughness(
+    found = semi.vat_loss(
         vae.logits, inputs, log_q, randn(6, N_COLUMNS, seed=2), radius
     )
     # to first order both ends of the axis are alike
@@ -138,7 +138,7 @@ def test_roughness_looks_in_the_worst_direction():
 def test_roughness_of_no_distance_is_nothing():
     vae, inputs = build("m2"), randn(6, N_COLUMNS)
     log_q = F.log_softmax(vae.logits(inputs), -1)
-    found = semi.roughness(vae.logits, inputs, log_q, randn(6, N_COLUMNS, seed=1), 0.0)
+    found = semi.vat_loss(vae.logits, inputs, log_q, randn(6, N_COLUMNS, seed=1), 0.0)
     torch.testing.assert_close(found, torch.zeros(6))
 
 
@@ -146,7 +146,7 @@ def test_roughness_teaches_the_neighbour_not_the_row():
     """The target of the divergence is held fixed."""
     vae, inputs = build("m2", ()), randn(6, N_COLUMNS)
     log_q = F.log_softmax(vae.logits(inputs), -1).detach().requires_grad_(True)
-    found = semi.roughness(vae.logits, inputs, log_q, randn(6, N_COLUMNS, seed=1), 1.0)
+    found = semi.vat_loss(vae.logits, inputs, log_q, randn(6, N_COLUMNS, seed=1), 1.0)
     assert found.requires_grad  # by the classifier's weights
     assert torch.autograd.grad(found.sum(), log_q, allow_unused=True) == (None,)
 
@@ -163,7 +163,7 @@ def test_indecision_is_conditional_entropy_and_divergence_of_shares(weighted):
     mean = (share.unsqueeze(1) * log_q.exp()).sum(0)
     entropy = (share * Categorical(logits=log_q).entropy()).sum()
     expected = entropy + (mean * (mean.log() - log_prior)).sum()
-    found = (share * semi.indecision(log_q, log_prior, weight)).sum()
+    found = (share * semi.entropy_and_balance(log_q, log_prior, weight)).sum()
     torch.testing.assert_close(found, expected)
     gradients = [
         torch.autograd.grad(v, logits, retain_graph=True)[0] for v in (found, expected)
@@ -213,7 +213,7 @@ def test_interpolation_of_a_single_row_is_nothing():
 
 
 def test_shares_of_a_mixture_follow_beta_2_2():
-    share = semi.mixing_share(randn(200_000, 3))
+    share = semi.mixing_weight(randn(200_000, 3))
     assert float(share.mean()) == pytest.approx(0.5, abs=0.002)
     assert float(share.var()) == pytest.approx(0.05, abs=0.001)
 
@@ -233,10 +233,10 @@ def test_shot_charges_known_labels_for_their_surprise_too():
 
 
 def test_the_ramp_rises_to_one():
-    labelling = LabelOptions(1.0, 1.0, 0.0, total_steps=100)
+    options = LabelOptions(1.0, 1.0, 0.0, total_steps=100)
     values = []
-    for labelling.step in range(100):
-        values.append(labelling.ramp())
+    for options.step in range(100):
+        values.append(options.ramp())
     assert values[0] == pytest.approx(math.exp(-5))
     assert np.all(np.diff(values) >= 0) and values[-1] == 1.0
 
@@ -245,8 +245,8 @@ def test_the_ramp_rises_to_one():
 def test_every_parameter_gets_a_gradient(kind):
     vae = build(kind)
     batch, noise = labelled_batch(vae), randn(2, 6, N_LATENT)
-    labelling = LabelOptions(1.0, 1.0, 0.5, hidden=0.2, step=1)
-    value = semi.OBJECTIVES[kind](vae, batch, noise, labelling)
+    options = LabelOptions(1.0, 1.0, 0.5, masking_rate=0.2, step=1)
+    value = semi.OBJECTIVES[kind](vae, batch, noise, options)
     assert all(part.shape == (6,) for part in value)
     value.objective.sum().backward()
     for name, parameter in vae.named_parameters():
@@ -255,14 +255,14 @@ def test_every_parameter_gets_a_gradient(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_do_not_mix(kind):
-    """A row's value depends on no other row, apart from the smoothness."""
+    """A row's value depends on no other row, apart from the consistency_weight."""
     vae = build(kind)
     batch, noise = labelled_batch(vae), randn(1, 6, N_LATENT)
-    labelling = LabelOptions(1.0, 0.0, 0.0)
-    before = semi.OBJECTIVES[kind](vae, batch, noise, labelling).objective
+    options = LabelOptions(1.0, 0.0, 0.0)
+    before = semi.OBJECTIVES[kind](vae, batch, noise, options).objective
     x = batch.x.clone()
     x[3] += 1
-    after = semi.OBJECTIVES[kind](vae, batch.replace(x=x), noise, labelling).objective
+    after = semi.OBJECTIVES[kind](vae, batch.replace(x=x), noise, options).objective
     changed = (before != after).nonzero().flatten().tolist()
     assert changed == [3]
 
@@ -277,8 +277,8 @@ def test_tensors_are_made_where_the_batch_lies(kind):
     batch = batch.replace(labelled=some, observed=observed)
     noise = torch.zeros(2, 6, N_LATENT, device="meta")
     for pairing in ("nearest", "random"):
-        labelling = LabelOptions(1.0, 1.0, 0.5, hidden=0.2, pairing=pairing)
-        value = semi.OBJECTIVES[kind](vae, batch, noise, labelling)
+        options = LabelOptions(1.0, 1.0, 0.5, masking_rate=0.2, pairing=pairing)
+        value = semi.OBJECTIVES[kind](vae, batch, noise, options)
         assert value.objective.device.type == "meta"
     evidence = semi.log_evidence(vae, batch.x, observed, noise[:, :1])
     assert evidence.shape == (2, 6) and evidence.device.type == "meta"

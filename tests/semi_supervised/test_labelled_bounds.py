@@ -79,13 +79,13 @@ def test_bounds_are_tight_at_the_exact_posterior(exact):
     vae, log_given_label = exact
     x = randn(5, N_COLUMNS, seed=1).double()
     expected = torch.logsumexp(log_given_label(x) + vae.log_prior, 1)
-    labelling = LabelOptions(1.0, 0.0, 0.0)
+    options = LabelOptions(1.0, 0.0, 0.0)
     noise = cubature_noise(5, N_LATENT)
     unknown = Batch(x, y=one_hot([-1] * 5).double())
     known = Batch(x, y=one_hot([0, 1, 2, 0, 1]).double())
-    found = semi.m2(vae, unknown, noise, labelling).objective
+    found = semi.m2(vae, unknown, noise, options).objective
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
-    found = semi.m2(vae, known, noise, labelling).objective
+    found = semi.m2(vae, known, noise, options).objective
     joint = ((log_given_label(x) + vae.log_prior) * known.y).sum(1)
     torch.testing.assert_close(found, joint, atol=1e-6, rtol=0)
 

@@ -447,7 +447,7 @@ def test_every_loop_refuses_what_is_not_finite():
     match = rf"conditional mean became non-finite. Lower learning_rate_init.*{remedy}"
     with pytest.raises(ValueError, match=match):
         train_mean(learning_rate=1e30)
-    match = rf"hidden_share and smoothness became non-finite. Look for .*{remedy}"
+    match = rf"masking_rate and consistency_weight became non-finite. Look for .*{remedy}"
     with pytest.raises(ValueError, match=match):
         search(scale=math.nan)
     with pytest.raises(ValueError, match="parameters of q became non-finite"):

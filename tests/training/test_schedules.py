@@ -128,10 +128,10 @@ def test_every_parameter_has_an_effect(numbers, name):
     value, others = EFFECTS[name]
     X = numbers.round(0)  # whole numbers may be categories
     vae = VAETransformer(**BASE | others)
-    default = vae.fit(X).evidence(X, 8)
-    again = VAETransformer(**BASE | others).fit(X).evidence(X, 8)
+    default = vae.fit(X).score_samples(X, 8)
+    again = VAETransformer(**BASE | others).fit(X).score_samples(X, 8)
     np.testing.assert_array_equal(again, default)
-    changed = vae.set_params(**{name: value}).fit(X).evidence(X, 8)
+    changed = vae.set_params(**{name: value}).fit(X).score_samples(X, 8)
     assert np.abs(changed - default).max() > 1e-4
 
 
