@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
@@ -41,6 +43,18 @@ def weighted_rows(X: Any, weights: np.ndarray) -> tuple[Any, np.ndarray | None]:
         rows = np.flatnonzero(weights)
         X, weights = _safe_indexing(X, rows), weights[rows]
     return X, None if (weights == weights[0]).all() else weights
+
+
+#: Packages whose lines may stand between that of the user and ours.
+BETWEEN = ("skvae", "sklearn", "skorch", "joblib", "contextlib")
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of the user, however deep in the package the reason is."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals["__name__"].split(".")[0] in BETWEEN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 @contextmanager

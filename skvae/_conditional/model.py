@@ -90,6 +90,8 @@ class ConditionalModel:
         self.seed = seed
         #: Factors by which the distributions of the outputs are stretched.
         self.spread = np.ones(len(groups.table))
+        #: The module in double precision, made when it is asked for.
+        self._double: VAE | None = None
 
     @classmethod
     def build(
@@ -161,7 +163,7 @@ class ConditionalModel:
         resume: bool = False,
     ) -> FitResult:
         """Train on pairs of features and outputs, and widen by what was held out."""
-        self.to(str(random.generator.device))
+        self.to(str(random.generator.device))  # drops the copy in double precision
         batch = self.batch(data)
         split = split_rows(len(batch), params, random.state)
         plan = Plan.resolve(
@@ -254,7 +256,7 @@ class ConditionalModel:
         """
         module, c = self.module, self.contexts(features)
         if double and module.device.type != "mps":
-            module, c = double_of(module), c.double()
+            module, c = self._in_double(), c.double()
         shape = (len(c), len(self.groups.table))
         mean, deviation = np.zeros(shape), np.zeros(shape)
         for index, column in enumerate(self.groups.table):
@@ -266,6 +268,12 @@ class ConditionalModel:
             self._write_moments(px, module, mean[rows], deviation[rows])
             start = rows.stop
         return mean, deviation
+
+    def _in_double(self) -> VAE:
+        """Return the module in double precision."""
+        if self._double is None:
+            self._double = copy.deepcopy(self.module).double()
+        return self._double
 
     def _write_moments(
         self, px: Tensor, module: VAE, mean: np.ndarray, deviation: np.ndarray
@@ -444,6 +452,7 @@ class ConditionalModel:
         """Move the networks to a device."""
         self.module.to(device)
         self.embedding.to(device)
+        self._double = None
 
     def to_state(self) -> dict[str, Any]:
         """Return the model as plain containers and NumPy arrays."""
@@ -496,8 +505,3 @@ def build_pair(architecture: Mapping[str, Any], seed: int = 0) -> VAE:
     """Build the module of outputs given features, on the CPU."""
     kind = ImageVAE if "image_shape" in architecture else VAE
     return build_module(kind, architecture, seed)
-
-
-def double_of(module: VAE) -> VAE:
-    """Return a copy of a module in double precision."""
-    return copy.deepcopy(module).double()

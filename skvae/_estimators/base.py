@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -42,6 +41,7 @@ from .._validation import (
     check_weights,
     make_random_state,
     restored_on_error,
+    warn,
     weighted_rows,
 )
 from .persistence import FORMAT, check_saved, package_versions
@@ -262,12 +262,11 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
             and plan.learning_rate != "cosine"  # which ends with its budget by design
             and math.isfinite(plan.n_iter_no_change)
         ):
-            warnings.warn(
+            warn(
                 f"Maximum iterations ({plan.max_iter}) reached and the optimization "
                 "hasn't converged yet: raise max_iter, or use "
                 "learning_rate='cosine', which ends with its budget.",
                 ConvergenceWarning,
-                stacklevel=3,
             )
 
     def score(self, X, y=None, sample_weight=None):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -15,7 +14,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from .._imputation.model import ImputationModel
 from .._tables.missing import fill_missing, missing_mask, replace_marker
-from .._validation import check_count, check_weights, restored_on_error
+from .._validation import check_count, check_weights, restored_on_error, warn
 from .base import BaseVAE
 
 
@@ -351,12 +350,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
             names = [column.name for column in self._encoder.columns_]
             dropped = set(range(len(names))) - set(self._kept)
             if dropped:
-                warnings.warn(
+                warn(
                     "Columns without any observed value are dropped: "
                     f"{', '.join(repr(names[index]) for index in sorted(dropped))}. "
                     "keep_empty_features=True keeps them.",
-                    UserWarning,
-                    stacklevel=3,
                 )
         return self
 

@@ -6,11 +6,11 @@ skops, and after any move of a file inside the package.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 
+from .._validation import warn
 from .._version import __version__
 
 #: Number of the format; another one is refused.
@@ -19,7 +19,8 @@ FORMAT = 1
 
 def package_versions() -> dict[str, str]:
     """Return the versions that a fitted model depends on."""
-    return {"torch": str(torch.__version__), "skvae": __version__}
+    torch_version = str(torch.__version__).partition("+")[0]  # whatever its device
+    return {"skvae": __version__, "torch": torch_version}
 
 
 def check_saved(state: dict[str, Any], name: str) -> None:
@@ -36,10 +37,12 @@ def check_saved(state: dict[str, Any], name: str) -> None:
             "fit it again."
         )
     saved, installed = state["_versions"], package_versions()
-    if saved["skvae"] != installed["skvae"]:
-        warnings.warn(
-            f"This {name} was saved with skvae {saved['skvae']} and is loaded with "
-            f"{installed['skvae']}: check its results, or fit it again.",
-            UserWarning,
-            stacklevel=3,
+    if saved != installed:
+        then, now = (
+            " and ".join(f"{package} {versions[package]}" for package in installed)
+            for versions in (saved, installed)
+        )
+        warn(
+            f"This {name} was saved with {then} and is loaded with {now}: check its "
+            "results, or fit it again."
         )

@@ -412,7 +412,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         Parameters
         ----------
         X : array-like or data frame of shape (n_samples, n_features)
-            Rows with the columns of the training table. Cells may be missing.
+            Rows with the columns of the training table. Cells may be missing. The
+            computation is in double precision, but for arrays of float32, which take
+            a third of the time.
         return_std : bool, default=False
             Whether to return standard deviations too.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight
 
+from .._validation import warn
 from .columns import Column, decode_column, raise_infinite
 from .infer import TRANSFORMS, ColumnFitter, Likelihoods
 from .libraries import TableSchema
@@ -405,11 +405,7 @@ def _warn_missing(what: str, unknown: list[tuple[str, list]]) -> None:
     for name, values in unknown:
         shown = ", ".join(repr(value) for value in values[:5])
         parts.append(f"column {name!r}: {shown}{', ...' if len(values) > 5 else ''}")
-    warnings.warn(
-        f"{what} are treated as missing: {'; '.join(parts)}",
-        UserWarning,
-        stacklevel=3,
-    )
+    warn(f"{what} are treated as missing: {'; '.join(parts)}")
 
 
 def _check_readable(table: Table, columns: list[Column], numeric: list[int]) -> None:

@@ -7,10 +7,11 @@ scikit-learn count.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
+
+from .._validation import warn
 
 #: The main stage, whose unit is an epoch.
 MAIN = "epoch"
@@ -128,10 +129,7 @@ class Progress:
             yield
         except KeyboardInterrupt:
             self.interrupted = True
-            warnings.warn(
-                "Training interrupted by user; the best weights so far are kept.",
-                stacklevel=3,
-            )
+            warn("Training interrupted by user; the best weights so far are kept.")
         self.end()  # the loop may have left in the middle of a unit
 
     @contextmanager
