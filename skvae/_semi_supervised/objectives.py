@@ -28,17 +28,11 @@ from .._distributions.families import Latent
 from .._networks.batch import Batch
 from .._training.bounds import Terms
 from .labelled_vae import LabelledVAE
-
-#: Labelled rows that a step sees; up to so many labels, it sees all of them.
-LABELLED_ROWS = 256
+from .settings import SETTINGS
 
 #: Noise columns beyond those for directions and masked cells: three uniform numbers
 #: whose median is Beta(2, 2), the share of a row in its mixture with a partner.
 MIXING_COLUMNS = 3
-
-#: The interpolation's weight rises with exp(-5 (1 - t)^2) over the first part t of
-#: training (Feng et al. 2021, section 5).
-RAMP_SHARE = 0.4
 
 
 @dataclass
@@ -59,7 +53,7 @@ class LabelOptions:
 
     def ramp(self) -> float:
         """Return the weight of a term that rises with training, between 0 and 1."""
-        t = min(1.0, self.step / max(1.0, RAMP_SHARE * self.total_steps))
+        t = min(1.0, self.step / max(1.0, SETTINGS.ramp * self.total_steps))
         return math.exp(-5 * (1 - t) ** 2)
 
 

@@ -20,7 +20,6 @@ from .._training.plan import split_rows
 from .._training.progress import Progress, plan_units
 from .._training.random import Random
 from .fit_labels import (
-    BUDGET,
     fit_labels,
     resolve_plan,
     search_stages,
@@ -45,11 +44,7 @@ from .model import (
     set_label_state,
 )
 from .objectives import log_evidence
-from .selection import Regularisation
-
-#: A latent variable of M1 whose posterior mean varies less than this carries nothing,
-#: and M2 does not see it (Kingma et al. 2014, their code).
-LEAST_DEVIATION = 0.1
+from .settings import SETTINGS, Regularisation
 
 #: The stage of M1 in the progress of a fit.
 M1 = "epoch of M1"
@@ -111,7 +106,7 @@ class Stacked:
         batch = labelled_batch(self.groups, data, str(random.generator.device))
         features = {**params, "objective": "elbo"}
         own_split = split_rows(len(batch), features, random.state)
-        own_plan = self.density.plan(features, len(own_split[0]), BUDGET)
+        own_plan = self.density.plan(features, len(own_split[0]), SETTINGS.budget)
         seed = None if resume else random.new_seed()
         chosen = self.regularisation if resume else None
         n_classes, n_latent = len(data.classes), self.architecture["n_latent"]
@@ -164,7 +159,7 @@ class Stacked:
         parts = [qz.mean for _, qz in posterior(self.density.module, batch)]
         latents = torch.cat(parts)
         deviation = latents.std(0, correction=0)
-        active = deviation > LEAST_DEVIATION
+        active = deviation > SETTINGS.least_deviation
         if not active.any():
             active = deviation >= deviation.max()
         self.active = active.cpu().numpy()
