@@ -104,8 +104,8 @@ class VAEModel:
     ) -> VAEModel:
         """Build the model of a table, initialised at a linear one.
 
-        ``scored`` tells whether validation rows will choose between scales per cell
-        and scales per column.
+        ``scored`` means that validation rows will choose between scales per cell and
+        scales per column.
         """
         columns = data.encoder.columns_
         if not scored:
@@ -145,7 +145,7 @@ class VAEModel:
             optimizer_state=self.optimizer_state if incremental else None,
         )
         self.optimizer_state = state if incremental else None
-        self.limits = {}  # a chunk does not tell how often values occur
+        self.limits = {}  # a chunk does not show how often values occur
         if not incremental:
             generator = self.new_generator()
             self.limits = limits_of_values(

@@ -1,4 +1,4 @@
-"""How a labelled VAE is trained: which rows say what, and for how long."""
+"""Training of a labelled VAE: validation rows, budget, regularisation, batches."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LabelFit(NamedTuple):
 
 
 def as_they_are(batch: Batch, generator: torch.Generator | None = None) -> Batch:
-    """Return the rows of the table: the view of a model that is not stacked."""
+    """Return the rows unchanged: the view of a model that is not stacked."""
     return batch
 
 
@@ -167,7 +167,7 @@ def neighbour_distance(module: LabelledVAE, rows: Batch) -> float:
         return 0.0
     search = NearestNeighbors(n_neighbors=2).fit(inputs)
     distance = search.kneighbors(inputs)[0][:, 1]
-    apart = distance[distance > 0]  # copies of a row say nothing
+    apart = distance[distance > 0]  # copies of a row have no distance
     return float(np.median(apart)) if len(apart) else 0.0
 
 
@@ -218,7 +218,7 @@ def search_steps(plan: Plan, n_rows: int) -> int:
 def resolve_plan(
     params: Mapping[str, Any], kind: str, n_rows: int, held_out: bool, is_linear: bool
 ) -> Plan:
-    """Return the plan of a labelled VAE, whose validation rows judge q(y | x).
+    """Return the plan of a labelled VAE, whose validation score is log q(y | x).
 
     Its objective is set when the labels have chosen the regularisation.
     """
@@ -234,7 +234,7 @@ def resolve_plan(
         prefer_initial=False,  # it knows nothing of labels
     )
     if params["n_iter_no_change"] is None and (plan.selected_submodule or not held_out):
-        # the objective says when to stop too late, the labels too early for the
+        # by the objective it would stop too late, by the labels too early for the
         # generator
         plan = dataclasses.replace(plan, n_iter_no_change=math.inf)
     return plan

@@ -91,11 +91,11 @@ class LabelledModel:
     ) -> LabelledModel:
         """Build the model of a table with labels."""
         columns = data.encoder.columns_
-        drop_cell_scales(columns)  # labelled validation rows say nothing about scales
+        drop_cell_scales(columns)  # validation goes by labels, not by scales
         groups = ColumnGroups(columns)
         architecture = describe(groups, params, len(columns), masked=has_gaps(data))
         objective = params["objective"]
-        # latents that explain the classes from the start leave the label nothing to do
+        # latents that explain the classes at once leave the label without effect
         starts_linear = objective == "m1" and architecture["linear_path"]
         assert data.classes is not None
         architecture |= {"n_classes": len(data.classes), "kind": objective}
@@ -104,7 +104,7 @@ class LabelledModel:
         x, weight = initial_rows(data, groups, random.state)
         initialise(module, x, weight, starts_linear=starts_linear)
         input_scale = np.ones(len(columns))
-        # the classifier of "m1" sees latents, which know no such unit
+        # the classifier of "m1" sees latents, which have no such unit
         if params["numeric_transform"] == "auto" and objective != "m1":
             spreads = relative_spreads(groups.columns)
             input_scale[groups.order] = spreads

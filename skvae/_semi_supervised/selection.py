@@ -84,7 +84,7 @@ def left_out_errors(
     n_steps: int = SETTINGS.search_steps,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Return by setting and labelled row whether its class was mistaken, 0 or 1."""
+    """Return the cross-validation errors, (settings, labelled rows), 0 or 1."""
     search = LabelSearch(vae, labelled, rows, settings, radius, generator)
     search.train(n_steps, Progress() if progress is None else progress)
     return search.errors()
@@ -166,8 +166,8 @@ class LabelSearch:
             some, index = self._pick(self.labelled, SETTINGS.labelled_rows)
         log_q = F.log_softmax(self.networks(self._masked_inputs(some)), -1)
         log_likelihood = (self.y[index] * log_q).sum(-1)
-        share = self.seen[:, index] / self.seen[:, index].sum(1, keepdim=True)
-        loss = -(share * log_likelihood).sum()
+        weight = self.seen[:, index] / self.seen[:, index].sum(1, keepdim=True)
+        loss = -(weight * log_likelihood).sum()
         if self.is_consistent:
             loss = loss + (self.consistency_weights * self._consistency()).sum()
         return loss
@@ -200,7 +200,7 @@ class LabelSearch:
 
     @torch.inference_mode()
     def errors(self) -> Tensor:
-        """Return by setting and labelled row whether its class was mistaken."""
+        """Return the cross-validation errors, (settings, labelled rows), 0 or 1."""
         inputs = self.vae.inputs(self.labelled.x, self.labelled.observed)
         found = self.networks(inputs).argmax(-1)
         wrong = ((found != self.codes) & self.is_own).view(
@@ -210,7 +210,7 @@ class LabelSearch:
 
 
 def stratified_folds(codes: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the fold of every row: classes are spread evenly, by chance otherwise."""
+    """Return the fold of every row, stratified by class."""
     n_rows, device = len(codes), codes.device
     order = torch.randperm(n_rows, generator=generator, device=device)
     order = order[codes[order].argsort(stable=True)]

@@ -56,7 +56,7 @@ class Stacked:
     Parameters
     ----------
     density : VAEModel
-        M1, which knows no labels.
+        M1, which does not see labels.
     module : LabelledVAE or None
         M2; None until M1 is trained.
     active : ndarray of bool of shape (n_components,) or None
@@ -199,7 +199,7 @@ class Stacked:
         return probabilities(self.module, batch, self._view, self.density.module.widest)
 
     def means(self, data: Encoded) -> np.ndarray:
-        """Return E[z | x] of M1, which knows nothing of labels."""
+        """Return E[z | x] of M1, which does not depend on labels."""
         return self.density.means(data)
 
     def log_likelihood(self, data: Encoded) -> np.ndarray:
@@ -232,8 +232,8 @@ class Stacked:
         px = features.decode(z)
         log_p = features.joint.log_prob(px, chunk.x, chunk.observed)
         active = self._seen(z)
-        silent = z[..., ~active]  # M2 does not see these: their prior is M1's
-        log_silent = features.prior().log_prob(silent)
+        unused = z[..., ~active]  # M2 does not see these: their prior is M1's
+        log_unused = features.prior().log_prob(unused)
         shape = (*z.shape[:-1], noise.shape[-1])
         log_prior = log_evidence(
             self.module,
@@ -241,7 +241,7 @@ class Stacked:
             None,
             noise.expand(shape).reshape(1, -1, noise.shape[-1]),
         )
-        log_prior = log_prior[0].view(z.shape[:-1]) + log_silent
+        log_prior = log_prior[0].view(z.shape[:-1]) + log_unused
         return log_p + log_prior - qz.log_prob(z)
 
     def sample(self, codes: np.ndarray, generator: torch.Generator) -> np.ndarray:

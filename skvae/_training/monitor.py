@@ -1,4 +1,4 @@
-"""Scores each epoch, keeps the best weights, decides when to stop."""
+"""Validation scores by epoch, the best weights, early stopping."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Budget(NamedTuple):
-    """Steps and epochs of a fit, and of a stall, where the parameters say None."""
+    """Steps and epochs where ``max_iter`` and ``n_iter_no_change`` are None."""
 
     steps: int = 5_000
     epochs: int = 50
