@@ -590,9 +590,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
 
     def _outputs_like_training(self, y: Any) -> Any:
         """Return outputs as a table; what a series is called does not matter."""
-        layout = self._encoder.schema_
-        outputs, _ = as_table(y, layout.labels[0])
-        if layout.library == "numpy" and not isinstance(outputs, np.ndarray):
+        schema = self._encoder.schema_
+        outputs, _ = as_table(y, schema.labels[0])
+        if schema.library == "numpy" and not isinstance(outputs, np.ndarray):
             return nw.from_native(outputs, eager_only=True).to_numpy()
         return outputs
 
