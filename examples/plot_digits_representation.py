@@ -52,11 +52,11 @@ for row, (title, images) in zip(axes, rows.items(), strict=True):
 # %%
 # A map with two latent variables
 # -------------------------------
-# Two latent variables are too few to reconstruct a digit, but they arrange the digits on
-# a plane. For grey values between 0 and 1 the Bernoulli likelihood is suitable: it does
-# not rescale the pixels. (By default each pixel is standardised, and a pixel in a corner
-# then has the same weight as one of the stroke.) The other map is that of PCA with two
-# components.
+# Two latent variables are too few to reconstruct a digit, but they arrange the digits
+# on a plane. For grey values between 0 and 1 the Bernoulli likelihood is suitable: it
+# does not rescale the pixels. (By default each pixel is standardised, and a pixel in a
+# corner then has the same weight as one of the stroke.) The other map is that of PCA
+# with two components.
 #
 # The accuracy is that of a 10-nearest-neighbour classifier on the held-out images. It
 # measures how well the map separates the classes.

@@ -15,8 +15,8 @@ closed form. :doc:`/mathematics` has the formulas.
 # Optimisation
 # ------------
 # As p is normalised, its evidence is 1, the log evidence 0, and the ELBO is minus the
-# Kullback-Leibler divergence of q from p. It rises, but cannot reach 0, because no gamma
-# distribution is normal.
+# Kullback-Leibler divergence of q from p. It rises, but cannot reach 0, because no
+# gamma distribution is normal.
 
 from skvae.plotting import ElboAnimation
 
@@ -24,8 +24,8 @@ animation = ElboAnimation.from_optimization(loc=5.0, scale=1.0, n_iterations=60)
 _ = animation.plot()
 
 # %%
-# This is the last picture. ``animation.save("elbo.gif")`` writes the whole animation, and
-# ``animation.save("elbo.html")`` a self-contained page with a slider, which
+# This is the last picture. ``animation.save("elbo.gif")`` writes the whole animation,
+# and ``animation.save("elbo.html")`` a self-contained page with a slider, which
 # :doc:`/mathematics` shows. The drawn values are kept as arrays:
 
 print(f"ELBO at the start {animation.elbo[0]:.3f}, at the end {animation.elbo[-1]:.4f}")
@@ -46,9 +46,9 @@ for column, loc in zip(axes.T, [5.0, 1.0, 0.0], strict=True):
 # %%
 # A given path
 # ------------
-# ``from_path`` computes the ELBO along a given path of gamma distributions. Here the mean
-# of q stays at 5 and its standard deviation falls. The ELBO rises until q is about as
-# wide as p, and then falls, because the entropy of q falls.
+# ``from_path`` computes the ELBO along a given path of gamma distributions. Here the
+# mean of q stays at 5 and its standard deviation falls. The ELBO rises until q is about
+# as wide as p, and then falls, because the entropy of q falls.
 
 import numpy as np
 

@@ -2,8 +2,9 @@
 Classify images with few labels
 ===============================
 
-Labels often cost more than rows. Of 1,257 images of digits 50 have a label here, five of
-each class. :class:`~skvae.VAEClassifier` learns from the images without labels as well.
+Labels often cost more than rows. Of 1,257 images of digits 50 have a label here, five
+of each class. :class:`~skvae.VAEClassifier` learns from the images without labels as
+well.
 """
 
 # %%

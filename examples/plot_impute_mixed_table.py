@@ -2,8 +2,9 @@
 Missing cells of a mixed table
 ==============================
 
-The example makes cells of a table of penguins missing, completes the table, and compares
-the result with the true values: single cells, distributions, and prediction intervals.
+The example makes cells of a table of penguins missing, completes the table, and
+compares the result with the true values: single cells, distributions, and prediction
+intervals.
 """
 
 # %%
@@ -22,8 +23,8 @@ X_missing.isna().sum()
 # %%
 # Complete the table
 # ------------------
-# The table needs no encoding or scaling. Observed cells come back unchanged, and the data
-# frame keeps its dtypes and categories.
+# The table needs no encoding or scaling. Observed cells come back unchanged, and the
+# data frame keeps its dtypes and categories.
 
 from skvae import VAEImputer
 
@@ -34,10 +35,10 @@ X_complete.head()
 # %%
 # Errors of point estimates
 # -------------------------
-# The error of a measurement is the root mean squared error in masked cells. The error of
-# a category is the share of wrong estimates. The mean, the most frequent category and
-# scikit-learn's :class:`~sklearn.impute.IterativeImputer` are compared. The latter takes
-# numbers only, so it gets the measurements.
+# The error of a measurement is the root mean squared error in masked cells. The error
+# of a category is the share of wrong estimates. The mean, the most frequent category
+# and scikit-learn's :class:`~sklearn.impute.IterativeImputer` are compared. The latter
+# takes numbers only, so it gets the measurements.
 
 import numpy as np
 import pandas as pd
@@ -79,8 +80,8 @@ pd.DataFrame(
 
 # %%
 # A point estimate is a conditional mean. ``stacking_weights_`` holds the weights of the
-# marginal mean, of the multivariate normal and of the networks in it. They are chosen on
-# rows that the networks left out in training.
+# marginal mean, of the multivariate normal and of the networks in it. They are chosen
+# on rows that the networks left out in training.
 
 pd.DataFrame(imputer.stacking_weights_).T.round(2)
 

@@ -10,8 +10,8 @@ with those of the classifier.
 # %%
 # Tumours with missing measurements
 # ---------------------------------
-# The table has ten measurements of 569 breast tumours. ``ampute`` makes half of the cells
-# of two thirds of the columns missing, so that few rows are complete.
+# The table has ten measurements of 569 breast tumours. ``ampute`` makes half of the
+# cells of two thirds of the columns missing, so that few rows are complete.
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer
@@ -84,8 +84,8 @@ print(f"standard deviation between the folds: {deviation:.3f}")
 print(search.best_params_)
 
 # %%
-# On rows that the search has not seen
-# ------------------------------------
+# Accuracy on test rows
+# ---------------------
 # Test rows have missing cells too. The model of the training rows completes them from
 # their observed cells, without a new fit. The other methods get the same search over
 # ``C``.
@@ -110,5 +110,5 @@ for name, value in accuracy.items():
     print(f"{name:20s} {value:.3f} +- {error:.3f}")
 
 # %%
-# Differences below the standard error are not significant. The example shows how to tune
-# an imputer, not which one is best.
+# Differences below the standard error are not significant. The example shows how to
+# tune an imputer, not which one is best.

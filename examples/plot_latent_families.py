@@ -11,7 +11,8 @@ another Bayesian model.
 # Topics in a table of counts
 # ---------------------------
 # Every row counts some 60 words of a text, from a vocabulary of 20. There are three
-# topics. The shares of the topics differ between rows; most rows have one or two topics.
+# topics. The shares of the topics differ between rows; most rows have one or two
+# topics.
 
 import numpy as np
 
@@ -76,8 +77,8 @@ def log_joint(rate):
 
 # %%
 # All estimators of the gradient have the same mean. They differ in their variance.
-# "score" and "rloo" use the values of ``log_joint`` alone, "rloo" with a baseline. "grep"
-# and "pathwise" use its derivative.
+# "score" and "rloo" use the values of ``log_joint`` alone, "rloo" with a baseline.
+# "grep" and "pathwise" use its derivative.
 
 figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
 for gradient in ("score", "rloo", "grep", "pathwise"):

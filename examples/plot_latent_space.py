@@ -70,8 +70,8 @@ _ = ReconstructionDisplay.from_estimator(model, X_test, image_shape=SHAPE)
 
 # %%
 # The next display starts at the latent variables of an image and changes one of them,
-# from one end of its prior to the other. The latent variables with the largest effect on
-# the image come first.
+# from one end of its prior to the other. The latent variables with the largest effect
+# on the image come first.
 
 from skvae.plotting import LatentTraversalDisplay
 

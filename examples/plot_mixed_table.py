@@ -3,8 +3,8 @@ A mixed table with missing cells
 ================================
 
 The Palmer penguins have four measurements, two categorical columns and 19 missing
-cells. The example learns a two-dimensional representation without the species, looks for
-unusual rows, and draws new penguins.
+cells. The example learns a two-dimensional representation without the species, looks
+for unusual rows, and draws new penguins.
 
 The table needs no encoding, scaling or imputation beforehand.
 """
@@ -96,8 +96,8 @@ for name, values in list(scores.items())[1:]:
     print(f"{name:30s} area under the ROC curve {auc:.2f}")
 
 # %%
-# Swapped numbers have a very low likelihood. A bird on the wrong island is found only if
-# its species does not live there: Adelie penguins live on all three islands.
+# Swapped numbers have a very low likelihood. A bird on the wrong island is found only
+# if its species does not live there: Adelie penguins live on all three islands.
 
 figure, ax = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
 ax.boxplot(

@@ -13,8 +13,8 @@ last gives a correct estimate and interval if x is missing at random.
 # Data with a known answer
 # ------------------------
 # The outcome rises by 1 with ``x`` and by 1 with ``w``. The larger the outcome, the
-# more often ``x`` is missing. As the outcome itself is always observed, ``x`` is *missing
-# at random*.
+# more often ``x`` is missing. As the outcome itself is always observed, ``x`` is
+# *missing at random*.
 
 import numpy as np
 
@@ -110,12 +110,12 @@ ax.spines[["top", "right", "left"]].set_visible(False)
 # %%
 # Two hundred tables
 # ------------------
-# One table is not enough to compare the methods. Do 95% of the intervals contain the true
-# slope? These columns are jointly normal. So the imputer without hidden layers, a
-# multivariate normal, is the right model, and it is fitted in hundredths of a second. If
-# you know that relations are linear, use it. The script
-# ``benchmarks/multiple_imputation.py`` measures the coverage of the default, which has to
-# learn from 500 rows that relations are linear.
+# One table is not enough to compare the methods. Do 95% of the intervals contain the
+# true slope? These columns are jointly normal. So the imputer without hidden layers, a
+# multivariate normal, is the right model, and it is fitted in hundredths of a second.
+# If you know that relations are linear, use it. The script
+# ``benchmarks/multiple_imputation.py`` measures the coverage of the default, which has
+# to learn from 500 rows that relations are linear.
 
 rng = np.random.default_rng(1)
 found = {"complete cases": [], "multiple imputation": []}

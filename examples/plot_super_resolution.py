@@ -2,10 +2,10 @@
 Super-resolution of digits
 ==========================
 
-The features are sixteen numbers, the means over blocks of two by two pixels of an image.
-The outputs are its 64 pixels. A regression predicts the mean of all possible images.
-:class:`~skvae.VAERegressor` learns their distribution: its mean, the standard deviation of
-each pixel, and images drawn from it.
+The features are sixteen numbers, the means over blocks of two by two pixels of an
+image. The outputs are its 64 pixels. A regression predicts the mean of all possible
+images. :class:`~skvae.VAERegressor` learns their distribution: its mean, the standard
+deviation of each pixel, and images drawn from it.
 """
 
 # %%

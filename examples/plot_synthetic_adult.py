@@ -3,8 +3,8 @@ Synthetic rows of a census
 ==========================
 
 Synthetic rows, drawn from a model, can replace a table that must not be shared. The
-example draws adults of the US census of 1994 and checks the synthetic rows. Do they look
-real? Can a classifier be trained on them? Are they copies of training rows?
+example draws adults of the US census of 1994 and checks the synthetic rows. Do they
+look real? Can a classifier be trained on them? Are they copies of training rows?
 """
 
 # %%
@@ -66,9 +66,9 @@ for ax in axes:
     ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# A classifier that separates real from synthetic rows compares all columns together. The
-# area under its ROC curve is 0.5 if it cannot separate them, and 1 if it makes no error.
-# Synthetic rows are complete, so only complete real rows are used.
+# A classifier that separates real from synthetic rows compares all columns together.
+# The area under its ROC curve is 0.5 if it cannot separate them, and 1 if it makes no
+# error. Synthetic rows are complete, so only complete real rows are used.
 
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
@@ -97,8 +97,8 @@ print(f"most frequent class: {y_test.value_counts(normalize=True).max():.3f}")
 # Are they copies?
 # ----------------
 # The distance to the nearest training row counts numbers in standard deviations, and a
-# different category as one standard deviation. If synthetic rows are nearer than held-out
-# real rows, they may reveal training rows.
+# different category as one standard deviation. If synthetic rows are nearer than
+# held-out real rows, they may reveal training rows.
 
 from sklearn.neighbors import NearestNeighbors
 
