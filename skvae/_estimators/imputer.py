@@ -44,7 +44,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
     ----------
     n_components : int, default=None
         Number of latent variables. None takes one less than the number of columns,
-        at most 32.
+        at most 32: the training switches off those that the data do not need, see
+        ``history_["active_units"]``.
 
     missing_values : int, float, str, None or NaN, default=np.nan
         The value that marks a missing cell. NaN, None and null always do.
@@ -128,7 +129,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         left-out rows, then epochs of the conditional VAE.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the initial weights, the masks, batches and noise. None
+        Determines the initial weights, the validation rows, batches and noise. None
         takes a fresh seed; the global states of NumPy and torch are never touched.
 
     Attributes
@@ -184,8 +185,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Score of the weights that were kept.
 
     history_ : dict of str to ndarray of shape (n_iter_,)
-        "objective", "reconstruction" and "kl" in nats per row, "active_units" and
-        "learning_rate", by epoch.
+        "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent
+        variables whose posterior mean varies over rows) and "learning_rate", by epoch.
 
     device_ : str
         The device that the model was trained on, or loaded to.

@@ -222,9 +222,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     history_ : dict of str to ndarray of shape (n_iter_,)
         "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent
-        variables the variance of whose posterior mean over rows exceeds a hundredth
-        of the prior's) and
-        "learning_rate", by epoch.
+        variables whose posterior mean varies over rows) and "learning_rate", by epoch.
 
     device_ : str
         The device that the model was trained on, or loaded to.
