@@ -10,25 +10,18 @@ batch, with its gradient.
 import time
 
 import numpy as np
-from _common import (
-    Checkpoint,
-    argument_parser,
-    cache_path,
-    environment,
-    environment_lines,
-    markdown_table,
-    write_report,
-)
+from harness.report import environment, environment_lines, markdown_table, publish
+from harness.run import Run, argument_parser
 
 CONCENTRATIONS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-ESTIMATORS = ("score", "rloo", "grep", "pathwise")
-LABELS = {
+ESTIMATORS = {
     "score": "score",
     "rloo": "score, RLOO",
     "grep": "G-REP",
     "pathwise": "implicit",
 }
 FAMILIES = {"gamma": "concentration", "beta": "a"}
+TITLES = {"gamma": "Gamma(α, 1)", "beta": "Beta(α, α)"}
 
 
 def measure(family, concentration, gradient, n_draws, n_estimates, repeats=5):
@@ -63,21 +56,63 @@ def measure(family, concentration, gradient, n_draws, n_estimates, repeats=5):
     }
 
 
-def draw_picture(results, path):
+# Page
+
+
+def values_of(raw, family, estimator, what):
+    """Return a figure of an estimator, a list over the concentrations."""
+    found = {tuple(cell["key"]): cell[what] for cell in raw["cells"]}
+    return [found[family, a, estimator] for a in CONCENTRATIONS]
+
+
+def draw_picture(raw, path):
     """Draw the variances over α, one panel per family."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     axes = figure.subplots(1, 2)
     for ax, family in zip(axes, FAMILIES, strict=True):
-        for gradient in ESTIMATORS:
-            values = [results[family, a, gradient]["variance"] for a in CONCENTRATIONS]
-            ax.loglog(CONCENTRATIONS, values, "o-", ms=4, label=LABELS[gradient])
-        ax.set(title={"gamma": "Gamma(α, 1)", "beta": "Beta(α, α)"}[family], xlabel="α")
+        for gradient, label in ESTIMATORS.items():
+            values = values_of(raw, family, gradient, "variance")
+            ax.loglog(CONCENTRATIONS, values, "o-", ms=4, label=label)
+        ax.set(title=TITLES[family], xlabel="α")
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("variance of the gradient of E z²")
     axes[1].legend(frameon=False)
     figure.savefig(path, dpi=150)
+
+
+def family_lines(raw, family):
+    """Return the table of variances and means of one family."""
+    columns = [
+        [f"{value:.3g}" for value in values_of(raw, family, estimator, what)]
+        for what in ("variance", "mean")
+        for estimator in ESTIMATORS
+    ]
+    rows = zip((f"{a:g}" for a in CONCENTRATIONS), *columns, strict=True)
+    names = ESTIMATORS.values()
+    header = ["α", *names, *(f"mean: {name}" for name in names)]
+    title = f"## {TITLES[family]}: by {FAMILIES[family]}"
+    return [title, "", *markdown_table(header, rows), ""]
+
+
+def page(raw):
+    """Return the Markdown lines of raw figures."""
+    lines = ["# Variance of gradient estimators", "", __doc__.strip(), ""]
+    for family in FAMILIES:
+        lines += family_lines(raw, family)
+    rows = [
+        [family]
+        + [
+            float(np.median(values_of(raw, family, estimator, "microseconds")))
+            for estimator in ESTIMATORS
+        ]
+        for family in FAMILIES
+    ]
+    lines += ["## Microseconds per draw and its gradient", ""]
+    lines += [*markdown_table(["", *ESTIMATORS.values()], rows, 2), ""]
+    lines += [f"![Variance of the estimators over α]({raw['page']}.png)", ""]
+    return lines + environment_lines(raw)
 
 
 def main():
@@ -85,48 +120,22 @@ def main():
     parser.add_argument("--estimates", type=int, default=200_000)
     parser.add_argument("--draws", type=int, default=10, help="draws of RLOO")
     options = parser.parse_args()
-    checkpoint = Checkpoint(cache_path("gradient_variance.jsonl"))
-    results = {}
+    run = Run("gradient_variance", options)
+    cells = []
     for family in FAMILIES:
         for concentration in CONCENTRATIONS:
             for gradient in ESTIMATORS:
+                key = (family, concentration, gradient)
                 setting = (options.draws, options.estimates)
-                key = (family, concentration, gradient, *setting)
-                if key not in checkpoint:
-                    checkpoint.put(key, measure(*key))
-                results[key[:3]] = checkpoint.get(key)
-    lines = ["# Variance of gradient estimators", "", __doc__.strip(), ""]
-    for family, name in FAMILIES.items():
-        title = {"gamma": "Gamma(α, 1)", "beta": "Beta(α, α)"}[family]
-        rows = [
-            [f"{a:g}"]
-            + [f"{results[family, a, g]['variance']:.3g}" for g in ESTIMATORS]
-            + [f"{results[family, a, g]['mean']:.3g}" for g in ESTIMATORS]
-            for a in CONCENTRATIONS
-        ]
-        header = ["α", *LABELS.values(), *(f"mean: {v}" for v in LABELS.values())]
-        lines += [f"## {title}: by {name}", "", *markdown_table(header, rows), ""]
-    rows = [
-        [family]
-        + [
-            float(
-                np.median(
-                    [results[family, a, g]["microseconds"] for a in CONCENTRATIONS]
+                value = run.cell(
+                    family,
+                    f"{family} {concentration}",
+                    gradient,
+                    lambda key=key, setting=setting: measure(*key, *setting),
+                    setting=setting,
                 )
-            )
-            for g in ESTIMATORS
-        ]
-        for family in FAMILIES
-    ]
-    lines += ["## Microseconds per draw and its gradient", ""]
-    lines += [*markdown_table(["", *LABELS.values()], rows, 2), ""]
-    picture = options.output.with_suffix(".png")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    draw_picture(results, picture)
-    lines += [f"![Variance of the estimators over α]({picture.name})", ""]
-    lines += environment_lines(environment())
-    values = [{"key": list(key), **value} for key, value in results.items()]
-    write_report(options.output, lines, values)
+                cells.append({"key": key, **value})
+    publish(options, environment=environment(), cells=cells)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,16 @@ import resource
 import time
 
 import numpy as np
-from _common import (
-    RESULTS,
-    argument_parser,
+from harness.report import (
     environment,
     environment_lines,
     markdown_table,
-    write_report,
+    note_lines,
+    publish,
 )
+from harness.run import Run, argument_parser
+
+HEADER = ["rows x 20", "fit, s", "transform, s", "one row, ms", "peak / table"]
 
 
 def make_rows(n_rows, n_columns=20, seed=0):
@@ -45,44 +47,68 @@ def peak_megabytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def main():
-    parser = argument_parser("imputation_speed", __doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[10**4, 10**5, 10**6])
-    options = parser.parse_args()
+def measure(n_rows, max_iter):
+    """Return times and memory for so many rows."""
+    from skvae import VAEImputer
 
+    X = make_rows(n_rows)
+    before = peak_megabytes()
+    imputer = VAEImputer(max_iter=max_iter, random_state=0)
+    fit = seconds(imputer.fit, X)
+    transform = seconds(imputer.transform, X)
+    memory = (peak_megabytes() - before) / (X.nbytes / 2**20)
+    times = {"fit": fit, "transform": transform, "one row": one_row(imputer, X)}
+    return {"rows": n_rows, **times, "memory": memory}
+
+
+def measure_mixed(max_iter):
+    """Return the milliseconds of one row of a mixed table."""
     from skvae import VAEImputer
     from skvae.datasets import load_penguins
 
-    VAEImputer(max_iter=1).fit_transform(make_rows(100))  # imports are not timed
-    rows, results = [], {}
-    for n_rows in options.rows:
-        X = make_rows(n_rows)
-        before = peak_megabytes()
-        imputer = VAEImputer(random_state=0)
-        fit = seconds(imputer.fit, X)
-        transform = seconds(imputer.transform, X)
-        memory = (peak_megabytes() - before) / (X.nbytes / 2**20)
-        rows.append([n_rows, fit, transform, one_row(imputer, X), memory])
-        results[n_rows] = dict(
-            zip(("fit", "transform", "one row", "memory"), rows[-1][1:], strict=True)
-        )
-        print(rows[-1], flush=True)
     mixed = load_penguins().data
-    results["mixed"] = one_row(VAEImputer(random_state=0).fit(mixed), mixed)
-    header = ["rows x 20", "fit, s", "transform, s", "one row, ms", "peak / table"]
-    lines = [
+    return one_row(VAEImputer(max_iter=max_iter, random_state=0).fit(mixed), mixed)
+
+
+def page(raw):
+    """Return the Markdown lines of raw figures."""
+    names = ("rows", "fit", "transform", "one row", "memory")
+    rows = [[cell[name] for name in names] for cell in raw["cells"]]
+    return [
         "# Time and memory of VAEImputer",
         "",
-        *environment_lines(environment()),
+        *environment_lines(raw),
         "",
         "Peak memory is what the process grew by, over the size of the float64 table.",
         "",
-        *markdown_table(header, rows, digits=2),
+        *markdown_table(HEADER, rows, digits=2),
         "",
         "One row of a mixed pandas table (penguins, 7 columns): "
-        f"{results['mixed']:.2f} ms.",
+        f"{raw['mixed']:.2f} ms.",
+        *note_lines(raw),
     ]
-    write_report(options.output or RESULTS / "imputation_speed.md", lines, results)
+
+
+def main():
+    from skvae import VAEImputer
+
+    parser = argument_parser("imputation_speed", __doc__)
+    parser.add_argument("--rows", type=int, nargs="+", default=[10**4, 10**5, 10**6])
+    parser.add_argument("--max-iter", help="of VAEImputer (default: its own)", type=int)
+    options = parser.parse_args()
+    run = Run("imputation_speed", options)
+    max_iter = options.max_iter or VAEImputer().max_iter
+    VAEImputer(max_iter=1).fit_transform(make_rows(100))  # imports are not timed
+
+    def cell(case, compute):
+        return run.cell(case, case, "VAEImputer", compute, max_iter=max_iter)
+
+    cells = [
+        cell(f"{rows} rows", lambda rows=rows: measure(rows, max_iter))
+        for rows in options.rows
+    ]
+    mixed = cell("penguins", lambda: measure_mixed(max_iter))
+    publish(options, environment=environment(), cells=cells, mixed=mixed)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,16 @@ Target: pooled intervals cover 92 to 97%.
 """
 
 import numpy as np
-from _common import (
-    Checkpoint,
-    argument_parser,
-    cache_path,
+from harness.cache import digest
+from harness.metrics import covered
+from harness.report import (
     environment,
     environment_lines,
     markdown_table,
-    write_report,
+    note_lines,
+    publish,
 )
+from harness.run import Run, argument_parser
 from scipy import stats
 
 TRUTH = 1.0
@@ -44,16 +45,16 @@ def regress(table):
     return coefficients[1], covariance[1, 1], freedom
 
 
-def simulate(seed, n_rows, n_draws):
+def simulate(table, missing, seed, n_draws):
     """Return estimate, lower and upper bound by method."""
     from skvae import VAEImputer, pool
 
-    table, missing = draw_table(n_rows, np.random.default_rng(seed))
     results = {}
     for name, rows in (("all cells", table), ("complete rows", table[~missing])):
         estimate, variance, freedom = regress(rows)
         margin = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
         results[name] = [estimate, estimate - margin, estimate + margin]
+    table = table.copy()
     table[missing, 1] = np.nan
     for name, sizes in IMPUTERS.items():
         imputer = VAEImputer(hidden_layer_sizes=sizes, random_state=seed).fit(table)
@@ -64,34 +65,56 @@ def simulate(seed, n_rows, n_draws):
     return results
 
 
+def summary(values):
+    """Return bias, coverage and width of estimates with their bounds."""
+    estimates, lower, upper = np.transpose(values)
+    bias, width = estimates.mean() - TRUTH, np.mean(upper - lower)
+    return [float(bias), covered(TRUTH, lower, upper), float(width)]
+
+
+def page(raw):
+    """Return the Markdown lines of raw figures."""
+    rows = [[name, *values] for name, values in raw["methods"].items()]
+    return [
+        "# Pooled intervals of a regression coefficient",
+        "",
+        *environment_lines(raw),
+        *note_lines(raw),
+        "",
+        f"{raw['repetitions']} repetitions of {raw['rows']} rows, x1 missing in "
+        f"about 40% of them (MAR), {raw['draws']} completed tables each.",
+        "",
+        *markdown_table(["method", "bias", "coverage of 95%", "width"], rows),
+    ]
+
+
 def main():
     parser = argument_parser("multiple_imputation", __doc__)
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--rows", type=int, default=500)
     parser.add_argument("--draws", type=int, default=10)
     options = parser.parse_args()
-    checkpoint = Checkpoint(cache_path("multiple_imputation.jsonl"))
-    keys = [(s, options.rows, options.draws) for s in range(options.repetitions)]
-    for key in keys:
-        if key not in checkpoint:
-            checkpoint.put(key, simulate(*key))
-    rows = []
-    for name in checkpoint.get(keys[0]):
-        values = np.array([checkpoint.get(key)[name] for key in keys])
-        covers = (values[:, 1] <= TRUTH) & (values[:, 2] >= TRUTH)
-        width = np.mean(values[:, 2] - values[:, 1])
-        rows.append([name, values[:, 0].mean() - TRUTH, covers.mean(), width])
-    lines = [
-        "# Pooled intervals of a regression coefficient",
-        "",
-        *environment_lines(environment()),
-        "",
-        f"{options.repetitions} repetitions of {options.rows} rows, x1 missing in "
-        f"about 40% of them (MAR), {options.draws} completed tables each.",
-        "",
-        *markdown_table(["method", "bias", "coverage of 95%", "width"], rows),
-    ]
-    write_report(options.output, lines, {row[0]: row[1:] for row in rows})
+    run = Run("multiple_imputation", options)
+    found = []
+    for seed in range(options.repetitions):
+        case = draw_table(options.rows, np.random.default_rng(seed))
+        cell = run.cell(
+            f"{options.rows} rows",
+            digest(*case),
+            "all",
+            lambda case=case, seed=seed: simulate(*case, seed, options.draws),
+            seed=seed,
+            draws=options.draws,
+        )
+        found += [cell] if cell else []
+    publish(
+        options,
+        environment=environment(),
+        repetitions=len(found),
+        rows=options.rows,
+        draws=options.draws,
+        methods={name: summary([cell[name] for cell in found]) for name in found[0]},
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """HyperImpute and miceforest, run by imputation.py in an environment of their own.
 
-``python _hyperimpute_worker.py METHOD INPUTS OUTPUTS``: both files are .npz, because
+``python imputation_worker.py METHOD INPUTS OUTPUTS``: both files are .npz, because
 the environments do not share a version of pandas. Tables are float64 arrays with NaN
 for missing cells; ``kinds`` has the number of categories of each column, whose cells
 are then codes, and 0 for numbers.

@@ -1,9 +1,15 @@
-"""The peers of imputation.py: imputers of pandas tables with numbers and categories.
+"""The peers of imputation: imputers of pandas tables with numbers and categories.
 
 Every imputer has ``fit_transform(train)`` and ``transform(test)``; both return a copy
 of the table in which the missing cells are filled and nothing else differs. Columns
 are float64 or category.
 """
+
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,49 +17,23 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer
 
+from ..cases import PARTS
+from ..processes import last_line
+from ..tables import (
+    Encoder,
+    fill,
+    fill_constants,
+    from_codes,
+    is_category,
+    start_values,
+    to_codes,
+)
 
-def is_categorical(column):
-    """Return whether a column of a table holds categories."""
-    return isinstance(column.dtype, pd.CategoricalDtype)
-
-
-def fill(column, values):
-    """Return the column with its missing cells taken from an array of its length.
-
-    ``values`` are numbers, or codes into the categories of the column's dtype.
-    """
-    missing = column.isna().to_numpy()
-    if is_categorical(column):
-        codes = np.where(missing, values, column.cat.codes).astype(int)
-        filled = pd.Categorical.from_codes(codes, dtype=column.dtype)
-    else:
-        filled = np.where(missing, values, column.to_numpy())
-    return pd.Series(filled, index=column.index, name=column.name)
-
-
-def most_frequent(column):
-    """Return the code of the most frequent category, 0 if none is observed."""
-    codes = column.cat.codes.to_numpy()
-    counts = np.bincount(codes[codes >= 0], minlength=len(column.cat.categories))
-    return int(counts.argmax())
-
-
-def start_values(table):
-    """Return the mean of every numeric column and the mode (a code) of the others."""
-    return {
-        name: most_frequent(column)
-        if is_categorical(column)
-        else float(np.nan_to_num(column.mean()))
-        for name, column in table.items()
-    }
-
-
-def fill_constants(table, values):
-    """Return the table with one value per column in its missing cells."""
-    return pd.DataFrame(
-        {name: fill(column, values[name]) for name, column in table.items()},
-        index=table.index,
-    )
+HERE = Path(__file__).parent
+#: Those that run in an environment of their own.
+EXTERNAL = ("miceforest", "hyperimpute")
+#: Rows of the largest table for methods that would take days on the others.
+MAX_ROWS = {"hyperimpute": 2000}
 
 
 class MeanMode:
@@ -65,65 +45,6 @@ class MeanMode:
 
     def transform(self, test):
         return fill_constants(test, self.values)
-
-
-class Encoder:
-    """Numbers standardised, categories one-hot; a missing cell is NaN throughout.
-
-    Categories that the training rows do not show have no column: an observed one is
-    a row of zeros, and none is ever imputed.
-    """
-
-    def fit(self, train):
-        self.mean, self.scale, self.codes = {}, {}, {}
-        for name, column in train.items():
-            if is_categorical(column):
-                codes = np.unique(column.cat.codes)
-                codes = codes[codes >= 0]
-                self.codes[name] = codes if len(codes) else np.array([0])
-            else:
-                self.mean[name] = float(np.nan_to_num(column.mean()))
-                scale = float(np.nan_to_num(column.std(ddof=0)))
-                self.scale[name] = scale if scale > 0 else 1.0
-        return self
-
-    def encode(self, table):
-        """Return the table as a float64 array with NaN for missing cells."""
-        parts = [self.encode_column(column) for _, column in table.items()]
-        return np.concatenate(parts, axis=1)
-
-    def encode_column(self, column):
-        """Return the columns of the array that stand for one column of the table."""
-        if column.name in self.mean:
-            values = column.to_numpy(np.float64)
-            return ((values - self.mean[column.name]) / self.scale[column.name])[
-                :, None
-            ]
-        codes = column.cat.codes.to_numpy()
-        dummies = (codes[:, None] == self.codes[column.name]).astype(np.float64)
-        dummies[codes < 0] = np.nan
-        return dummies
-
-    def slices(self, table):
-        """Return where each column of the table is in the array."""
-        places, start = {}, 0
-        for name in table:
-            width = 1 if name in self.mean else len(self.codes[name])
-            places[name] = slice(start, start + width)
-            start += width
-        return places
-
-    def decode(self, values, table):
-        """Return the table, its missing cells filled; categories by the largest."""
-        filled = {}
-        for name, place in self.slices(table).items():
-            part = values[:, place]
-            if name in self.mean:
-                part = part[:, 0] * self.scale[name] + self.mean[name]
-            else:
-                part = self.codes[name][part.argmax(axis=1)]
-            filled[name] = fill(table[name], part)
-        return pd.DataFrame(filled, index=table.index)
 
 
 class EncodedImputer:
@@ -306,7 +227,7 @@ class MissForest:
                 "max_features": max(1, int(np.sqrt(X.shape[1]))),
                 "random_state": random.randint(2**31),
             }
-            if is_categorical(column):
+            if is_category(column):
                 forest = RandomForestClassifier(**options)
                 targets = column.cat.codes.to_numpy()
             else:
@@ -331,7 +252,7 @@ class MissForest:
         """Return the differences of the paper, of the numbers and the categories."""
         squares = total = changed = missing = 0
         for name, column in train.items():
-            if is_categorical(column):
+            if is_category(column):
                 changed += int((current[name] != before[name]).sum())
                 missing += int(column.isna().sum())
             else:
@@ -353,17 +274,65 @@ class MissForest:
         return current
 
 
-def make_imputer(method, seed):
-    """Return the imputer of a method that runs in this environment."""
-    if method == "mean_mode":
-        return MeanMode()
-    if method == "knn":
-        return EncodedImputer(KNNImputer(n_neighbors=5, keep_empty_features=True))
-    if method == "ice":
-        imputer = ChainedEquations(random_state=seed, keep_empty_features=True)
-        return EncodedImputer(imputer)
-    if method == "em":
-        return EncodedImputer(GaussianEM())
-    if method == "missforest":
-        return MissForest(random_state=seed)
-    raise ValueError(f"Expected the name of a method, but got {method!r}")
+#: Made of a seed, by method; all run on numpy and scikit-learn.
+IMPUTERS = {
+    "mean_mode": lambda seed: MeanMode(),
+    "knn": lambda seed: EncodedImputer(
+        KNNImputer(n_neighbors=5, keep_empty_features=True)
+    ),
+    "ice": lambda seed: EncodedImputer(
+        ChainedEquations(random_state=seed, keep_empty_features=True)
+    ),
+    "missforest": lambda seed: MissForest(random_state=seed),
+    "em": lambda seed: EncodedImputer(GaussianEM()),
+}
+
+# In an environment of their own
+
+
+@dataclass
+class Completion:
+    """What a method makes of a case."""
+
+    completed: dict  # part -> table
+    seconds: dict
+    draws: list = field(default_factory=list)
+    intervals: dict | None = None
+
+
+def external_version(package):
+    """Return the version that imputation.txt asks for."""
+    pins = (HERE / "imputation.txt").read_text()
+    return f"{package} " + re.search(f"^{package}==(.+)$", pins, re.MULTILINE)[1]
+
+
+def complete_externally(case, method, seed, python, n_draws):
+    """Run a method in its environment, by way of files."""
+    train, test = case.masked["train"], case.masked["test"]
+    kinds = [
+        len(column.cat.categories) if is_category(column) else 0
+        for _, column in train.items()
+    ]
+    tables = {"train": to_codes(train), "test": to_codes(test)}
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, outputs = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
+        np.savez(inputs, **tables, kinds=np.array(kinds), seed=seed, n_draws=n_draws)
+        worker = HERE / "imputation_worker.py"
+        command = [python, str(worker), method, str(inputs), str(outputs)]
+        found = subprocess.run(command, capture_output=True, text=True)
+        if found.returncode:
+            raise RuntimeError(last_line(found.stderr))
+        with np.load(outputs) as file:
+            results = dict(file)
+    seconds = {
+        name.removeprefix("seconds_"): round(float(value), 3)
+        for name, value in results.items()
+        if name.startswith("seconds_")
+    }
+    completed = {
+        part: from_codes(results[part], case.masked[part])
+        for part in PARTS
+        if part in results
+    }
+    draws = [from_codes(values, test) for values in results.get("draws", [])]
+    return Completion(completed, seconds, draws)
