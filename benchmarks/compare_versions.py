@@ -4,7 +4,7 @@ The versions take turns, one process each, so that a machine whose speed drifts 
 both alike; what counts is the ratio within a pair. A digest of the results tells
 whether both versions computed the same numbers.
 
-    python benchmarks/compare_versions.py OLD_CHECKOUT NEW_CHECKOUT --text "what they are"
+    python benchmarks/compare_versions.py --checkouts OLD NEW --text "what they are"
 
 A comparison with a title of its own is added to the page, one with a known title takes
 its place.
@@ -15,15 +15,9 @@ import time
 from pathlib import Path
 from statistics import median
 
+from harness import report
 from harness.processes import Processes, answer
-from harness.report import (
-    environment,
-    environment_lines,
-    markdown_table,
-    publish,
-    read_raw,
-)
-from harness.run import argument_parser
+from harness.run import read_options
 
 CASES = ["VAETransformer", "VAEImputer", "VAEClassifier", "VAERegressor"]
 TABLES = ["diabetes", "breast_cancer", "penguins"]
@@ -109,8 +103,7 @@ def comparison_lines(found):
     """Return the table of one comparison and its medians."""
     rows = [
         [
-            *(row["estimator"], row["table"]),
-            *(row["fit"], row["fit ratio"]),
+            *(row["estimator"], row["table"], row["fit"], row["fit ratio"]),
             *(f"{1e3 * row['use']:.1f}", row["use ratio"]),
             "same" if row["same"] else "differ",
         ]
@@ -118,47 +111,47 @@ def comparison_lines(found):
     ]
     fit, use = found["medians"]
     medians = f"Median ratios: fit {fit:.3f}, use {use:.3f}"
-    return [*markdown_table(HEADER, rows, 2), "", medians]
+    return report.blocks(report.table(HEADER, rows, 2), medians)
 
 
 def page(raw):
     """Return the Markdown lines of raw figures."""
-    first, *others = raw["comparisons"].items()
-    lines = [f"# {first[0]}", "", *environment_lines(raw)]
-    lines += [
-        f"- {first[1]['text']}",
-        "",
-        "Processor seconds of `fit` and milliseconds of one use of the fitted estimator; "
-        "both",
-        "versions take turns, and a ratio is the median of those within pairs.",
-        "",
-        *comparison_lines(first[1]),
+    (title, first), *others = raw["comparisons"].items()
+    sections = [
+        report.blocks(f"## {name}", found["text"], comparison_lines(found))
+        for name, found in others
     ]
-    for title, found in others:
-        lines += ["", f"## {title}", "", found["text"], "", *comparison_lines(found)]
-    return lines
+    return report.blocks(
+        f"# {title}",
+        report.items(raw, first["text"]),
+        "Processor seconds of `fit` and milliseconds of one use of the fitted "
+        "estimator; both\nversions take turns, and a ratio is the median of those "
+        "within pairs.",
+        comparison_lines(first),
+        *sections,
+    )
 
 
 def main():
     if answer(measure):
         return
-    parser = argument_parser("compare_versions", __doc__.splitlines()[0])
-    add = parser.add_argument
-    add("paths", nargs=2, type=Path, help="old and new checkout")
-    add("--title", default="Speed of two versions")
-    add("--text", default="OLD, NEW: not said", help="what the versions are")
-    add("--repeats", type=int, default=5)
-    add("--max-iter", type=int, default=40)
-    add("--cases", nargs="+", choices=CASES, default=CASES)
-    add("--tables", nargs="+", choices=TABLES, default=TABLES)
-    options = parser.parse_args()
-    old, new = (path.resolve() for path in options.paths)
+    options = read_options(
+        *("compare_versions", __doc__),
+        checkouts=["OLD", "NEW"],
+        title="Speed of two versions",
+        text="OLD, NEW: not said",
+        repeats=5,
+        max_iter=40,
+        cases=CASES,
+        tables=TABLES,
+    )
+    old, new = (Path(path).resolve() for path in options.checkouts)
     rows = list(compare(Processes(), old, new, options))
     medians = [median(row[f"{what} ratio"] for row in rows) for what in ("fit", "use")]
-    raw = read_raw(options.output) or {"environment": environment(), "comparisons": {}}
+    comparisons = (report.read_raw(options.output) or {}).get("comparisons", {})
     found = {"text": options.text, "rows": rows, "medians": medians}
-    raw["comparisons"][options.title] = {"environment": environment(), **found}
-    publish(options, environment=raw["environment"], comparisons=raw["comparisons"])
+    comparisons[options.title] = {**found, "environment": report.environment()}
+    report.publish(options, comparisons=comparisons)
 
 
 if __name__ == "__main__":

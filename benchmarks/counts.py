@@ -7,16 +7,10 @@ most the logarithm of the probability of the bin, and near it where bins are nar
 """
 
 import numpy as np
+from harness import report
 from harness.cache import digest
 from harness.cases import load_index, read_table
-from harness.report import (
-    environment,
-    environment_lines,
-    markdown_table,
-    note_lines,
-    publish,
-)
-from harness.run import Run, argument_parser
+from harness.run import Run, read_options
 
 N_ROWS = 2000
 LIKELIHOOD = "negative_binomial"
@@ -62,30 +56,25 @@ def compare(table, columns, seed):
     return [float(gain / len(columns)) for gain in gains]
 
 
+TEXT = """\
+Of {} columns of whole numbers, "auto" gives these the negative
+binomial. Gains of the held-out bound on the log-likelihood of rows over the
+same columns as Poissons and as numbers (see the script), in nats per row and
+column, medians over the seeds; above 0 is better."""
+
+
 def page(raw):
     """Return the Markdown lines of raw figures."""
-    header = ["table", "columns", "over Poisson", "over numbers"]
-    return [
+    return report.blocks(
         "# Counts that vary more than a Poisson lets them",
-        "",
-        *environment_lines(raw),
-        f"- seeds: {raw['seeds']}",
-        *note_lines(raw),
-        "",
-        f'Of {raw["n_columns"]} columns of whole numbers, "auto" gives these the '
-        "negative",
-        "binomial. Gains of the held-out bound on the log-likelihood of rows over the",
-        "same columns as Poissons and as numbers (see the script), in nats per row and",
-        "column, medians over the seeds; above 0 is better.",
-        "",
-        *markdown_table(header, raw["rows"]),
-    ]
+        report.items(raw, f"seeds: {raw['seeds']}"),
+        TEXT.format(raw["n_columns"]),
+        report.table(["table", "columns", "over Poisson", "over numbers"], raw["rows"]),
+    )
 
 
 def main():
-    parser = argument_parser("counts", __doc__.splitlines()[0], seeds=[0, 1, 2])
-    parser.add_argument("--tables", nargs="+", help="default: all")
-    options = parser.parse_args()
+    options = read_options("counts", __doc__, seeds=[0, 1, 2], tables=[])
     run = Run("counts", options)
     rows, n_columns = [], 0
     for name in options.tables or load_index(options.data):
@@ -94,28 +83,15 @@ def main():
         table = load(options.data, name)
         n_columns += len(table.select_dtypes("Int64").columns)
         case = digest(table)
-        columns = run.cell(name, case, "chosen", lambda t=table: chosen(t))
-        if not columns:
-            continue
-        gains = [
-            run.cell(
-                name,
-                case,
-                "gains",
-                lambda a=(table, columns, seed): compare(*a),
-                seed=seed,
-            )
-            for seed in options.seeds
-        ]
-        medians = np.median(gains, axis=0).tolist()
-        rows.append([name, ", ".join(columns), *medians])
-    publish(
-        options,
-        environment=environment(),
-        seeds=options.seeds,
-        n_columns=n_columns,
-        rows=rows,
-    )
+        columns = run.cell(name, case, "chosen", None, chosen, table)
+        if columns:
+            gains = [
+                run.cell(name, case, "gains", seed, compare, table, columns, seed)
+                for seed in options.seeds
+            ]
+            medians = np.median(gains, axis=0).tolist()
+            rows.append([name, ", ".join(columns), *medians])
+    report.publish(options, seeds=options.seeds, n_columns=n_columns, rows=rows)
 
 
 if __name__ == "__main__":

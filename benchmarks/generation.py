@@ -29,19 +29,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from harness import peers
-from harness.cache import OURS, digest
+from harness import report
 from harness.cases import TARGET, drop_rare_classes, read_table
 from harness.peers.generation import fit_copula, fit_mixture
 from harness.processes import Server
-from harness.report import (
-    environment,
-    environment_lines,
-    markdown_table,
-    note_lines,
-    publish,
-)
-from harness.run import Run, argument_parser
+from harness.run import Run, read_options
 from harness.table_metrics import closeness, detection, utility
 from harness.tables import is_category
 from sklearn.model_selection import train_test_split
@@ -51,7 +43,8 @@ MAX_TRAINING_ROWS = 2_000
 TEST_SHARE = 0.3
 MAX_MISSING = 0.2
 
-OUR_METHODS = ("VAETransformer", "VAEImputer", "VAEClassifier")
+WORKER = Path(__file__).parent / "harness" / "peers" / "generation_worker.py"
+OURS = ("VAETransformer", "VAEImputer", "VAEClassifier")
 EXTERNAL = ("TVAE", "CTGAN")
 #: Settings other than the defaults, as rows of their own.
 VARIANTS = {
@@ -72,21 +65,6 @@ SCORES = {
     "closeness": "Share of rows nearer to a training row than the median test row is",
     "fit_seconds": "CPU seconds of fit",
 }
-
-
-def parse_arguments():
-    parser = argument_parser(
-        "generation", __doc__.splitlines()[0], [0, 1, 2], methods=True
-    )
-    parser.add_argument("--tables", nargs="+", default=list(TABLES))
-    rows = "training rows at most (default: %(default)s)"
-    parser.add_argument("--max-rows", type=int, default=MAX_TRAINING_ROWS, help=rows)
-    python = "interpreter of the environment of generation.txt; needed to run"
-    parser.add_argument("--peers-python", help=python)
-    options = parser.parse_args()
-    if options.peers_python is None and not options.report_only:
-        parser.error("--peers-python is needed: SDMetrics runs there")
-    return options
 
 
 # Data
@@ -198,7 +176,7 @@ METHODS = {
     REFERENCE: lambda train, seed: lambda n_rows: train,
 }
 ORDER = (
-    *(*OUR_METHODS, *EXTERNAL, "Gaussian copula", "GaussianMixture"),
+    *(*OURS, *EXTERNAL, "Gaussian copula", "GaussianMixture"),
     *(REFERENCE, *VARIANTS),
 )
 
@@ -227,8 +205,9 @@ def generate(method, train, seed, worker, folder):
     return like(train, draw(len(train))), seconds
 
 
-def evaluate(method, train, test, seed, worker):
+def evaluate(method, split, seed, worker):
     """Return all the scores of a method."""
+    train, test = split
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         synthetic, seconds = generate(method, train, seed, worker, folder)
@@ -242,45 +221,6 @@ def evaluate(method, train, test, seed, worker):
             "closeness": closeness(train, test, synthetic),
             "fit_seconds": seconds,
         }
-
-
-def packages_of(method):
-    """Return the packages that a method's cells depend on."""
-    if method.startswith(OUR_METHODS):
-        return OURS
-    return ("numpy", "scikit-learn")
-
-
-def run_cells(options, run, worker, versions):
-    """Return the finished cells: by table and method a dict of seed to scores."""
-    found = {}
-    for seed in options.seeds:
-        for name in options.tables:
-            train, test = load_split(options.data, name, seed, options.max_rows)
-            for method in filter(run.wants, ORDER):
-                if method == "VAEClassifier" and not is_category(train[TARGET]):
-                    continue
-                scores = run.cell(
-                    name,
-                    digest(train, test),
-                    method,
-                    lambda m=method, a=train, b=test, s=seed: evaluate(
-                        m, a, b, s, worker
-                    ),
-                    seed=seed,
-                    packages=packages_of(method),
-                    peers=versions if method in EXTERNAL else versions["sdmetrics"],
-                )
-                if scores:
-                    row = found.setdefault(label(name, options), {})
-                    row.setdefault(method, {})[str(seed)] = scores
-    return found
-
-
-def label(name, options):
-    """Return the name of a table, with its limit of rows if that is another."""
-    limit = options.max_rows
-    return name if limit == MAX_TRAINING_ROWS else f"{name}, {limit} rows"
 
 
 # Page
@@ -312,7 +252,7 @@ def score_lines(found, methods, score):
         rows.append([method, seeds, *(cells.get(name) for name in found), *means])
     digits = 1 if score == "fit_seconds" else 3
     header = ["mean over seeds", "seeds", *found, "mean", "mean of classification"]
-    return ["", *markdown_table(header, rows, digits), ""]
+    return report.table(header, rows, digits)
 
 
 def target_row(found, method):
@@ -345,50 +285,69 @@ def target_row(found, method):
 
 def target_lines(found, methods):
     """Return for each of our methods how it stands against TVAE."""
-    rows = [target_row(found, m) for m in methods if m.startswith(OUR_METHODS)]
+    rows = [target_row(found, m) for m in methods if m.startswith(OURS)]
     header = [
         "against TVAE",
         "quality, difference (tables won)",
         "distance of AUC from 0.5, difference (tables won)",
         "TVAE's fit seconds / ours, geometric mean (range)",
     ]
-    return ["", *markdown_table(header, [row for row in rows if row]), ""]
+    return report.table(header, [row for row in rows if row])
 
 
 def page(raw):
     """Return the Markdown lines of raw figures."""
     found = raw["found"]
     methods = [m for m in ORDER if any(m in row for row in found.values())]
-    lines = ["# Synthetic tables", "", *environment_lines(raw)]
-    lines += [f"- seeds: {raw['seeds']}", "", __doc__.split("\n", 2)[2].strip()]
-    lines += [*note_lines(raw), "", "## Targets", ""]
-    lines.append(
+    sections = [
+        report.blocks(f"## {title}", score_lines(found, methods, score))
+        for score, title in SCORES.items()
+    ]
+    return report.blocks(
+        "# Synthetic tables",
+        report.items(raw, f"seeds: {raw['seeds']}"),
+        report.prose(__doc__),
+        raw.get("note"),
+        "## Targets",
         "Quality above TVAE's on the average, detection nearer to 0.5, training at "
-        "least 5 times faster."
-    )
-    lines += target_lines(found, methods)
-    for score, title in SCORES.items():
-        lines += [f"## {title}", *score_lines(found, methods, score)]
-    lines.append(
+        "least 5 times faster.",
+        target_lines(found, methods),
+        *sections,
         '"Classification" are the tables whose target is a class, which VAEClassifier '
-        "needs."
+        "needs.",
     )
-    return lines
 
 
 def main():
-    options = parse_arguments()
-    run = Run("generation", options)
-    script = Path(peers.__file__).with_name("generation_worker.py")
-    worker = Server(options.peers_python, script)
-    if options.report_only:
-        versions = run.cache.get(("versions",)) or {}
-    else:
-        versions = worker.ask(task="versions")
-        run.cache.put(("versions",), versions)
-    found = run_cells(options, run, worker, versions)
+    options = read_options(
+        *("generation", __doc__),
+        seeds=[0, 1, 2],
+        tables=list(TABLES),
+        max_rows=MAX_TRAINING_ROWS,
+        peers_python=None,
+    )
+    run = Run("generation", options, [m for m in ORDER if not m.startswith(OURS)])
+    worker = Server(options.peers_python, WORKER)
+    if not options.report_only:
+        run.cache.put(("versions",), worker.ask(task="versions"))
+    versions = run.cache.get(("versions",)) or {}
+    limit = (
+        "" if options.max_rows == MAX_TRAINING_ROWS else f", {options.max_rows} rows"
+    )
+
+    def cases(seed):
+        for name in options.tables:
+            split = load_split(options.data, name, seed, options.max_rows)
+            classes = is_category(split[0][TARGET])
+            methods = [m for m in ORDER if classes or m != "VAEClassifier"]
+            yield name + limit, methods, split
+
+    def compute(method, split, seed):
+        return evaluate(method, split, seed, worker)
+
+    found = run.grid(cases, compute, peers=versions)
     more = {f"{name} (peers)": text for name, text in versions.items()}
-    publish(options, environment=environment(**more), seeds=options.seeds, found=found)
+    report.publish(options, more, seeds=options.seeds, found=found)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ adds no variance. The variance is that of one draw; of RLOO, that of an estimate
 batch, with its gradient.
 """
 
+import itertools
 import time
 
 import numpy as np
-from harness.report import environment, environment_lines, markdown_table, publish
-from harness.run import Run, argument_parser
+from harness import report
+from harness.run import Run, read_options
 
 CONCENTRATIONS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 ESTIMATORS = {
@@ -93,49 +94,46 @@ def family_lines(raw, family):
     names = ESTIMATORS.values()
     header = ["α", *names, *(f"mean: {name}" for name in names)]
     title = f"## {TITLES[family]}: by {FAMILIES[family]}"
-    return [title, "", *markdown_table(header, rows), ""]
+    return report.blocks(title, report.table(header, rows))
+
+
+def time_lines(raw):
+    """Return the table of microseconds, medians over the concentrations."""
+    rows = [
+        [
+            family,
+            *(np.median(values_of(raw, family, e, "microseconds")) for e in ESTIMATORS),
+        ]
+        for family in FAMILIES
+    ]
+    return report.table(["", *ESTIMATORS.values()], rows, 2)
 
 
 def page(raw):
     """Return the Markdown lines of raw figures."""
-    lines = ["# Variance of gradient estimators", "", __doc__.strip(), ""]
-    for family in FAMILIES:
-        lines += family_lines(raw, family)
-    rows = [
-        [family]
-        + [
-            float(np.median(values_of(raw, family, estimator, "microseconds")))
-            for estimator in ESTIMATORS
-        ]
-        for family in FAMILIES
-    ]
-    lines += ["## Microseconds per draw and its gradient", ""]
-    lines += [*markdown_table(["", *ESTIMATORS.values()], rows, 2), ""]
-    lines += [f"![Variance of the estimators over α]({raw['page']}.png)", ""]
-    return lines + environment_lines(raw)
+    return report.blocks(
+        "# Variance of gradient estimators",
+        __doc__.strip(),
+        *(family_lines(raw, family) for family in FAMILIES),
+        "## Microseconds per draw and its gradient",
+        time_lines(raw),
+        f"![Variance of the estimators over α]({raw['page']}.png)",
+        report.items(raw),
+    )
 
 
 def main():
-    parser = argument_parser("gradient_variance", __doc__)
-    parser.add_argument("--estimates", type=int, default=200_000)
-    parser.add_argument("--draws", type=int, default=10, help="draws of RLOO")
-    options = parser.parse_args()
+    options = read_options("gradient_variance", __doc__, estimates=200_000, draws=10)
     run = Run("gradient_variance", options)
+    setting = (options.draws, options.estimates)
     cells = []
-    for family in FAMILIES:
-        for concentration in CONCENTRATIONS:
-            for gradient in ESTIMATORS:
-                key = (family, concentration, gradient)
-                setting = (options.draws, options.estimates)
-                value = run.cell(
-                    family,
-                    f"{family} {concentration}",
-                    gradient,
-                    lambda key=key, setting=setting: measure(*key, *setting),
-                    setting=setting,
-                )
-                cells.append({"key": key, **value})
-    publish(options, environment=environment(), cells=cells)
+    for key in itertools.product(FAMILIES, CONCENTRATIONS, ESTIMATORS):
+        case = f"{key[0]} {key[1]}"
+        found = run.cell(
+            case, case, key[2], None, measure, *key, *setting, setting=setting
+        )
+        cells.append({"key": key, **found})
+    report.publish(options, cells=cells)
 
 
 if __name__ == "__main__":

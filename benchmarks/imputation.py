@@ -8,10 +8,12 @@ of the mode, both of the training rows; the error of a table is the mean over it
 columns. Lower is better.
 
 A cell of the benchmark is (table, scenario, seed, method). Each runs in a process of
-its own with one thread. miceforest and HyperImpute need an environment of their own
-(``harness/peers/imputation.txt``) and are not run unless its interpreter is given.
-Peers whose cells are in the raw figures, of the same masks and versions, are not run
-again.
+its own with one thread, ``--jobs`` at a time, and is ended after ``--cell-timeout``
+seconds. ``--max-rows [METHOD=]N`` leaves out larger tables, ``--set NAME=JSON`` gives
+parameters to ours. miceforest and HyperImpute need an environment of their own
+(``harness/peers/imputation.txt``) and are not run unless its interpreter is given:
+``--hyperimpute-python``, and ``--miceforest-python`` if that is another. Peers whose
+cells are in the raw figures, of the same masks and versions, are not run again.
 """
 
 import concurrent.futures
@@ -23,7 +25,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from harness.cache import OURS, cell_key, version
+from harness import report
 from harness.cases import PARTS, SCENARIOS, load_index, masked_case, read_features
 from harness.imputation_page import draw_picture, lines_of  # noqa: F401
 from harness.peers.imputation import (
@@ -35,8 +37,7 @@ from harness.peers.imputation import (
     external_version,
 )
 from harness.processes import Processes, answer
-from harness.report import environment, publish, read_raw
-from harness.run import Run, argument_parser, our_parameters
+from harness.run import Run, our_parameters, read_options
 from harness.table_metrics import (
     COVERAGES,
     check_completed,
@@ -53,6 +54,7 @@ MIXED = "autos heart_cleveland credit_approval titanic cmc abalone california si
 CATEGORICAL = "vote soybean mushroom"
 TABLES = tuple(f"{NUMERIC} {MIXED} {CATEGORICAL}".split())
 METHODS = (*IMPUTERS, *EXTERNAL, "ours")
+NAMES = ("table", "scenario", "seed", "method")
 N_DRAWS = 20
 N_POOLED = 5
 
@@ -157,13 +159,6 @@ def run_cell(data, table, scenario, seed, method, parameters, python):
 # The run
 
 
-def version_of(method):
-    """Return the versions that the cells of a method depend on."""
-    if method in EXTERNAL:
-        return external_version(method)
-    return version(*OURS) if method == "ours" else version("numpy", "scikit-learn")
-
-
 def row_limits(words):
     """Return the limits of ``--max-rows`` as a dict; the key None is for all."""
     limits = dict(MAX_ROWS)
@@ -198,12 +193,12 @@ def make_tasks(options, run):
     keys, masks, tasks = {}, {}, {}
     for table, scenario, seed, case in make_cases(options):
         n_rows = sum(len(rows) for rows in case.truth.values())
-        for method in filter(run.wants, METHODS):
+        for method in run.wanted(METHODS):
             if n_rows > min(limits.get(key, np.inf) for key in (None, method)):
                 continue
             given = parameters if method == "ours" else {}
             name = (table, scenario, seed, label if method == "ours" else method)
-            key = cell_key(case.digest(), method, version_of(method), seed, **given)
+            key = run.key(case.digest(), method, seed, **given)
             keys[name], masks[name] = key, case.mask_digest()
             tasks[key] = {
                 "data": str(options.data),
@@ -231,7 +226,7 @@ def adopt(run, raw, keys, masks):
     """
     versions = raw.get("versions", {})
     for cell in raw["cells"]:
-        name = tuple(cell[part] for part in ("table", "scenario", "seed", "method"))
+        name = tuple(cell[part] for part in NAMES)
         key, method = keys.get(name), cell["method"]
         same = key and versions.get(method) == key[2] and cell["mask"] == masks[name]
         if same and not method.startswith("ours") and key not in run.cache:
@@ -259,7 +254,7 @@ def run_tasks(tasks, run, options):
                 cell["message"] = found["message"]
             run.cache.put(futures[future], cell)
             errors = [cell[part]["error"] for part in PARTS if part in cell]
-            names = [task[name] for name in ("table", "scenario", "seed", "method")]
+            names = [task[name] for name in NAMES]
             print(*names, cell["status"], *errors, cell.get("seconds"), flush=True)
     finally:
         processes.stop()
@@ -271,55 +266,49 @@ def page(raw):
     return lines_of(raw, __doc__.split("\n\n", 2)[1].strip())
 
 
-def parse_arguments():
-    """Return the command line's options."""
-    parser = argument_parser(
-        "imputation", __doc__.split("\n\n")[0], [0, 1, 2], methods=True, parameters=True
-    )
-    add = parser.add_argument
-    add("--tables", nargs="+", choices=TABLES, default=list(TABLES))
-    add("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
-    add("--jobs", type=int, default=1, help="processes at a time")
-    limit = "leave out tables with more rows, for all methods or for one"
-    add("--max-rows", nargs="+", default=[], metavar="[METHOD=]N", help=limit)
-    limit = "a cell that takes longer is ended and recorded (default: %(default)s)"
-    add("--cell-timeout", type=float, default=1800, metavar="SECONDS", help=limit)
-    python = "interpreter of the environment of harness/peers/imputation.txt"
-    add("--hyperimpute-python", metavar="PATH", help=python)
-    python = "the same for miceforest (default: that of HyperImpute)"
-    add("--miceforest-python", metavar="PATH", help=python)
-    return parser.parse_args()
+def cells_of(run, keys):
+    """Return the cells of the cache that have a key, with what they are."""
+    cells = []
+    for name, key in keys.items():
+        if cell := run.cache.get(key):
+            about = dict(zip(NAMES, name, strict=True))
+            cells.append({**about, "status": "finished", **cell, **about})
+    return cells
 
 
 def main():
     """Compute what is missing, then write raw figures, page and picture."""
     if answer(run_cell):
         return
-    options = parse_arguments()
-    run = Run("imputation", options)
+    options = read_options(
+        *("imputation", __doc__),
+        seeds=[0, 1, 2],
+        tables=list(TABLES),
+        scenarios=list(SCENARIOS),
+        jobs=1,  # processes at a time
+        max_rows=[],
+        cell_timeout=1800.0,
+        hyperimpute_python=None,
+        miceforest_python=None,
+        set=[],
+    )
+    run = Run("imputation", options, IMPUTERS)
+    run.versions |= {method: external_version(method) for method in EXTERNAL}
     keys, masks, tasks = make_tasks(options, run)
-    if raw := read_raw(options.output):
+    if raw := report.read_raw(options.output):
         adopt(run, raw, keys, masks)
-    run_tasks(tasks, run, options)
+    if not options.report_only:
+        run_tasks(tasks, run, options)
     label = our_parameters(options)[1]
-    names = [label if m == "ours" else m for m in METHODS if run.wants(m)]
-    cells = []
-    for name, key in keys.items():
-        if cell := run.cache.get(key):
-            about = dict(
-                zip(("table", "scenario", "seed", "method"), name, strict=True)
-            )
-            cells.append({**about, "status": "finished", **cell, **about})
-    publish(
+    report.publish(
         options,
-        environment=environment(),
         seeds=options.seeds,
         tables=options.tables,
         scenarios=options.scenarios,
-        methods=names,
+        methods=[label if m == "ours" else m for m in run.wanted(METHODS)],
         ours=label,
-        versions={method: version_of(method) for method in METHODS[:-1]},
-        cells=cells,
+        versions=run.versions,
+        cells=cells_of(run, keys),
     )
 
 

@@ -7,17 +7,10 @@ fitted on the training rows without the labels. Accuracy on the test rows.
 import time
 
 import numpy as np
-from harness.cache import OURS, digest
+from harness import report
 from harness.cases import TARGET, read_features, read_table, split_rows
 from harness.peers.imputation import IMPUTERS
-from harness.report import (
-    environment,
-    environment_lines,
-    markdown_table,
-    note_lines,
-    publish,
-)
-from harness.run import Run, argument_parser
+from harness.run import Run, read_options
 from harness.tables import scaled_numbers
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -35,8 +28,9 @@ def imputer_of(method, seed):
     return VAEImputer(random_state=seed) if method == "ours" else IMPUTERS[method](seed)
 
 
-def accuracies(train, y_train, test, y_test, method, seed):
+def accuracies(method, split, seed):
     """Return the accuracies of both classifiers after one imputer."""
+    train, y_train, test, y_test = split
     start = time.process_time()
     if method != "native NaN":
         imputer = imputer_of(method, seed)
@@ -64,47 +58,40 @@ def load_split(data, name, seed):
     return masked.iloc[train], y[train], masked.iloc[test], y[test]
 
 
+def classifier_lines(raw, classifier):
+    """Return the table of one classifier, means over seeds."""
+    cells = raw["cells"]
+    methods = [m for m in METHODS if any(m in row for row in cells.values())]
+    rows = []
+    for name, row in cells.items():
+        found = [[*row.get(method, {}).values()] for method in methods]
+        values = [[c[classifier] for c in f if classifier in c] for f in found]
+        rows.append([name, *(float(np.mean(v)) if v else None for v in values)])
+    columns = list(zip(*rows, strict=True))[1:]
+    means = [None if None in column else float(np.mean(column)) for column in columns]
+    return report.table(["data", *methods], [*rows, ["mean", *means]])
+
+
 def page(raw):
     """Return the Markdown lines of raw figures."""
-    lines = ["# Accuracy after imputation", "", *environment_lines(raw)]
-    lines += [*note_lines(raw), ""]
-    seeds, cells = raw["seeds"], raw["cells"]
-    methods = [m for m in METHODS if any(m in row for row in cells.values())]
-    for classifier in CLASSIFIERS:
-        rows = []
-        for name, row in cells.items():
-            found = [[*row.get(method, {}).values()] for method in methods]
-            values = [[c[classifier] for c in f if classifier in c] for f in found]
-            rows.append([name, *(float(np.mean(v)) if v else None for v in values)])
-        columns = list(zip(*rows, strict=True))[1:]
-        means = [None if None in c else float(np.mean(c)) for c in columns]
-        lines += [f"## {classifier}, mean over seeds {seeds}", ""]
-        lines += [*markdown_table(["data", *methods], [*rows, ["mean", *means]]), ""]
-    return lines
+    parts = ["# Accuracy after imputation", report.items(raw)]
+    for name in CLASSIFIERS:
+        parts.append(f"## {name}, mean over seeds {raw['seeds']}")
+        parts.append(classifier_lines(raw, name))
+    return report.blocks(*parts)
 
 
 def main():
-    parser = argument_parser("imputation_downstream", __doc__, [0, 1, 2], methods=True)
-    parser.add_argument("--tables", nargs="+", default=TABLES)
-    options = parser.parse_args()
-    run = Run("imputation_downstream", options)
-    cells = {}
-    for seed in options.seeds:
+    options = read_options(
+        "imputation_downstream", __doc__, seeds=[0, 1, 2], tables=TABLES
+    )
+    run = Run("imputation_downstream", options, METHODS[:-1])
+
+    def cases(seed):
         for name in options.tables:
-            split = load_split(options.data, name, seed)
-            for method in filter(run.wants, METHODS):
-                found = run.cell(
-                    name,
-                    digest(*split),
-                    method,
-                    lambda x=split, m=method, s=seed: accuracies(*x, m, s),
-                    seed=seed,
-                    packages=OURS if method == "ours" else ("numpy", "scikit-learn"),
-                )
-                if found:
-                    row = cells.setdefault(name, {}).setdefault(method, {})
-                    row[str(seed)] = found
-    publish(options, environment=environment(), seeds=options.seeds, cells=cells)
+            yield name, METHODS, load_split(options.data, name, seed)
+
+    report.publish(options, seeds=options.seeds, cells=run.grid(cases, accuracies))
 
 
 if __name__ == "__main__":

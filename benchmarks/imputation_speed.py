@@ -8,14 +8,8 @@ import resource
 import time
 
 import numpy as np
-from harness.report import (
-    environment,
-    environment_lines,
-    markdown_table,
-    note_lines,
-    publish,
-)
-from harness.run import Run, argument_parser
+from harness import report
+from harness.run import Run, read_options
 
 HEADER = ["rows x 20", "fit, s", "transform, s", "one row, ms", "peak / table"]
 
@@ -74,41 +68,33 @@ def page(raw):
     """Return the Markdown lines of raw figures."""
     names = ("rows", "fit", "transform", "one row", "memory")
     rows = [[cell[name] for name in names] for cell in raw["cells"]]
-    return [
+    return report.blocks(
         "# Time and memory of VAEImputer",
-        "",
-        *environment_lines(raw),
-        "",
+        report.items(raw),
         "Peak memory is what the process grew by, over the size of the float64 table.",
-        "",
-        *markdown_table(HEADER, rows, digits=2),
-        "",
+        report.table(HEADER, rows, digits=2),
         "One row of a mixed pandas table (penguins, 7 columns): "
         f"{raw['mixed']:.2f} ms.",
-        *note_lines(raw),
-    ]
+    )
 
 
 def main():
     from skvae import VAEImputer
 
-    parser = argument_parser("imputation_speed", __doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[10**4, 10**5, 10**6])
-    parser.add_argument("--max-iter", help="of VAEImputer (default: its own)", type=int)
-    options = parser.parse_args()
-    run = Run("imputation_speed", options)
-    max_iter = options.max_iter or VAEImputer().max_iter
+    default = VAEImputer().max_iter
+    rows = [10**4, 10**5, 10**6]
+    options = read_options("imputation_speed", __doc__, rows=rows, max_iter=default)
+    run, max_iter = Run("imputation_speed", options), options.max_iter
     VAEImputer(max_iter=1).fit_transform(make_rows(100))  # imports are not timed
 
-    def cell(case, compute):
-        return run.cell(case, case, "VAEImputer", compute, max_iter=max_iter)
+    def cell(name, compute, *arguments):
+        arguments = (*arguments, max_iter)
+        return run.cell(
+            name, name, "ours", None, compute, *arguments, max_iter=max_iter
+        )
 
-    cells = [
-        cell(f"{rows} rows", lambda rows=rows: measure(rows, max_iter))
-        for rows in options.rows
-    ]
-    mixed = cell("penguins", lambda: measure_mixed(max_iter))
-    publish(options, environment=environment(), cells=cells, mixed=mixed)
+    cells = [cell(f"{rows} rows", measure, rows) for rows in options.rows]
+    report.publish(options, cells=cells, mixed=cell("penguins", measure_mixed))
 
 
 if __name__ == "__main__":

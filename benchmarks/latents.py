@@ -18,16 +18,8 @@ CPU time.
 import time
 
 import numpy as np
-from harness.cache import digest
-from harness.report import (
-    environment,
-    environment_lines,
-    markdown_table,
-    mean_and_error,
-    note_lines,
-    publish,
-)
-from harness.run import Run, argument_parser
+from harness import report
+from harness.run import Run, read_options
 
 FAMILIES = {
     "normal": {},
@@ -76,7 +68,7 @@ def topic_correlation(shares, Z):
     return float(np.abs(matrix).max(1).mean())
 
 
-def fit_family(data, split, family, seed, epochs):
+def fit_family(data, family, split, seed, epochs):
     """Return held-out evidence, seconds and the recovery of topics."""
     from skvae import VAETransformer
 
@@ -112,7 +104,7 @@ def stop_after(budget):
     return Clock()
 
 
-def fit_estimator(split, estimator, seed, budget):
+def fit_estimator(estimator, split, seed, budget):
     """Train for so many seconds; return the curve and the held-out evidence."""
     from skvae import VAETransformer
 
@@ -173,7 +165,7 @@ def with_error(mean, error):
 
 def over_seeds(fits, what):
     """Return "mean ± standard error" of a figure."""
-    return with_error(*mean_and_error([fit[what] for fit in fits]))
+    return with_error(*report.mean_and_error([fit[what] for fit in fits]))
 
 
 def family_lines(raw, data):
@@ -186,7 +178,7 @@ def family_lines(raw, data):
         rows.append(row + ([over_seeds(fits, "topics")] if data == "topics" else []))
     header = ["latent variables", "evidence, nats per row", "seconds"]
     header += ["topics"] if data == "topics" else []
-    return [f"## Families: {data}", "", *markdown_table(header, rows, 1), ""]
+    return report.blocks(f"## Families: {data}", report.table(header, rows, 1))
 
 
 def gradient_lines(raw):
@@ -198,84 +190,52 @@ def gradient_lines(raw):
         best = with_error(*found["best"])
         rows.append([estimator, best, over_seeds(fits, "value"), epochs])
     header = ["estimator", "best validation ELBO", "evidence, nats per row", "epochs"]
-    title = f"Gradients: gamma variables on the digits, {raw['seconds']:g} seconds each"
-    return [f"## {title}", "", *markdown_table(header, rows, 0), ""]
+    return report.table(header, rows, 0)
 
 
 def page(raw):
     """Return the Markdown lines of raw figures."""
-    lines = ["# Latent families and gradient estimators", "", __doc__.strip(), ""]
-    for data in COMPONENTS:
-        lines += family_lines(raw, data)
-    lines += gradient_lines(raw)
-    return [
-        *lines,
+    return report.blocks(
+        "# Latent families and gradient estimators",
+        __doc__.strip(),
+        *(family_lines(raw, data) for data in COMPONENTS),
+        f"## Gradients: gamma variables on the digits, {raw['seconds']:g} seconds each",
+        gradient_lines(raw),
         f"![Validation ELBO by time]({raw['page']}.png)",
-        "",
-        f"Mean ± standard error over {len(raw['seeds'])} splits and seeds. Every seed",
+        f"Mean ± standard error over {len(raw['seeds'])} splits and seeds. Every seed\n"
         "draws another table of topics, hence the errors of their evidence.",
-        *note_lines(raw),
-        "",
-        *environment_lines(raw),
-    ]
-
-
-def run_families(run, options):
-    """Return the fits of every data set and family, a list over the seeds."""
-    found = {}
-    for data in COMPONENTS:
-        splits = {seed: load(data, seed) for seed in options.seeds}
-        for family in FAMILIES:
-            found[f"{data}: {family}"] = [
-                run.cell(
-                    data,
-                    digest(*split),
-                    family,
-                    lambda a=(data, split, family, seed): fit_family(
-                        *a, options.epochs
-                    ),
-                    seed=seed,
-                    epochs=options.epochs,
-                )
-                for seed, split in splits.items()
-            ]
-    return found
-
-
-def run_gradients(run, options):
-    """Return the fits of every estimator, and mean and error of their best scores."""
-    found = {}
-    splits = {seed: load("digits", seed) for seed in options.seeds}
-    for estimator in ESTIMATORS:
-        fits = [
-            run.cell(
-                "gradient",
-                digest(*split),
-                estimator,
-                lambda a=(split, estimator, seed): fit_estimator(*a, options.seconds),
-                seed=seed,
-                seconds=options.seconds,
-            )
-            for seed, split in splits.items()
-        ]
-        best = mean_and_error([fit["best"] for fit in fits])
-        found[estimator] = {"best": best, "fits": fits}
-    return found
+        report.items(raw),
+    )
 
 
 def main():
-    parser = argument_parser("latents", __doc__, seeds=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    options = parser.parse_args()
+    options = read_options(
+        "latents", __doc__, seeds=[0, 1, 2], epochs=200, seconds=20.0
+    )
     run = Run("latents", options)
-    publish(
+    families, gradients = {}, {}
+    for data in COMPONENTS:
+        found = run.grid(
+            lambda seed, data=data: [(data, FAMILIES, load(data, seed))],
+            lambda *cell, data=data: fit_family(data, *cell, options.epochs),
+            epochs=options.epochs,
+        )
+        for family, fits in found[data].items():
+            families[f"{data}: {family}"] = list(fits.values())
+    found = run.grid(
+        lambda seed: [("digits", ESTIMATORS, load("digits", seed))],
+        lambda *cell: fit_estimator(*cell, options.seconds),
+        seconds=options.seconds,
+    )
+    for estimator, fits in found["digits"].items():
+        best = report.mean_and_error([fit["best"] for fit in fits.values()])
+        gradients[estimator] = {"best": best, "fits": list(fits.values())}
+    report.publish(
         options,
-        environment=environment(),
         seeds=options.seeds,
         seconds=options.seconds,
-        families=run_families(run, options),
-        gradients=run_gradients(run, options),
+        families=families,
+        gradients=gradients,
     )
 
 

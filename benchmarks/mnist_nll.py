@@ -20,20 +20,10 @@ import time
 import warnings
 
 import numpy as np
+from harness import report
 from harness.cache import OURS, Cache, cache_path, version
 from harness.cases import load_mnist
-from harness.report import (
-    VERDICTS,
-    environment,
-    environment_lines,
-    load_average,
-    markdown_table,
-    note_lines,
-    prose,
-    publish,
-    read_raw,
-)
-from harness.run import argument_parser
+from harness.run import read_options
 
 MODELS = {
     "vae": {"objective": "elbo", "n_draws": 1},
@@ -195,7 +185,7 @@ def figure_lines(runs):
     rows = []
     for name, result in runs.items():
         model = result["settings"]["model"]
-        met = VERDICTS[result["nll"] <= TARGETS[model]]
+        met = report.VERDICTS[result["nll"] <= TARGETS[model]]
         training = f"{result['minutes']:.1f}"
         estimate = f"{result['final_minutes']:.1f}"
         threads, passes = result["settings"]["threads"], len(result["curve"])
@@ -204,8 +194,7 @@ def figure_lines(runs):
         rows.append([name, *figures, *cost, result["draws"]])
     header = ["run", "test NLL", "target", "verdict", "paper", "re-run"]
     header += ["minutes", "threads", "passes", "estimate, min", "draws"]
-    title = "## Test negative log-likelihood, nats an image"
-    return [title, "", *markdown_table(header, rows, 2), ""]
+    return report.table(header, rows, 2)
 
 
 def curve_lines(name, result):
@@ -216,40 +205,44 @@ def curve_lines(name, result):
     keys = ("minutes", "objective", "nll")
     rows = [[str(point["pass"]), *(point[key] for key in keys)] for point in shown]
     title = f"test NLL, {CURVE_DRAWS} draws, {CURVE_ROWS:,} rows"
-    header = ["pass", "minutes", "train objective", title]
-    lines = [f"## Curve of {name}", "", f"Settings: `{result['settings']}`", ""]
-    return [*lines, *markdown_table(header, rows, 2), ""]
+    return report.blocks(
+        f"## Curve of {name}",
+        f"Settings: `{result['settings']}`",
+        report.table(["pass", "minutes", "train objective", title], rows, 2),
+    )
 
 
 def page(raw):
     """Return the Markdown lines of raw figures."""
-    lines = ["# MNIST likelihood", "", prose(__doc__), ""]
-    lines += [*environment_lines(raw), *note_lines(raw), ""]
-    lines += figure_lines(raw["runs"])
-    for name, result in raw["runs"].items():
-        lines += curve_lines(name, result)
-    return lines
+    return report.blocks(
+        "# MNIST likelihood",
+        report.prose(__doc__),
+        report.items(raw),
+        "## Test negative log-likelihood, nats an image",
+        figure_lines(raw["runs"]),
+        *(curve_lines(name, result) for name, result in raw["runs"].items()),
+    )
 
 
 def parse_arguments():
-    """Return the command line's options."""
-    parser = argument_parser("mnist_nll", __doc__.split("\n\n")[0])
-    add = parser.add_argument
-    add("--model", choices=list(MODELS), default="vae")
-    add("--minutes", type=float, default=40.0, help="training budget")
-    add("--threads", type=int, default=1)
-    add("--batch", type=int, default=128)
-    add("--learning-rate", type=float, default=1e-3)
-    add("--gradient", default="pathwise")
-    add("--seed", type=int, default=0)
-    add("--draws", type=int, default=5000, help="final estimate")
-    add("--every", type=int, default=10, help="passes between points")
-    add("--checkpoint-minutes", type=float, default=3.0)
-    add("--train-rows", type=int, default=50_000)
-    add("--test-rows", type=int, default=10_000)
-    add("--name", help="name of the run (default: the model)")
-    add("--fresh", action="store_true", help="do not resume")
-    options = parser.parse_args()
+    """Return the command line's options; the name of a run is by default its model."""
+    options = read_options(
+        *("mnist_nll", __doc__),
+        model="vae",
+        minutes=40.0,
+        threads=1,
+        batch=128,
+        learning_rate=1e-3,
+        gradient="pathwise",
+        seed=0,
+        draws=5000,
+        every=10,  # passes between the points of a curve
+        checkpoint_minutes=3.0,
+        train_rows=50_000,
+        test_rows=10_000,
+        name=None,
+        fresh=False,
+    )
     options.name = options.name or options.model
     return options
 
@@ -271,8 +264,8 @@ def main():
     if not state["finished"]:
         train(state, grey, test, options, path)
     nll, seconds = final_nll(state["model"], test, options, Cache(chunks))
-    report = environment(**{"load average": load_average()})
-    runs = (read_raw(options.output) or {}).get("runs", {})
+    more = report.load_average()
+    runs = (report.read_raw(options.output) or {}).get("runs", {})
     runs.pop(options.name, None)
     runs[options.name] = {
         "settings": settings(options),
@@ -281,9 +274,9 @@ def main():
         "minutes": state["seconds"] / 60,
         "final_minutes": seconds / 60,
         "curve": state["curve"],
-        "environment": report,
+        "environment": report.environment(**more),
     }
-    publish(options, environment=report, runs=runs)
+    report.publish(options, more, runs=runs)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,10 @@ Target: pooled intervals cover 92 to 97%.
 """
 
 import numpy as np
+from harness import report
 from harness.cache import digest
 from harness.metrics import covered
-from harness.report import (
-    environment,
-    environment_lines,
-    markdown_table,
-    note_lines,
-    publish,
-)
-from harness.run import Run, argument_parser
+from harness.run import Run, read_options
 from scipy import stats
 
 TRUTH = 1.0
@@ -75,44 +69,31 @@ def summary(values):
 def page(raw):
     """Return the Markdown lines of raw figures."""
     rows = [[name, *values] for name, values in raw["methods"].items()]
-    return [
+    return report.blocks(
         "# Pooled intervals of a regression coefficient",
-        "",
-        *environment_lines(raw),
-        *note_lines(raw),
-        "",
+        report.items(raw),
         f"{raw['repetitions']} repetitions of {raw['rows']} rows, x1 missing in "
         f"about 40% of them (MAR), {raw['draws']} completed tables each.",
-        "",
-        *markdown_table(["method", "bias", "coverage of 95%", "width"], rows),
-    ]
+        report.table(["method", "bias", "coverage of 95%", "width"], rows),
+    )
 
 
 def main():
-    parser = argument_parser("multiple_imputation", __doc__)
-    parser.add_argument("--repetitions", type=int, default=200)
-    parser.add_argument("--rows", type=int, default=500)
-    parser.add_argument("--draws", type=int, default=10)
-    options = parser.parse_args()
-    run = Run("multiple_imputation", options)
+    options = read_options(
+        "multiple_imputation", __doc__, repetitions=200, rows=500, draws=10
+    )
+    run, name, draws = Run("multiple_imputation", options), "ours", options.draws
     found = []
     for seed in range(options.repetitions):
-        case = draw_table(options.rows, np.random.default_rng(seed))
-        cell = run.cell(
-            f"{options.rows} rows",
-            digest(*case),
-            "all",
-            lambda case=case, seed=seed: simulate(*case, seed, options.draws),
-            seed=seed,
-            draws=options.draws,
-        )
+        table, missing = draw_table(options.rows, np.random.default_rng(seed))
+        case, arguments = digest(table, missing), (table, missing, seed, draws)
+        cell = run.cell(name, case, name, seed, simulate, *arguments, draws=draws)
         found += [cell] if cell else []
-    publish(
+    report.publish(
         options,
-        environment=environment(),
         repetitions=len(found),
         rows=options.rows,
-        draws=options.draws,
+        draws=draws,
         methods={name: summary([cell[name] for cell in found]) for name in found[0]},
     )
 

@@ -20,18 +20,11 @@ early within 1,000 epochs.
 import time
 
 import numpy as np
-from harness.cache import OURS, digest
+from harness import report
 from harness.cases import TARGET, read_table
 from harness.metrics import covered, crps_of_draws, rmse
 from harness.peers.regression import PEERS
-from harness.report import (
-    environment,
-    environment_lines,
-    markdown_table,
-    note_lines,
-    publish,
-)
-from harness.run import Run, argument_parser
+from harness.run import Run, read_options
 from harness.tables import is_category
 from sklearn.model_selection import train_test_split
 
@@ -88,97 +81,72 @@ def evaluate(method, split, seed):
     return {**scores, "seconds": seconds}
 
 
-def run_cells(options, run):
-    """Return lists of scores over seeds, by table and method; tables finished."""
-    found, methods = {}, [method for method in METHODS if run.wants(method)]
-    for seed in options.seeds:
-        for name in options.tables:
-            split = load_split(options.data, name, seed, options.max_rows)
-            for method in methods:
-                cell = run.cell(
-                    name,
-                    digest(*split),
-                    method,
-                    lambda a=(method, split, seed): evaluate(*a),
-                    seed=seed,
-                    packages=("scikit-learn",) if method in PEERS else OURS,
-                )
-                found.setdefault(name, {}).setdefault(method, []).append(cell)
-    return {
-        name: {
-            method: {score: [cell[score] for cell in cells] for score in SCORES}
-            for method, cells in row.items()
-        }
-        for name, row in found.items()
-        if all(all(cells) for cells in row.values())
-    }
-
-
 # Page
+
+
+def values_of(row, method, score):
+    """Return the scores of a method on one table, a list over seeds."""
+    return [cell[score] for cell in row[method].values()]
 
 
 def score_lines(found, methods, score, digits):
     """Return the table of a score: mean ± standard deviation over seeds."""
     rows = []
     for method in methods:
-        cells = [row[method][score] for row in found.values()]
+        cells = [values_of(row, method, score) for row in found.values()]
         if None in cells[0]:
             rows.append([method, *[None] * (len(cells) + 1)])
             continue
         texts = [f"{np.mean(c):.{digits}f} ± {np.std(c):.{digits}f}" for c in cells]
         rows.append([method, *texts, float(np.mean(cells))])
-    return markdown_table(["mean ± sd over seeds", *found, "mean"], rows, digits)
+    return report.table(["mean ± sd over seeds", *found, "mean"], rows, digits)
 
 
-def comparison_lines(found, methods):
-    """Return on how many tables ours has the lower mean."""
-    ours, *peers = methods
-    rows = []
-    for peer in peers:
-        counts = []
-        for score in ("rmse", "crps", "nll"):
-            pairs = [(row[ours][score], row[peer][score]) for row in found.values()]
-            if any(None in theirs for _, theirs in pairs):
-                counts.append(None)
-                continue
-            wins = sum(np.mean(a) < np.mean(b) for a, b in pairs)
-            counts.append(f"{wins} of {len(pairs)}")
-        rows.append([peer, *counts])
-    return markdown_table([f"{ours} lower than", "RMSE", "CRPS", "NLL"], rows)
+def wins(found, ours, peer, score):
+    """Return on how many tables ours has the lower mean; None without that score."""
+    pairs = [[values_of(row, m, score) for m in (ours, peer)] for row in found.values()]
+    if any(None in theirs for _, theirs in pairs):
+        return None
+    return f"{sum(np.mean(a) < np.mean(b) for a, b in pairs)} of {len(pairs)}"
 
 
 def page(raw):
     """Return the Markdown lines of raw figures."""
     found = raw["found"]
-    lines = ["# Distributions of one number given a table", ""]
-    lines += [*environment_lines(raw), f"- seeds: {raw['seeds']}"]
-    lines += [f"- training rows: at most {raw['max_rows']:,}", *note_lines(raw), ""]
-    lines += [__doc__.split("\n", 2)[2].strip(), ""]
-    if not found:
-        return lines
-    methods = list(next(iter(found.values())))
-    lines += [*comparison_lines(found, methods), ""]
-    for score, (title, digits) in SCORES.items():
-        table = score_lines(found, methods, score, digits)
-        lines += [f"## {title}", "", *table, ""]
-    return lines
+    ours, *peers = methods = list(next(iter(found.values())))
+    scores = ("rmse", "crps", "nll")
+    rows = [
+        [peer, *(wins(found, ours, peer, score) for score in scores)] for peer in peers
+    ]
+    sections = [
+        report.blocks(f"## {title}", score_lines(found, methods, score, digits))
+        for score, (title, digits) in SCORES.items()
+    ]
+    limit = f"training rows: at most {raw['max_rows']:,}"
+    return report.blocks(
+        "# Distributions of one number given a table",
+        report.items(raw, f"seeds: {raw['seeds']}", limit),
+        report.prose(__doc__),
+        report.table([f"{ours} lower than", "RMSE", "CRPS", "NLL"], rows),
+        *sections,
+    )
 
 
 def main():
-    parser = argument_parser(
-        "regression", __doc__.splitlines()[0], [0, 1, 2], methods=True
+    tables, limit = list(TABLES), MAX_ROWS
+    options = read_options(
+        "regression", __doc__, seeds=[0, 1, 2], tables=tables, max_rows=limit
     )
-    parser.add_argument("--tables", nargs="+", default=list(TABLES))
-    rows = "training rows at most (default: %(default)s)"
-    parser.add_argument("--max-rows", type=int, default=MAX_ROWS, help=rows)
-    options = parser.parse_args()
-    publish(
-        options,
-        environment=environment(),
-        seeds=options.seeds,
-        max_rows=options.max_rows,
-        found=run_cells(options, Run("regression", options)),
-    )
+    run = Run("regression", options, PEERS)
+
+    def cases(seed):
+        for name in options.tables:
+            split = load_split(options.data, name, seed, options.max_rows)
+            yield name, METHODS, split
+
+    found = run.grid(cases, evaluate)
+    about = {"seeds": options.seeds, "max_rows": options.max_rows}
+    report.publish(options, **about, found=found)
 
 
 if __name__ == "__main__":

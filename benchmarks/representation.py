@@ -14,19 +14,10 @@ computes our results again and keeps those of the peers.
 import time
 
 import numpy as np
-from harness.cache import OURS, digest
+from harness import report
 from harness.cases import density_columns, load_images, load_index, load_numeric_table
 from harness.peers.representation import DENSITIES, LATENTS
-from harness.report import (
-    VERDICTS,
-    environment,
-    environment_lines,
-    markdown_table,
-    note_lines,
-    prose,
-    publish,
-)
-from harness.run import Run, argument_parser, our_parameters
+from harness.run import Run, our_parameters, read_options
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
@@ -34,10 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 MAX_ROWS = 5000
 IMAGE_ROWS = {"mnist": 2000, "usps": 3000, "digits": MAX_ROWS}
-METHODS = {
-    "A": ("ours", "ours (defaults)", *LATENTS, "raw"),
-    "B": ("ours", *DENSITIES),
-}
+METHODS = {"A": ("ours", "ours (defaults)", *LATENTS, "raw"), "B": ("ours", *DENSITIES)}
 # Columns on one scale with one noise for all, as in PCA: latents that keep what moves
 # the values. The defaults are made for densities, and are shown beside it.
 REPRESENTATION = {"likelihood": "normal_isotropic"}
@@ -191,29 +179,22 @@ def compute(part, method, split, seed, parameters):
 def run_part(options, run, part):
     """Return the raw figures of one part."""
     parameters, label = our_parameters(options)
-    names = [
-        name
-        for name in dataset_names(options.data, part)
-        if not options.datasets or name in options.datasets
-    ]
-    cells = {}
-    for seed in options.seeds:
+    names = dataset_names(options.data, part)
+
+    def cases(seed):
         for name in names:
-            split = split_data(options.data, name, seed, part)
-            for method in filter(run.wants, METHODS[part]):
-                given = parameters if method == "ours" else {}
-                cell = run.cell(
-                    f"{part} {name}",
-                    digest(part, *split),
-                    method,
-                    lambda a=(part, method, split, seed, given): compute(*a),
-                    seed=seed,
-                    packages=OURS if method.startswith("ours") else ("scikit-learn",),
-                    **given,
-                )
-                if cell:
-                    shown = label if method == "ours" else method
-                    cells.setdefault(name, {}).setdefault(shown, []).append(cell)
+            if not options.datasets or name in options.datasets:
+                split = split_data(options.data, name, seed, part)
+                yield name, METHODS[part], split
+
+    def evaluate(method, split, seed):
+        return compute(part, method, split, seed, parameters)
+
+    cells = run.grid(cases, evaluate, part=part, parameters=parameters)
+    cells = {
+        name: {label if m == "ours" else m: list(c.values()) for m, c in row.items()}
+        for name, row in cells.items()
+    }
     return figures(part, cells, len(options.seeds))
 
 
@@ -251,20 +232,9 @@ def differences_of(medians, ours, peer):
     }
 
 
-def part_lines(part, found):
-    """Return the Markdown lines of one part: table, comparisons and cost."""
-    medians, methods = found["medians"], list(found["seconds"])
-    rows = [
-        [
-            *(name, *found["about"][name]),
-            *(row.get(method) for method in methods),
-            max(row, key=row.get),
-        ]
-        for name, row in medians.items()
-    ]
-    header = ["data", *ABOUT[part], *methods, "best"]
-    lines = [f"## {TITLES[part]}", "", *markdown_table(header, rows), ""]
-    ours, *peers = methods
+def comparison_lines(medians, ours, peers):
+    """Return on how many data sets ours is above each peer."""
+    lines = []
     for peer in peers:
         if differences := differences_of(medians, ours, peer):
             losses = [name for name, value in differences.items() if value <= 0]
@@ -274,11 +244,25 @@ def part_lines(part, found):
                 f"{np.mean(list(differences.values())):+.3f}; "
                 f"not above on: {', '.join(losses) or 'none'}"
             )
-    lines += [
+    return lines
+
+
+def part_lines(part, found):
+    """Return the Markdown lines of one part: table, comparisons and cost."""
+    medians, methods = found["medians"], list(found["seconds"])
+    rows = [
+        [name, *found["about"][name], *map(row.get, methods), max(row, key=row.get)]
+        for name, row in medians.items()
+    ]
+    seconds = [
         f"- {method}: {total:,.0f} s in all, median {median:.2f} s for fit and score"
         for method, (total, median) in found["seconds"].items()
     ]
-    return [*lines, ""]
+    return report.blocks(
+        f"## {TITLES[part]}",
+        report.table(["data", *ABOUT[part], *methods, "best"], rows),
+        comparison_lines(medians, methods[0], methods[1:]) + seconds,
+    )
 
 
 def target_lines(parts, ours):
@@ -292,45 +276,42 @@ def target_lines(parts, ours):
         if found:
             lines.append(
                 f"- log-likelihood above {peer} on {wins} of {len(found)} (target: "
-                f"{'all' if share == 1 else 'more than half'}): {VERDICTS[met]}"
+                f"{'all' if share == 1 else 'more than half'}): {report.VERDICTS[met]}"
             )
     for peer in ("PCA", "FactorAnalysis"):
         if found := differences_of(medians.get("A", {}), ours, peer):
             mean = np.mean(list(found.values()))
             lines.append(
-                f"- mean accuracy minus that of {peer}, {len(found)} sets: "
-                f"{mean:+.4f} (target: above 0): {VERDICTS[bool(mean > 0)]}"
+                f"- mean accuracy minus that of {peer}, {len(found)} sets: {mean:+.4f} "
+                f"(target: above 0): {report.VERDICTS[bool(mean > 0)]}"
             )
-    return ["## Targets", "", *lines]
+    return lines
 
 
 def page(raw):
     """Return the Markdown lines of raw figures."""
-    lines = ["# Representation and density", "", prose(__doc__), ""]
-    lines += [*environment_lines(raw), f"- seeds: {raw['seeds']}, medians"]
-    lines += [*note_lines(raw), ""]
-    for part, found in raw["parts"].items():
-        lines += part_lines(part, found)
-    return lines + target_lines(raw["parts"], raw["ours"])
+    return report.blocks(
+        "# Representation and density",
+        report.prose(__doc__),
+        report.items(raw, f"seeds: {raw['seeds']}, medians"),
+        *(part_lines(part, found) for part, found in raw["parts"].items()),
+        "## Targets",
+        target_lines(raw["parts"], raw["ours"]),
+    )
 
 
 def main():
-    parser = argument_parser(
-        *("representation", __doc__.split("\n\n")[0], [0, 1, 2]),
-        methods=True,
-        parameters=True,
+    options = read_options(
+        *("representation", __doc__),
+        seeds=[0, 1, 2],
+        part=["A", "B"],
+        datasets=[],
+        set=[],
     )
-    parser.add_argument("--part", choices=["A", "B"], nargs="+", default=["A", "B"])
-    parser.add_argument("--datasets", nargs="+", help="only these data sets")
-    options = parser.parse_args()
-    run = Run("representation", options)
-    publish(
-        options,
-        environment=environment(),
-        seeds=options.seeds,
-        ours=our_parameters(options)[1],
-        parts={part: run_part(options, run, part) for part in options.part},
-    )
+    run = Run("representation", options, {*LATENTS, *DENSITIES, "raw"})
+    parts = {part: run_part(options, run, part) for part in options.part}
+    ours = our_parameters(options)[1]
+    report.publish(options, seeds=options.seeds, ours=ours, parts=parts)
 
 
 if __name__ == "__main__":

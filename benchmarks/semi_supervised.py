@@ -1,12 +1,12 @@
 """Classification with few labels: VAEClassifier and scikit-learn's methods.
 
 Parts: "digits" (load_digits, 30 and 100 labels), "tables" (5% and 10% of the labels),
-"curve" (digits, error by the number of unlabelled rows and of labels) and "mnist"
-(100 and 1,000 labels). Every method sees the same rows and labels; methods that take no
-missing cells and no categories get medians and one-hot columns, scaled.
+"labels" and "rows" (digits, error by the number of labels and of training rows) and
+"mnist" (100 and 1,000 labels; minutes a fit). Every method sees the same rows and
+labels; methods that take no missing cells and no categories get medians and one-hot
+columns, scaled.
 
-Seeds are the outer loop: what is written after an interrupted run has whole seeds. For
-one figure of MNIST:
+For one figure of MNIST (``--labels`` takes numbers of labels, or of rows):
 
     python benchmarks/semi_supervised.py --parts mnist --labels 100 --seeds 0 \\
         --methods VAEClassifier*m1*
@@ -14,11 +14,11 @@ one figure of MNIST:
 Seconds are those of the clock and of the processor, both of one fit and predict.
 """
 
-import argparse
+import itertools
 import time
 
 import numpy as np
-from harness.cache import OURS, digest
+from harness import report
 from harness.cases import (
     TARGET,
     balanced,
@@ -30,22 +30,23 @@ from harness.cases import (
     read_table,
 )
 from harness.peers.labels import PEERS, as_numbers
-from harness.report import (
-    environment,
-    environment_lines,
-    markdown_table,
-    note_lines,
-    publish,
-)
-from harness.run import Run, argument_parser
+from harness.run import Run, read_options
 from harness.tables import is_category
 from sklearn.model_selection import train_test_split
 
 #: Development was done on other rows (the training part of optdigits) and tables
 #: (raisin, credit_g, phoneme, wine_white, mushroom, titanic).
-TABLES = "adult banknote cmc credit_approval letter magic nursery sick".split()
+TABLES = [
+    "adult",
+    "banknote",
+    "cmc",
+    "credit_approval",
+    "letter",
+    "magic",
+    "nursery",
+    "sick",
+]
 SHARES = (0.05, 0.10)
-PARTS = ("digits", "tables", "curve", "mnist")
 DIGIT_LABELS = (30, 100)
 MNIST_LABELS = (100, 1000)
 #: Pixels have one unit: rare ones should not weigh more than others. The rest was
@@ -63,9 +64,9 @@ CURVE_LABELS = (20, 50, 100, 200, 500)
 CURVE_ROWS = (100, 200, 400, 800, 1257)
 MAX_ROWS = 5_000
 
-OURS_NAME = "VAEClassifier"
+OURS = "VAEClassifier"
 ALONE = "VAEClassifier, labelled rows alone"
-EVERYONE = (OURS_NAME, ALONE, *PEERS)
+EVERYONE = (OURS, ALONE, *PEERS)
 OBJECTIVES = {f'VAEClassifier, objective="{o}"': o for o in ("m1", "m1+m2", "shot")}
 TITLES = {
     "digits": "Digits (load_digits, 30% test rows), by the number of labels",
@@ -140,7 +141,7 @@ def make_model(part, method, seed):
     return VAEClassifier(**parameters, random_state=seed)
 
 
-def evaluate(part, method, seed, split):
+def evaluate(part, method, split, seed):
     """Return the error in percent, and the seconds of fit and predict."""
     X, y, X_test, y_test = split
     known = np.flatnonzero(y >= 0)
@@ -159,54 +160,30 @@ def evaluate(part, method, seed, split):
     }
 
 
-def make_cases(options, seed):
-    """Yield part, name, methods and the split of every case of a seed."""
-    parts, data = options.parts, options.data
+def cases_of(part, options, seed):
+    """Yield name, methods and the split of every case of a part."""
+    data, labels = options.data, options.labels
 
-    def of_labels(counts):
-        return [n for n in counts if not options.labels or str(n) in options.labels]
+    def of_labels(counts, load, methods):
+        for n in counts:
+            if not labels or str(n) in labels:
+                yield str(n), methods, load(n, seed, data)
 
-    if "digits" in parts:
-        for n in of_labels(DIGIT_LABELS):
-            split = load_digits_split(n, seed, data)
-            yield "digits", str(n), (*EVERYONE, *OBJECTIVES), split
-    if "tables" in parts:
-        for name in options.tables:
-            for share in SHARES:
-                split = load_table_split(name, share, seed, data)
-                yield "tables", f"{name} {share:.0%}", EVERYONE, split
-    if "curve" in parts:
-        methods = (OURS_NAME, ALONE, "SelfTraining(SVC)", "LabelSpreading")
-        for n in CURVE_LABELS:
-            yield "labels", str(n), methods, load_digits_split(n, seed, data)
-        for n in CURVE_ROWS:
-            yield "rows", str(n), (OURS_NAME,), load_fewer_rows(n, seed, data)
-    if "mnist" in parts:
-        methods = (OURS_NAME, ALONE, "SVC, labelled rows alone", *OBJECTIVES)
-        for n in of_labels(MNIST_LABELS):
-            yield "mnist", str(n), methods, load_mnist_split(n, seed, data)
-
-
-def run_cells(options, run):
-    """Return the finished cells: part -> name -> method -> list over seeds."""
-    found = {}
-    for seed in options.seeds:
-        for part, name, methods, split in make_cases(options, seed):
-            for method in filter(run.wants, methods):
-                ours = method not in PEERS
-                cell = run.cell(
-                    f"{part} {name}",
-                    digest(*split),
-                    method,
-                    lambda a=(part, method, seed, split): evaluate(*a),
-                    seed=seed,
-                    packages=OURS if ours else ("scikit-learn",),
-                    parameters=MNIST_PARAMETERS if ours and part == "mnist" else {},
-                )
-                if cell:
-                    row = found.setdefault(part, {}).setdefault(name, {})
-                    row.setdefault(method, []).append(cell)
-    return found
+    if part == "digits":
+        methods = (*EVERYONE, *OBJECTIVES)
+        yield from of_labels(DIGIT_LABELS, load_digits_split, methods)
+    if part == "labels":
+        methods = (OURS, ALONE, "SelfTraining(SVC)", "LabelSpreading")
+        yield from of_labels(CURVE_LABELS, load_digits_split, methods)
+    if part == "rows":
+        yield from of_labels(CURVE_ROWS, load_fewer_rows, (OURS,))
+    if part == "mnist":
+        methods = (OURS, ALONE, "SVC, labelled rows alone", *OBJECTIVES)
+        yield from of_labels(MNIST_LABELS, load_mnist_split, methods)
+    if part == "tables":
+        for name, share in itertools.product(options.tables, SHARES):
+            split = load_table_split(name, share, seed, data)
+            yield f"{name} {share:.0%}", EVERYONE, split
 
 
 def figures(cells):
@@ -214,17 +191,16 @@ def figures(cells):
     clocks = {}
     for row in cells.values():
         for method, found in row.items():
-            clocks.setdefault(method, []).extend(found)
-    return {
-        "errors": {
-            name: {m: [cell["error"] for cell in found] for m, found in row.items()}
-            for name, row in cells.items()
-        },
-        "seconds": {
-            method: [float(np.median([cell[c] for cell in found])) for c in CLOCKS]
-            for method, found in clocks.items()
-        },
+            clocks.setdefault(method, []).extend(found.values())
+    errors = {
+        name: {m: [c["error"] for c in found.values()] for m, found in row.items()}
+        for name, row in cells.items()
     }
+    seconds = {
+        method: [float(np.median([cell[clock] for cell in found])) for clock in CLOCKS]
+        for method, found in clocks.items()
+    }
+    return {"errors": errors, "seconds": seconds}
 
 
 # Page
@@ -243,7 +219,7 @@ def error_lines(table, names, methods):
             spread = f" ± {np.std(errors, ddof=1):.1f}" if len(errors) > 1 else ""
             row.append(f"{np.mean(errors):.1f}{spread} ({len(errors)})")
         rows.append(row)
-    return markdown_table(["error %, mean ± sd (seeds)", *names], rows)
+    return report.table(["error %, mean ± sd (seeds)", *names], rows)
 
 
 def rank_lines(table, methods):
@@ -259,8 +235,8 @@ def rank_lines(table, methods):
         return []
     means = np.mean(places, axis=0)
     rows = [[methods[i], float(means[i])] for i in np.argsort(means)]
-    lines = [f"Average rank over {len(places)} cells (1 is best):", ""]
-    return [*lines, *markdown_table(["method", "rank"], rows, 2), ""]
+    title = f"Average rank over {len(places)} cells (1 is best):"
+    return report.blocks(title, report.table(["method", "rank"], rows, 2))
 
 
 def part_lines(part, found):
@@ -269,43 +245,42 @@ def part_lines(part, found):
     numbers = all(name.isdigit() for name in table)
     names = sorted(table, key=int) if numbers else sorted(table)
     methods = [m for m in (*EVERYONE, *OBJECTIVES) if m in found["seconds"]]
-    lines = [f"## {TITLES[part]}", "", *error_lines(table, names, methods), ""]
-    if part == "mnist":
-        given = ", ".join(f"{k}={v!r}" for k, v in MNIST_PARAMETERS.items())
-        lines += [f"Parameters of VAEClassifier: {given}.", ""]
-    if part == "tables":
-        lines += rank_lines(table, methods)
+    given = ", ".join(f"{k}={v!r}" for k, v in MNIST_PARAMETERS.items())
     head = ["seconds of fit and predict, median", "clock", "processor"]
-    rows = [[method, *found["seconds"][method]] for method in methods]
-    return [*lines, *markdown_table(head, rows, 1), ""]
+    return report.blocks(
+        f"## {TITLES[part]}",
+        error_lines(table, names, methods),
+        f"Parameters of VAEClassifier: {given}." if part == "mnist" else None,
+        rank_lines(table, methods) if part == "tables" else None,
+        report.table(head, [[m, *found["seconds"][m]] for m in methods], 1),
+    )
 
 
 def page(raw):
     """Return the Markdown lines of raw figures."""
-    lines = ["# Few labels", "", *environment_lines(raw), *note_lines(raw), ""]
-    for part in TITLES:
-        if part in raw["parts"]:
-            lines += part_lines(part, raw["parts"][part])
-    return lines
-
-
-def parse_arguments():
-    parser = argument_parser("semi_supervised", __doc__, [0, 1, 2, 3, 4], methods=True)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parts = "what to run, in this order within every seed (mnist takes minutes a fit)"
-    default = ["digits", "tables", "curve"]
-    add = parser.add_argument
-    add("--parts", nargs="+", choices=PARTS, default=default, help=parts)
-    add("--tables", nargs="+", default=TABLES, metavar="NAME")
-    add("--labels", nargs="+", help="of digits and mnist, such as 100 (default: all)")
-    return parser.parse_args()
+    parts = raw["parts"]
+    sections = [part_lines(part, parts[part]) for part in TITLES if part in parts]
+    return report.blocks("# Few labels", report.items(raw), *sections)
 
 
 def main():
-    options = parse_arguments()
-    cells = run_cells(options, Run("semi_supervised", options))
-    parts = {part: figures(found) for part, found in cells.items()}
-    publish(options, environment=environment(), parts=parts)
+    options = read_options(
+        *("semi_supervised", __doc__),
+        parts=["digits", "tables", "labels", "rows"],
+        seeds=[0, 1, 2, 3, 4],
+        tables=TABLES,
+        labels=[],
+    )
+    run, parts = Run("semi_supervised", options, PEERS), {}
+    for part in options.parts:
+        cells = run.grid(
+            lambda seed, part=part: cases_of(part, options, seed),
+            lambda *cell, part=part: evaluate(part, *cell),
+            parameters=MNIST_PARAMETERS if part == "mnist" else {},
+        )
+        if cells:
+            parts[part] = figures(cells)
+    report.publish(options, parts=parts)
 
 
 if __name__ == "__main__":

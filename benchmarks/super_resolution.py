@@ -11,18 +11,12 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from harness.cache import OURS, digest
+from harness import report
+from harness.cache import digest
 from harness.cases import load_images
 from harness.metrics import block_means, covered, image_scores
 from harness.peers.images import enlarge, fit_regression, regressions
-from harness.report import (
-    environment,
-    environment_lines,
-    markdown_table,
-    note_lines,
-    publish,
-)
-from harness.run import Run, argument_parser
+from harness.run import Run, read_options
 
 
 class Task(NamedTuple):
@@ -79,34 +73,28 @@ def run_task(options, run, name):
         found = image_scores(test_high, guess, test_low, shape, task.factor, SSIM_ROWS)
         return {**found, "seconds": seconds, **more}
 
-    def cell(method, packages, compute):
-        return run.cell(name, case, method, compute, packages=packages)
+    def resized(order):
+        return scores(enlarge(test_low, shape, task.factor, order), 0)
 
-    found = {}
-    for method, order in (("nearest pixel", 0), ("bicubic", 3)):
-        found[method] = cell(
-            method,
-            ("scikit-image",),
-            lambda order=order: scores(enlarge(test_low, shape, task.factor, order), 0),
-        )
-    for method, model in regressions(task.width, *task.mlp_budget).items():
-        found[method] = cell(
-            method,
-            ("scikit-learn", "scikit-image"),
-            lambda model=model: scores(*fit_regression(model, low, high, test_low)),
-        )
-    ours = run.cell(
-        name,
-        case,
-        "VAERegressor",
-        lambda: run_ours(
-            split, shape, task.width, options.epochs or task.epochs, scores
-        ),
-        packages=(*OURS, "scikit-image"),
-        epochs=options.epochs or task.epochs,
-    )
+    def regressed(model):
+        return scores(*fit_regression(model, low, high, test_low))
+
+    cells = {
+        "nearest pixel": (resized, 0),
+        "bicubic": (resized, 3),
+        **{name: (regressed, model) for name, model in peers_of(task).items()},
+    }
+    found = {m: run.cell(name, case, m, 0, *cell) for m, cell in cells.items()}
+    epochs = options.epochs or task.epochs
+    arguments = (run_ours, split, shape, task.width, epochs, scores)
+    ours = run.cell(name, case, "VAERegressor", 0, *arguments, epochs=epochs)
     found.update(ours or {})
     return {method: value for method, value in found.items() if value}
+
+
+def peers_of(task):
+    """Return the regressions by name."""
+    return regressions(task.width, *task.mlp_budget)
 
 
 def run_ours(split, shape, width, epochs, scores):
@@ -116,10 +104,7 @@ def run_ours(split, shape, width, epochs, scores):
     low, high, test_low, test_high = split
     start = time.perf_counter()
     model = VAERegressor(
-        **NETWORK,
-        image_shape=shape,
-        hidden_layer_sizes=(width, width),
-        max_iter=epochs,
+        **NETWORK, image_shape=shape, hidden_layer_sizes=(width, width), max_iter=epochs
     ).fit(low, high)
     seconds = time.perf_counter() - start
     some = slice(0, INTERVAL_ROWS)
@@ -204,17 +189,22 @@ def run_inpainting(options, run):
     """Return the scores of in-painting and its budget."""
     rows, epochs = options.inpainting_rows, options.inpainting_epochs
     split = load_inpainting(options)
-    found = run.cell(
-        "inpainting",
-        digest(*split),
-        "VAERegressor",
-        lambda: inpaint(*split, epochs),
-        epochs=epochs,
-    )
+    arguments = ("VAERegressor", 0, inpaint, *split, epochs)
+    found = run.cell("inpainting", digest(*split), *arguments, epochs=epochs)
     return found and {"rows": rows, "epochs": epochs, **found}
 
 
 # Page
+
+
+INTRODUCTION = f"""\
+PSNR in dB and SSIM are averages over test images (SSIM: the first {SSIM_ROWS}), \
+on grey values in [0, 1]; consistency is the RMSE between the reduced output and the \
+input.
+Seconds are those of the fit, on a machine that did other work as well. All networks \
+see the same training rows. Architecture and budget of VAERegressor were set on other \
+rows of MNIST; the budget of the MLP was raised once where it had not converged. \
+Frames of frey_faces come from one film: test images have near twins in training."""
 
 
 def task_lines(name, found):
@@ -225,85 +215,58 @@ def task_lines(name, found):
         [method, *(scores[key] for key in keys), round(scores["seconds"])]
         for method, scores in found.items()
     ]
-    header = ["method", "PSNR", "SSIM", "consistency", "seconds"]
-    lines = [
-        "",
+    ours = found.get("VAERegressor, mean")
+    return report.blocks(
         f"## {name}, x{task.factor}",
-        "",
         f"{task.n_train} training and {task.n_test} test images; hidden layers "
         f"({task.width}, {task.width}) in VAERegressor and in the MLP; "
         f"{task.epochs} epochs of VAERegressor.",
-        "",
-        *markdown_table(header, rows),
-    ]
-    if ours := found.get("VAERegressor, mean"):
-        lines += [
-            "",
-            f"90% intervals cover {100 * ours['coverage']:.1f}% of all pixels and "
-            f"{100 * ours['coverage_varied']:.1f}% of those with a standard "
-            "deviation above 0.05; log p(y given x) is "
-            f"{ours['log_likelihood']:.1f} nats per image.",
-        ]
-    return lines
+        report.table(["method", "PSNR", "SSIM", "consistency", "seconds"], rows),
+        ours
+        and f"90% intervals cover {100 * ours['coverage']:.1f}% of all pixels and "
+        f"{100 * ours['coverage_varied']:.1f}% of those with a standard deviation "
+        f"above 0.05; log p(y given x) is {ours['log_likelihood']:.1f} nats per image.",
+    )
 
 
 def inpainting_lines(found):
     """Return the lines of in-painting."""
     rows = [[str(k), which, -found[str(k)]] for k, which in OBSERVED.items()]
-    header = ["observed quadrants", "which", "VAERegressor"]
-    return [
-        "",
+    return report.blocks(
         "## In-painting of binarised MNIST",
-        "",
         f"One model for all four patterns, {found['rows']} training images, "
         f"{found['epochs']} epochs ({found['seconds']:.0f} s); 1000 test images, "
         "256 importance draws. Negative conditional log-likelihood of the hidden "
         "pixels, nats per image.",
-        "",
-        *markdown_table(header, rows, digits=2),
-    ]
+        report.table(["observed quadrants", "which", "VAERegressor"], rows, 2),
+    )
 
 
 def page(raw):
     """Return the Markdown lines of raw figures."""
-    lines = [
+    return report.blocks(
         "# Super-resolution and in-painting",
-        "",
-        *environment_lines(raw),
-        *note_lines(raw),
-        "",
-        "PSNR in dB and SSIM are averages over test images (SSIM: the first "
-        f"{SSIM_ROWS}), on grey values in [0, 1]; consistency is the RMSE between the "
-        "reduced output and the input.",
-        "Seconds are those of the fit, on a machine that did other work as well. All "
-        "networks see the same training rows. Architecture and budget of VAERegressor "
-        "were set on other rows of MNIST; the budget of the MLP was raised once where "
-        "it had not converged. Frames of frey_faces come from one film: test images "
-        "have near twins in training.",
-    ]
-    for name, found in raw["tasks"].items():
-        lines += task_lines(name, found)
-    return lines + (inpainting_lines(raw["inpainting"]) if raw["inpainting"] else [])
+        report.items(raw),
+        INTRODUCTION,
+        *(task_lines(name, found) for name, found in raw["tasks"].items()),
+        raw["inpainting"] and inpainting_lines(raw["inpainting"]),
+    )
 
 
 def main():
-    parser = argument_parser("super_resolution", __doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="*", default=[*TASKS, "inpainting"])
-    parser.add_argument("--epochs", type=int, help="of ours, to try the script")
-    parser.add_argument("--inpainting-rows", type=int, default=8_000)
-    parser.add_argument("--inpainting-epochs", type=int, default=12)
-    options = parser.parse_args()
-    run = Run("super_resolution", options)
-    tasks = {
-        name: run_task(options, run, name) for name in TASKS if name in options.tasks
-    }
-    inpainting = "inpainting" in options.tasks and run_inpainting(options, run)
-    publish(
-        options,
-        environment=environment(),
-        tasks={name: found for name, found in tasks.items() if found},
-        inpainting=inpainting or None,
+    options = read_options(
+        *("super_resolution", __doc__),
+        tasks=[*TASKS, "inpainting"],
+        epochs=0,
+        inpainting_rows=8_000,
+        inpainting_epochs=12,
     )
+    peers = ("nearest pixel", "bicubic", *peers_of(TASKS["mnist"]))
+    packages = ("scikit-learn", "scikit-image")
+    run = Run("super_resolution", options, peers, packages)
+    tasks = {n: run_task(options, run, n) for n in TASKS if n in options.tasks}
+    inpainting = "inpainting" in options.tasks and run_inpainting(options, run)
+    report.publish(options, tasks=tasks, inpainting=inpainting or None)
 
 
 if __name__ == "__main__":

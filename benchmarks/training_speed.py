@@ -12,31 +12,23 @@ The bound is the matrix products of a training step alone: forward, gradient of 
 weights, and gradient of the inputs except for the first layer.
 """
 
+import itertools
 import statistics
 import time
 import warnings
 
 import numpy as np
-from harness.cache import OURS
+from harness import report
+from harness.cache import version
 from harness.peers.loops import METHODS, SLOW, layer_shapes
 from harness.processes import Processes, answer
-from harness.report import (
-    VERDICTS,
-    environment,
-    environment_lines,
-    load_average,
-    markdown_table,
-    note_lines,
-    prose,
-    publish,
-)
-from harness.run import Run, argument_parser
+from harness.run import Run, read_options
 
 # Inputs, hidden sizes, latents -> rows of an epoch, epochs timed by the fast methods.
 NETWORKS = {(30, 128, 128, 8): (20480, 8), (784, 200, 200, 50): (5120, 4)}
 BATCHES = (256, 1024)
 THREADS = (1, 2)
-TARGET = {"network": (30, 128, 128, 8), "batch": 256, "ratio": 2.5}
+TARGET = {"network": [30, 128, 128, 8], "batch": 256, "ratio": 2.5}
 TRANSFORM_ROWS, TRANSFORM_TARGET = 200_000, 500_000
 MEMORY_SHAPE, MEMORY_TARGET = (1_000_000, 30), 3.0
 HEADER = ["network, batch, threads", "method", "epoch, ms"]
@@ -132,11 +124,7 @@ def memory_of_fit():
     }
 
 
-WORKERS = {
-    "epoch": epoch_times,
-    "transform": transform_times,
-    "memory": memory_of_fit,
-}
+WORKERS = {"epoch": epoch_times, "transform": transform_times, "memory": memory_of_fit}
 
 
 def work(kind, threads, arguments):
@@ -175,10 +163,7 @@ def epoch_rows(cell):
 def epoch_target_lines(cell):
     """Return the target on the time of an epoch, if the case is that of the target."""
     given = cell["arguments"]
-    if (tuple(given["network"]), given["batch"]) != (
-        TARGET["network"],
-        TARGET["batch"],
-    ):
+    if any(given[name] != TARGET[name] for name in ("network", "batch")):
         return []
     rows = epoch_rows(cell)
     _, _, _, over_bound, over_loop, _ = next(row for row in rows if row[1] == "ours")
@@ -186,7 +171,7 @@ def epoch_target_lines(cell):
     return [
         f"- {cell['threads']} thread(s): ours {over_bound:.2f} x the bound (target "
         f"{TARGET['ratio']}), {over_loop:.2f} x the hand-written loop "
-        f"(target 1): {VERDICTS[met]}"
+        f"(target 1): {report.VERDICTS[met]}"
     ]
 
 
@@ -198,7 +183,7 @@ def transform_line(cell):
     return (
         f"- transform, 30 columns, {cell['threads']} thread(s): {speed:,.0f} rows/s "
         f"(target {TRANSFORM_TARGET:,}; matrix products alone {bound:,.0f}): "
-        f"{VERDICTS[speed >= TRANSFORM_TARGET]}"
+        f"{report.VERDICTS[speed >= TRANSFORM_TARGET]}"
     )
 
 
@@ -215,7 +200,7 @@ def memory_line(cell):
         f"libraries imported, {ratio:.2f} x the data (target {MEMORY_TARGET}; "
         f"{used:.2f} x above the process that has fitted a small table); "
         f"{value['above_holding'] / 1e6:.0f} MB above the process that holds "
-        f"the data: {VERDICTS[ratio <= MEMORY_TARGET]}"
+        f"the data: {report.VERDICTS[ratio <= MEMORY_TARGET]}"
     )
 
 
@@ -224,14 +209,19 @@ def page(raw):
     cells = {kind: [] for kind in WORKERS}
     for cell in raw["cells"]:
         cells[cell["kind"]].append(cell)
+    targets = [line for cell in cells["epoch"] for line in epoch_target_lines(cell)]
+    targets += map(transform_line, cells["transform"])
+    targets += map(memory_line, cells["memory"])
     rows = [row for cell in cells["epoch"] for row in epoch_rows(cell)]
-    lines = ["# Speed and memory", "", prose(__doc__), ""]
-    lines += [*environment_lines(raw), f"- repetitions: {raw['repeats']}"]
-    lines += [*note_lines(raw), "", "## One epoch", ""]
-    lines += [*markdown_table(HEADER, rows, 2), "", "## Targets", ""]
-    lines += [line for cell in cells["epoch"] for line in epoch_target_lines(cell)]
-    lines += map(transform_line, cells["transform"])
-    return lines + [memory_line(cell) for cell in cells["memory"]]
+    return report.blocks(
+        "# Speed and memory",
+        report.prose(__doc__),
+        report.items(raw, f"repetitions: {raw['repeats']}"),
+        "## One epoch",
+        report.table(HEADER, rows, 2),
+        "## Targets",
+        targets,
+    )
 
 
 def make_jobs(options):
@@ -240,43 +230,40 @@ def make_jobs(options):
     networks = [n for n in NETWORKS if n[0] in options.network]
     jobs = []
     for threads in options.threads:
-        jobs += [
-            ("epoch", threads, {"network": network, "batch": batch, **repeats})
-            for network in networks
-            for batch in options.batch
-        ]
+        for network, batch in itertools.product(networks, options.batch):
+            arguments = {"network": network, "batch": batch, **repeats}
+            jobs.append(("epoch", threads, arguments))
         jobs.append(("transform", threads, repeats))
-    return [*jobs, ("memory", options.threads[0], {})]
+    jobs.append(("memory", options.threads[0], {}))
+    return [job for job in jobs if job[0] in options.kinds]
 
 
 def main():
     """Run what is missing, then write raw figures and page."""
     if answer(work):
         return
-    parser = argument_parser("training_speed", __doc__.split("\n\n")[0])
-    add = parser.add_argument
-    add("--repeats", type=int, default=7)
-    add("--threads", type=int, nargs="+", default=list(THREADS))
-    add("--batch", type=int, nargs="+", default=list(BATCHES))
-    add("--network", type=int, nargs="+", choices=[30, 784], default=[30, 784])
-    add("--kinds", nargs="+", choices=WORKERS, default=list(WORKERS))
-    options = parser.parse_args()
+    options = read_options(
+        *("training_speed", __doc__),
+        repeats=7,
+        threads=list(THREADS),
+        batch=list(BATCHES),
+        network=[network[0] for network in NETWORKS],
+        kinds=list(WORKERS),
+    )
     run, processes, cells = Run("training_speed", options), Processes(), []
+    # The times of the peers count within a repetition alone: they are run with ours.
+    packages = version("scikit-learn", "skorch")
     for kind, threads, arguments in make_jobs(options):
-        if kind not in options.kinds:
-            continue
         job = {"kind": kind, "threads": threads, "arguments": arguments}
+
+        def compute(job=job):
+            return processes.result(job, threads=job["threads"])
+
         result = run.cell(
-            f"{threads} thread(s)",
-            kind,
-            "all methods",
-            lambda job=job: processes.result(job, threads=job["threads"]),
-            packages=(*OURS, "scikit-learn", "skorch"),
-            job=job,
+            *(kind, kind, "ours", None, compute), job=job, packages=packages
         )
         cells += [{**job, "result": result}] if result else []
-    report = environment(**{"load average": load_average()})
-    publish(options, environment=report, repeats=options.repeats, cells=cells)
+    report.publish(options, report.load_average(), repeats=options.repeats, cells=cells)
 
 
 if __name__ == "__main__":

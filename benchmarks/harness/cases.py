@@ -95,7 +95,7 @@ def load_images(data, name):
         images, labels = load_mnist(data)
     else:
         file = np.load(data / f"{name}.npz")
-        images, labels = file["x"], file["y"] if "y" in file else None
+        images, labels = file["x"], file.get("y")
     return images.reshape(len(images), -1).astype(np.float64), labels
 
 

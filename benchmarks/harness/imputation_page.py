@@ -6,7 +6,8 @@ import numpy as np
 
 from .cases import PARTS
 from .peers.imputation import EXTERNAL, IMPUTERS, MAX_ROWS
-from .report import VERDICTS, environment_lines, markdown_table, note_lines
+from .report import VERDICTS, blocks, items
+from .report import table as table_of
 
 # Of two methods that are as good as each other, no table may tell them far apart.
 STRONG_PEERS = ("missforest", "em", "miceforest")
@@ -140,9 +141,11 @@ def error_lines(results, part):
     rows = [[*row, *(found.get(row[0]) for found in ratios.values())] for row in rows]
     rows += mean_rows(results, part, methods, len(ratios))
     header = ["data", "seeds", *methods, *ratios]
-    title = f"### {results.scenario}, {PARTS[part]}"
-    lines = [title, "", *markdown_table(header, rows), ""]
-    return lines + (comparison_lines(results, part, methods) if have_ours else [])
+    return blocks(
+        f"### {results.scenario}, {PARTS[part]}",
+        table_of(header, rows),
+        comparison_lines(results, part, methods) if have_ours else None,
+    )
 
 
 def error_rows(results, part, methods):
@@ -206,7 +209,7 @@ def comparison_lines(results, part, methods):
                 f"- ours at or below {title} on {wins} of {len(ratios)} tables "
                 f"({wins / len(ratios):.0%}); worst ratio {ratios[worst]:.3f} ({worst})"
             )
-    return [*lines, ""]
+    return lines
 
 
 # Seconds and draws
@@ -227,8 +230,8 @@ def second_lines(results):
     if not rows:
         return []
     header = ["data", "training rows", "columns", *methods]
-    lines = [f"### {results.scenario}, CPU seconds of fit and transform", ""]
-    return [*lines, *markdown_table(header, rows, digits=1), ""]
+    title = f"### {results.scenario}, CPU seconds of fit and transform"
+    return blocks(title, table_of(header, rows, digits=1))
 
 
 def draw_facts(results, table, method):
@@ -257,8 +260,8 @@ def draw_lines(results):
         means = [None if np.isnan(mean) else float(mean) for mean in means]
         rows.append([f"mean of {len(found)}", method, *means])
     header = ["data", "method", *FACTS, "error of one draw"]
-    lines = [f"### {results.scenario}, draws on the test rows", ""]
-    return [*lines, *markdown_table(header, rows), ""]
+    title = f"### {results.scenario}, draws on the test rows"
+    return blocks(title, table_of(header, rows))
 
 
 # Targets
@@ -285,7 +288,7 @@ def target_lines(results):
             text = f"coverage of {level}% intervals, mean of {len(values)}"
             text = f"{text} (target: {low} to {high})"
             lines.append(target_line(text, mean, low <= mean <= high))
-    return [f"### {results.scenario}, targets", "", *lines, ""] if lines else []
+    return lines and blocks(f"### {results.scenario}, targets", lines)
 
 
 def error_target_lines(results, part, target):
@@ -334,26 +337,28 @@ def time_target_lines(results):
 # Page and picture
 
 
+def scenario_lines(results):
+    """Return the lines of one scenario."""
+    errors = blocks(*(error_lines(results, part) for part in PARTS))
+    parts = (draw_lines, second_lines, target_lines)
+    return errors and blocks(
+        f"## {results.scenario}", errors, *(part(results) for part in parts)
+    )
+
+
 def lines_of(raw, text):
     """Return the Markdown lines of raw figures."""
-    lines = ["# Imputation", "", text, ""]
-    lines += [
-        "Medians over seeds; a number in brackets counts the seeds of a cell that",
+    results = [Results(raw, scenario) for scenario in raw["scenarios"]]
+    problems = [line for found in results for line in found.problems]
+    return blocks(
+        "# Imputation",
+        text,
+        "Medians over seeds; a number in brackets counts the seeds of a cell that\n"
         "rests on fewer than its row. HyperImpute cannot complete new rows.",
-        *note_lines(raw),
-        "",
-        *environment_lines(raw),
-        f"- seeds: {raw['seeds']}",
-        "",
-    ]
-    problems = []
-    for scenario in raw["scenarios"]:
-        results = Results(raw, scenario)
-        problems += results.problems
-        if found := [line for part in PARTS for line in error_lines(results, part)]:
-            found += draw_lines(results) + second_lines(results)
-            lines += [f"## {scenario}", "", *found, *target_lines(results)]
-    return lines + (["## Not finished", "", *problems, ""] if problems else [])
+        items(raw, f"seeds: {raw['seeds']}"),
+        *map(scenario_lines, results),
+        problems and blocks("## Not finished", problems),
+    )
 
 
 def draw_picture(raw, path):

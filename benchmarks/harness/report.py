@@ -67,25 +67,30 @@ def environment(**more):
 
 def load_average():
     """Return how busy the machine is, for benchmarks of time."""
-    return f"{os.getloadavg()[0]:.1f}"
+    return {"load average": f"{os.getloadavg()[0]:.1f}"}
 
 
-def environment_lines(raw):
-    """Return the environment of raw figures as Markdown list items."""
-    return [f"- {key}: `{value}`" for key, value in raw["environment"].items()]
+def items(raw, *more):
+    """Return the environment of raw figures, and more, as Markdown list items."""
+    lines = [f"- {key}: `{value}`" for key, value in raw["environment"].items()]
+    return [*lines, *(f"- {text}" for text in more)]
 
 
 # Markdown
 
 
-def prose(script_docstring):
+def prose(docstring):
     """Return the paragraphs of a docstring after its first line."""
-    return script_docstring.split("\n\n", 1)[1].strip()
+    return docstring.split("\n\n", 1)[1].strip()
 
 
-def note_lines(raw):
-    """Return the note of raw figures as a paragraph."""
-    return ["", raw["note"]] if raw.get("note") else []
+def blocks(*parts):
+    """Return the lines of parts (strings or lists), with an empty one in between."""
+    lines = []
+    for part in filter(None, parts):
+        lines += [""] if lines else []
+        lines += [part] if isinstance(part, str) else part
+    return lines
 
 
 def format_cell(value, digits=3):
@@ -97,7 +102,7 @@ def format_cell(value, digits=3):
     return f"{value:,}" if isinstance(value, (int, np.integer)) else str(value)
 
 
-def markdown_table(header, rows, digits=3):
+def table(header, rows, digits=3):
     """Return the lines of a Markdown table, padded so that it also reads as text."""
     cells = [[format_cell(value, digits) for value in row] for row in rows]
     widths = [
@@ -145,8 +150,9 @@ def write_raw(raw, output):
 
 
 def page_text(script, raw):
-    """Return the page that a script's module makes of raw figures."""
-    return "\n".join(script.page(raw)) + "\n"
+    """Return the page that a script's module makes of raw figures, with their note."""
+    lines, note = script.page(raw), raw.get("note")
+    return "\n".join(lines if note in lines else blocks(lines, note)) + "\n"
 
 
 def write_page(script, raw, output):
@@ -156,13 +162,17 @@ def write_page(script, raw, output):
         script.draw_picture(raw, output.with_suffix(".png"))
 
 
-def publish(options, **figures):
-    """Write the raw figures of the script that runs, and the page made of them."""
+def publish(options, more=(), **figures):
+    """Write the raw figures of the script that runs, and the page made of them.
+
+    ``more`` are items for the environment.
+    """
     script = sys.modules["__main__"]
-    about = {"script": Path(sys.argv[0]).stem, "page": options.output.stem}
+    raw = {"script": Path(sys.argv[0]).stem, "page": options.output.stem}
+    raw["environment"] = environment(**dict(more))
     if options.note:
-        figures["note"] = options.note
-    write_raw({**about, **figures}, options.output)
+        raw["note"] = options.note
+    write_raw({**raw, **figures}, options.output)
     raw = read_raw(options.output)
     write_page(script, raw, options.output)
     print(page_text(script, raw))
