@@ -136,7 +136,7 @@ def main():
     if answer(measure):
         return
     options = read_options(
-        *("compare_versions", __doc__),
+        __doc__,
         checkouts=["OLD", "NEW"],
         title="Speed of two versions",
         text="OLD, NEW: not said",

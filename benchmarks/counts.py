@@ -74,8 +74,8 @@ def page(raw):
 
 
 def main():
-    options = read_options("counts", __doc__, seeds=[0, 1, 2], tables=[])
-    run = Run("counts", options)
+    options = read_options(__doc__, seeds=[0, 1, 2], tables=[])
+    run = Run(options)
     rows, n_columns = [], 0
     for name in options.tables or load_index(options.data):
         if not (options.data / f"{name}.parquet").exists():

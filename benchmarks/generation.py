@@ -320,13 +320,13 @@ def page(raw):
 
 def main():
     options = read_options(
-        *("generation", __doc__),
+        __doc__,
         seeds=[0, 1, 2],
         tables=list(TABLES),
         max_rows=MAX_TRAINING_ROWS,
         peers_python=None,
     )
-    run = Run("generation", options, [m for m in ORDER if not m.startswith(OURS)])
+    run = Run(options, [m for m in ORDER if not m.startswith(OURS)])
     worker = Server(options.peers_python, WORKER)
     if not options.report_only:
         run.cache.put(("versions",), worker.ask(task="versions"))

@@ -123,8 +123,8 @@ def page(raw):
 
 
 def main():
-    options = read_options("gradient_variance", __doc__, estimates=200_000, draws=10)
-    run = Run("gradient_variance", options)
+    options = read_options(__doc__, estimates=200_000, draws=10)
+    run = Run(options)
     setting = (options.draws, options.estimates)
     cells = []
     for key in itertools.product(FAMILIES, CONCENTRATIONS, ESTIMATORS):

@@ -22,11 +22,12 @@ import signal
 import sys
 import time
 import warnings
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from harness import report
-from harness.cases import PARTS, SCENARIOS, load_index, masked_case, read_features
+from harness.cases import PARTS, SCENARIOS, masked_case, read_features
 from harness.imputation_page import draw_picture, lines_of  # noqa: F401
 from harness.peers.imputation import (
     EXTERNAL,
@@ -62,30 +63,20 @@ N_POOLED = 5
 # One cell
 
 
-class Stopwatch:
-    """Wall-clock and CPU seconds, by label."""
-
-    def __init__(self):
-        self.seconds = {"cpu": 0.0}
-
-    def time(self, label, function, *arguments, **options):
-        """Call the function and store its seconds."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        result = function(*arguments, **options)
-        self.seconds[label] = round(time.perf_counter() - wall, 3)
-        self.seconds["cpu"] += round(time.process_time() - cpu, 3)
-        return result
+def timed(function, *arguments):
+    """Return the result of a call, its wall-clock and its CPU seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = function(*arguments)
+    return result, time.perf_counter() - wall, time.process_time() - cpu
 
 
 def complete(case, imputer):
-    """Fit an imputer of this environment and complete both parts; return the time."""
-    watch = Stopwatch()
-    train, test = case.masked["train"], case.masked["test"]
-    completed = {
-        "train": watch.time("fit", imputer.fit_transform, train),
-        "test": watch.time("transform", imputer.transform, test),
-    }
-    return Completion(completed, watch.seconds)
+    """Fit an imputer of this environment and complete both parts."""
+    train, fit, cpu = timed(imputer.fit_transform, case.masked["train"])
+    test, transform, more = timed(imputer.transform, case.masked["test"])
+    seconds = {"cpu": cpu + more, "fit": fit, "transform": transform}
+    seconds = {name: round(value, 3) for name, value in seconds.items()}
+    return Completion({"train": train, "test": test}, seconds)
 
 
 def complete_by_ours(case, seed, parameters):
@@ -170,23 +161,16 @@ def row_limits(words):
 
 def make_cases(options):
     """Yield table, scenario, seed and the case, in the order to run them."""
-    index = load_index(options.data)
-    tables = sorted(options.tables, key=lambda name: int(index[name]["rows"]))
-    for seed in options.seeds:
-        for scenario in options.scenarios:
-            for table in tables:
-                features = read_features(options.data, table)
-                yield table, scenario, seed, masked_case(features, scenario, seed)
+    features = {name: read_features(options.data, name) for name in options.tables}
+    tables = sorted(features, key=lambda name: len(features[name]))
+    for seed, scenario, table in product(options.seeds, options.scenarios, tables):
+        yield table, scenario, seed, masked_case(features[table], scenario, seed)
 
 
 def make_tasks(options, run):
-    """Return the keys of all cells by (table, scenario, seed, label), and the tasks.
+    """Return the keys and the masks of all cells, and the tasks of the keys.
 
-    Returns
-    -------
-    keys : dict from (table, scenario, seed, label) to the key in the cache
-    masks : dict from the same to the digest of the mask
-    tasks : dict from the key to the arguments of ``run_cell``
+    Keys in the cache and digests of masks are by (table, scenario, seed, label).
     """
     parameters, label = our_parameters(options)
     limits = row_limits(options.max_rows)
@@ -201,12 +185,8 @@ def make_tasks(options, run):
             key = run.key(case.digest(), method, seed, **given)
             keys[name], masks[name] = key, case.mask_digest()
             tasks[key] = {
-                "data": str(options.data),
-                "table": table,
-                "scenario": scenario,
-                "seed": seed,
-                "method": method,
-                "parameters": given,
+                **dict(zip(NAMES, (table, scenario, seed, method), strict=True)),
+                **{"data": str(options.data), "parameters": given},
                 "python": python_of(method, options),
             }
     return keys, masks, tasks
@@ -244,18 +224,13 @@ def run_tasks(tasks, run, options):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     pool = concurrent.futures.ThreadPoolExecutor(options.jobs)
     try:
-        futures = {
-            pool.submit(processes.run, task): key for key, task in waiting.items()
-        }
+        futures = {pool.submit(processes.run, waiting[key]): key for key in waiting}
         for future in concurrent.futures.as_completed(futures):
-            found, task = future.result(), waiting[futures[future]]
-            cell = {"status": found["status"], **found.get("result", {})}
-            if "message" in found:
-                cell["message"] = found["message"]
-            run.cache.put(futures[future], cell)
+            found, key = future.result(), futures[future]
+            cell = {**found, **found.pop("result", {})}
+            run.cache.put(key, cell)
             errors = [cell[part]["error"] for part in PARTS if part in cell]
-            names = [task[name] for name in NAMES]
-            print(*names, cell["status"], *errors, cell.get("seconds"), flush=True)
+            print(*(waiting[key][name] for name in NAMES), *errors, found, flush=True)
     finally:
         processes.stop()
         pool.shutdown(cancel_futures=True)
@@ -281,7 +256,7 @@ def main():
     if answer(run_cell):
         return
     options = read_options(
-        *("imputation", __doc__),
+        __doc__,
         seeds=[0, 1, 2],
         tables=list(TABLES),
         scenarios=list(SCENARIOS),
@@ -292,7 +267,7 @@ def main():
         miceforest_python=None,
         set=[],
     )
-    run = Run("imputation", options, IMPUTERS)
+    run = Run(options, IMPUTERS)
     run.versions |= {method: external_version(method) for method in EXTERNAL}
     keys, masks, tasks = make_tasks(options, run)
     if raw := report.read_raw(options.output):

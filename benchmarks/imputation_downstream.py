@@ -82,10 +82,8 @@ def page(raw):
 
 
 def main():
-    options = read_options(
-        "imputation_downstream", __doc__, seeds=[0, 1, 2], tables=TABLES
-    )
-    run = Run("imputation_downstream", options, METHODS[:-1])
+    options = read_options(__doc__, seeds=[0, 1, 2], tables=TABLES)
+    run = Run(options, METHODS[:-1])
 
     def cases(seed):
         for name in options.tables:

@@ -209,10 +209,8 @@ def page(raw):
 
 
 def main():
-    options = read_options(
-        "latents", __doc__, seeds=[0, 1, 2], epochs=200, seconds=20.0
-    )
-    run = Run("latents", options)
+    options = read_options(__doc__, seeds=[0, 1, 2], epochs=200, seconds=20.0)
+    run = Run(options)
     families, gradients = {}, {}
     for data in COMPONENTS:
         found = run.grid(

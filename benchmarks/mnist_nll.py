@@ -21,7 +21,7 @@ import warnings
 
 import numpy as np
 from harness import report
-from harness.cache import OURS, Cache, cache_path, version
+from harness.cache import OURS, Cache, cache_path, digest, version
 from harness.cases import load_mnist
 from harness.run import read_options
 
@@ -65,7 +65,6 @@ def new_state(options):
     )
     return {
         "model": model,
-        "identity": identity(options),
         "rng": np.random.default_rng(options.seed),
         "seconds": 0.0,
         "finished": False,
@@ -80,11 +79,6 @@ def settings(options):
     return {name: getattr(options, name) for name in names}
 
 
-def identity(options):
-    """Return the settings with the sources: a checkpoint of others is not resumed."""
-    return {**settings(options), "version": version(*OURS)}
-
-
 def save_state(state, path):
     """Write the state so that an interruption leaves the old or the new one."""
     temporary = path.with_suffix(".tmp")
@@ -92,27 +86,10 @@ def save_state(state, path):
     temporary.replace(path)
 
 
-def load_state(path, options):
-    """Return the state of an interrupted run, or a new one."""
-    if options.fresh or not path.exists():
-        return new_state(options)
-    state = pickle.loads(path.read_bytes())
-    if state["identity"] != identity(options):
-        raise SystemExit(
-            f"The checkpoint of '{path.stem}' is of {state['identity']}. "
-            "Give these, another --name, or --fresh."
-        )
-    return state
-
-
 def learning_rate(options, fraction, first_pass):
     """Return the rate at a fraction of the budget: cosine down to a fiftieth."""
-    if first_pass:
-        return options.learning_rate / 10
-    fraction = min(fraction, 1.0)
-    return options.learning_rate * (
-        0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fraction))
-    )
+    cosine = 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0)))
+    return options.learning_rate * (0.1 if first_pass else 0.02 + 0.98 * cosine)
 
 
 def mean_nll(model, X, n_draws):
@@ -140,7 +117,7 @@ def train(state, grey, test, options, path):
     """Train until the budget is spent; the state is changed and saved in place."""
     curve, budget = state["curve"], 60 * options.minutes
     start = time.perf_counter() - state["seconds"]
-    saved, longest = time.perf_counter(), 0.0
+    longest = 0.0
     while state["seconds"] + longest <= budget:
         began = time.perf_counter()
         point = train_pass(state, grey, options)
@@ -153,9 +130,7 @@ def train(state, grey, test, options, path):
         curve.append(point)
         if "nll" in point:
             print({key: round(value, 5) for key, value in point.items()}, flush=True)
-        if time.perf_counter() - saved > 60 * options.checkpoint_minutes:
             save_state(state, path)
-            saved = time.perf_counter()
     state["finished"] = True
     save_state(state, path)
 
@@ -227,7 +202,7 @@ def page(raw):
 def parse_arguments():
     """Return the command line's options; the name of a run is by default its model."""
     options = read_options(
-        *("mnist_nll", __doc__),
+        __doc__,
         model="vae",
         minutes=40.0,
         threads=1,
@@ -237,7 +212,6 @@ def parse_arguments():
         seed=0,
         draws=5000,
         every=10,  # passes between the points of a curve
-        checkpoint_minutes=3.0,
         train_rows=50_000,
         test_rows=10_000,
         name=None,
@@ -254,12 +228,15 @@ def main():
 
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
-    path = cache_path(f"mnist_nll_{options.name}.pkl")
+    # A run of other settings or sources is not resumed.
+    identity = digest(settings(options), version(*OURS))
+    path = cache_path(f"mnist_nll_{options.name}_{identity}.pkl")
     # The chunks belong to one trained model, so they live and die with its state.
     chunks = path.with_suffix(".jsonl")
     if options.fresh:
         chunks.unlink(missing_ok=True)
-    state = load_state(path, options)
+    resumes = path.exists() and not options.fresh
+    state = pickle.loads(path.read_bytes()) if resumes else new_state(options)
     grey, test = load_data(options)
     if not state["finished"]:
         train(state, grey, test, options, path)

@@ -79,10 +79,8 @@ def page(raw):
 
 
 def main():
-    options = read_options(
-        "multiple_imputation", __doc__, repetitions=200, rows=500, draws=10
-    )
-    run, name, draws = Run("multiple_imputation", options), "ours", options.draws
+    options = read_options(__doc__, repetitions=200, rows=500, draws=10)
+    run, name, draws = Run(options), "ours", options.draws
     found = []
     for seed in range(options.repetitions):
         table, missing = draw_table(options.rows, np.random.default_rng(seed))

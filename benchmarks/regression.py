@@ -134,10 +134,8 @@ def page(raw):
 
 def main():
     tables, limit = list(TABLES), MAX_ROWS
-    options = read_options(
-        "regression", __doc__, seeds=[0, 1, 2], tables=tables, max_rows=limit
-    )
-    run = Run("regression", options, PEERS)
+    options = read_options(__doc__, seeds=[0, 1, 2], tables=tables, max_rows=limit)
+    run = Run(options, PEERS)
 
     def cases(seed):
         for name in options.tables:

@@ -265,18 +265,18 @@ def page(raw):
 
 def main():
     options = read_options(
-        *("semi_supervised", __doc__),
+        __doc__,
         parts=["digits", "tables", "labels", "rows"],
         seeds=[0, 1, 2, 3, 4],
         tables=TABLES,
         labels=[],
     )
-    run, parts = Run("semi_supervised", options, PEERS), {}
+    run, parts = Run(options, PEERS), {}
     for part in options.parts:
         cells = run.grid(
             lambda seed, part=part: cases_of(part, options, seed),
             lambda *cell, part=part: evaluate(part, *cell),
-            parameters=MNIST_PARAMETERS if part == "mnist" else {},
+            ours=MNIST_PARAMETERS if part == "mnist" else None,
         )
         if cells:
             parts[part] = figures(cells)

@@ -255,7 +255,7 @@ def page(raw):
 
 def main():
     options = read_options(
-        *("super_resolution", __doc__),
+        __doc__,
         tasks=[*TASKS, "inpainting"],
         epochs=0,
         inpainting_rows=8_000,
@@ -263,7 +263,7 @@ def main():
     )
     peers = ("nearest pixel", "bicubic", *peers_of(TASKS["mnist"]))
     packages = ("scikit-learn", "scikit-image")
-    run = Run("super_resolution", options, peers, packages)
+    run = Run(options, peers, packages)
     tasks = {n: run_task(options, run, n) for n in TASKS if n in options.tasks}
     inpainting = "inpainting" in options.tasks and run_inpainting(options, run)
     report.publish(options, tasks=tasks, inpainting=inpainting or None)

@@ -243,14 +243,14 @@ def main():
     if answer(work):
         return
     options = read_options(
-        *("training_speed", __doc__),
+        __doc__,
         repeats=7,
         threads=list(THREADS),
         batch=list(BATCHES),
         network=[network[0] for network in NETWORKS],
         kinds=list(WORKERS),
     )
-    run, processes, cells = Run("training_speed", options), Processes(), []
+    run, processes, cells = Run(options), Processes(), []
     # The times of the peers count within a repetition alone: they are run with ours.
     packages = version("scikit-learn", "skorch")
     for kind, threads, arguments in make_jobs(options):

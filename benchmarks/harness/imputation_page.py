@@ -39,18 +39,16 @@ class Results:
         """Keep a finished result whose mask is that of the other methods."""
         key = (cell["table"], cell["seed"], cell["method"])
         table, seed, method = key
+        problem = ""
         if cell["status"] != "finished":
-            self.problems.append(
-                f"- {table}, {self.scenario}, seed {seed}, {method}: {cell['status']} "
-                f"{cell.get('message', '')}".rstrip()
-            )
+            problem = f"{cell['status']} {cell.get('message', '')}".rstrip()
         elif masks.setdefault(key[:2], cell["mask"]) != cell["mask"]:
-            self.problems.append(
-                f"- {table} {self.scenario} {seed} {method}: left out, its mask is "
-                "not that of the others"
-            )
-        else:
+            problem = "left out, its mask is not that of the others"
+        if not problem:
             self.cells[key] = cell
+            return
+        where = f"{table}, {self.scenario}, seed {seed}, {method}"
+        self.problems.append(f"- {where}: {problem}")
 
     def seeds_of(self, table, *methods, part="test"):
         """Return the seeds that all the methods finished."""
@@ -133,11 +131,10 @@ def error_lines(results, part):
     rows = error_rows(results, part, methods)
     if not rows:
         return []
-    ratios = {}
-    if have_ours:
-        peers = [method for method in methods if method != results.ours]
-        ratios["ours/missforest"] = results.ratios(["missforest"], part)
-        ratios["ours/best peer"] = results.ratios(peers, part)
+    peers = [method for method in methods if method != results.ours]
+    groups = {"ours/missforest": ["missforest"], "ours/best peer": peers}
+    ratios = {title: results.ratios(group, part) for title, group in groups.items()}
+    ratios = ratios if have_ours else {}
     rows = [[*row, *(found.get(row[0]) for found in ratios.values())] for row in rows]
     rows += mean_rows(results, part, methods, len(ratios))
     header = ["data", "seeds", *methods, *ratios]

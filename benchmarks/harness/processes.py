@@ -40,10 +40,7 @@ def last_line(text):
 class Processes:
     """Runs jobs in processes of their own, and ends these when it is stopped.
 
-    Parameters
-    ----------
-    timeout : float, optional
-        Seconds after which a job is ended.
+    A job that takes more than ``timeout`` seconds is ended.
     """
 
     def __init__(self, timeout=None):
@@ -62,28 +59,18 @@ class Processes:
     def run(self, job, threads=1, **variables):
         """Return a dict of "status" and, by that, of "result" or "message".
 
-        Parameters
-        ----------
-        job : dict of arguments
-        threads : int
-            Of every library that asks.
-        **variables : str
-            Of the process's environment.
+        ``threads`` is for every library that asks, ``variables`` are the process's.
         """
         counts = dict.fromkeys(THREADS, str(threads))
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder, "result.json")
             process = self._start(job, output, {**os.environ, **counts, **variables})
-            if process is None:
-                return {"status": "stopped"}
             try:
                 _, errors = process.communicate(timeout=self.timeout)
             except subprocess.TimeoutExpired:
                 return {"status": "timeout"}
             finally:
                 self._kill(process)
-            if self.stopped:
-                return {"status": "stopped"}
             if process.returncode or not output.exists():
                 return {"status": "failed", "message": last_line(errors)}
             return {"status": "finished", "result": json.loads(output.read_text())}
@@ -92,7 +79,7 @@ class Processes:
         script = sys.modules["__main__"].__file__
         with self.lock:
             if self.stopped:
-                return None
+                raise RuntimeError("Stopped")
             process = subprocess.Popen(
                 [sys.executable, script, "--worker", json.dumps(job), str(output)],
                 env=environment,

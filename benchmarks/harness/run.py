@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import warnings
 from fnmatch import fnmatch
 from pathlib import Path
@@ -10,17 +11,12 @@ from .cache import OURS, Cache, cache_path, cell_key, digest, version
 from .report import RESULTS
 
 
-def read_options(name, description, **defaults):
-    """Return the options of the command line.
+def read_options(description, **defaults):
+    """Return the options of the command line: those of all scripts, and of this one.
 
-    Parameters
-    ----------
-    name : str
-        Of the script and, by default, of its page.
-    description : str
-    **defaults
-        Options of this script alone; what they take is read from their defaults.
+    What the latter take is read from their defaults.
     """
+    name = Path(sys.argv[0]).stem
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=description, formatter_class=style)
     add = parser.add_argument
@@ -36,7 +32,9 @@ def read_options(name, description, **defaults):
     add("--rerun", nargs="+", default=[], metavar="NAME", help=rerun)
     for option, default in defaults.items():
         _add_option(parser, "--" + option.replace("_", "-"), default)
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.script = name
+    return options
 
 
 def _add_option(parser, option, default):
@@ -65,19 +63,12 @@ def our_parameters(options):
 class Run:
     """The cells of one script: taken from its cache, or computed and put there.
 
-    Parameters
-    ----------
-    name : str
-        Of the cache.
-    options : of the command line
-    peers : collection of str
-        Methods that are not ours.
-    packages : tuple of str
-        Those whose versions the results of peers depend on.
+    ``peers`` are the methods that are not ours, ``packages`` those whose versions
+    their results depend on.
     """
 
-    def __init__(self, name, options, peers=(), packages=("numpy", "scikit-learn")):
-        self.cache = Cache(cache_path(f"{name}.jsonl"))
+    def __init__(self, options, peers=(), packages=("numpy", "scikit-learn")):
+        self.cache = Cache(cache_path(f"{options.script}.jsonl"))
         self.options = options
         self.versions = dict.fromkeys(peers, version(*packages))
 
@@ -105,17 +96,9 @@ class Run:
     def cell(self, name, case, method, seed, compute, *arguments, **settings):
         """Return the result of a cell, None if it is not there and not computed.
 
-        Parameters
-        ----------
-        name : str
-            Printed with the result.
-        case : str
-            Digest of the data, the split and the mask.
-        method : str
-        seed : int or None
-        compute : function of the arguments that returns what JSON can hold
-        **settings
-            Whatever else the result depends on.
+        ``case`` is a digest of the data, the split and the mask; ``compute``, called
+        with the arguments, returns what JSON can hold; ``settings`` are whatever else
+        the result depends on.
         """
         key = self.key(case, method, seed, **settings)
         if self.lacks(key):
@@ -125,26 +108,21 @@ class Run:
             print(name, method, seed, json.dumps(self.cache.get(key)), flush=True)
         return self.cache.get(key)
 
-    def grid(self, cases, compute, **settings):
-        """Return results by name, method and seed: all methods of a case, case by case.
+    def grid(self, cases, compute, ours=None, **settings):
+        """Return results by name, method and seed, computed case by case.
 
-        Parameters
-        ----------
-        cases : function from a seed to tuples of name, methods and split
-        compute : function of method, split and seed
-        **settings
-            Whatever else the results depend on.
+        ``cases`` gives name, methods and split of the cases of a seed; ``compute`` is
+        called with method, split and seed; ``ours`` are settings of our methods alone.
         """
         found = {}
         for seed in self.options.seeds:
             for name, methods, split in cases(seed):
                 case = digest(*split)
                 for method in self.wanted(methods):
-                    cell = self.cell(
-                        *(name, case, method, seed),
-                        *(compute, method, split, seed),
-                        **settings,
-                    )
+                    given = {} if method in self.versions else ours or {}
+                    arguments = (compute, method, split, seed)
+                    given = {**settings, **given}
+                    cell = self.cell(name, case, method, seed, *arguments, **given)
                     if cell:
                         row = found.setdefault(name, {}).setdefault(method, {})
                         row[str(seed)] = cell
