@@ -6,8 +6,7 @@ whether both versions computed the same numbers.
 
     python benchmarks/compare_versions.py --checkouts OLD NEW --text "what they are"
 
-A comparison with a title of its own is added to the page, one with a known title takes
-its place.
+A comparison is added to the page, or takes the place of the one with its ``--title``.
 """
 
 import hashlib

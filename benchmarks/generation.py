@@ -20,7 +20,7 @@ share rows with these. Methods that take long have fewer seeds.
 
 "training rows" stands for the table itself: what can be reached, and what a copy costs.
 TVAE, CTGAN and SDMetrics run in an environment of their own, see
-peers_generation.txt.
+harness/peers/generation.txt.
 """
 
 import tempfile
@@ -49,13 +49,11 @@ EXTERNAL = ("TVAE", "CTGAN")
 #: Settings other than the defaults, as rows of their own.
 VARIANTS = {
     "VAETransformer, max_iter=50, learning_rate_init=0.02": {
-        "max_iter": 50,
-        "learning_rate_init": 0.02,
+        **{"max_iter": 50, "learning_rate_init": 0.02}
     },
     'VAETransformer, prior="vamp"': {"prior": "vamp"},
     'VAETransformer, numeric_transform="quantile"': {"numeric_transform": "quantile"},
 }
-REFERENCE = "training rows"
 SCORES = {
     "quality": "SDMetrics quality (1 is best)",
     "shapes": "Column shapes (1 is best)",
@@ -94,9 +92,8 @@ def load_split(data, name, seed, max_rows):
 
 def kinds(table):
     """Return "numbers" or "categories" for every column."""
-    return {
-        name: "categories" if is_category(table[name]) else "numbers" for name in table
-    }
+    names = {True: "categories", False: "numbers"}
+    return {name: names[is_category(table[name])] for name in table}
 
 
 def decimals(column):
@@ -141,15 +138,8 @@ def fit_imputer(train, seed):
     model = VAEImputer(random_state=seed).fit(train)
 
     def draw(n_rows):
-        empty = {
-            name: pd.Series(
-                np.nan,
-                index=range(n_rows),
-                dtype=column.dtype if is_category(column) else np.float64,
-            )
-            for name, column in train.items()
-        }
-        return model.sample(pd.DataFrame(empty), n_draws=1, random_state=seed)[0]
+        empty = train.iloc[:0].reindex(range(n_rows))
+        return model.sample(empty, n_draws=1, random_state=seed)[0]
 
     return draw
 
@@ -171,36 +161,26 @@ METHODS = {
     "VAETransformer": fit_transformer,
     "VAEImputer": fit_imputer,
     "VAEClassifier": fit_classifier,
+    **dict.fromkeys(EXTERNAL),  # in an environment of their own
     "Gaussian copula": fit_copula,
     "GaussianMixture": fit_mixture,
-    REFERENCE: lambda train, seed: lambda n_rows: train,
+    "training rows": lambda train, seed: lambda n_rows: train,
+    **dict.fromkeys(VARIANTS, fit_transformer),
 }
-ORDER = (
-    *(*OURS, *EXTERNAL, "Gaussian copula", "GaussianMixture"),
-    *(REFERENCE, *VARIANTS),
-)
 
 
 def generate(method, train, seed, worker, folder):
     """Return as many synthetic rows as there are training rows, and the CPU seconds."""
     if method in EXTERNAL:
-        output = folder / "synthetic.csv"
-        train.to_csv(folder / "train.csv", index=False)
-        answer = worker.ask(
-            task="generate",
-            method=method,
-            train=str(folder / "train.csv"),
-            output=str(output),
-            kinds=kinds(train),
-            n_samples=len(train),
-            seed=seed,
-        )
+        paths = {key: str(folder / f"{key}.csv") for key in ("train", "output")}
+        train.to_csv(paths["train"], index=False)
+        request = {"task": "generate", "method": method, "seed": seed, **paths}
+        answer = worker.ask(**request, kinds=kinds(train), n_samples=len(train))
         text = {name: str for name in train if is_category(train[name])}
-        synthetic = pd.read_csv(output, dtype=text, keep_default_na=False)
+        synthetic = pd.read_csv(paths["output"], dtype=text, keep_default_na=False)
         return like(train, synthetic), answer["fit_seconds"]
-    fit = METHODS.get(method, fit_transformer)
     start = time.process_time()
-    draw = fit(train, seed, **VARIANTS.get(method, {}))
+    draw = METHODS[method](train, seed, **VARIANTS.get(method, {}))
     seconds = time.process_time() - start
     return like(train, draw(len(train))), seconds
 
@@ -298,7 +278,7 @@ def target_lines(found, methods):
 def page(raw):
     """Return the Markdown lines of raw figures."""
     found = raw["found"]
-    methods = [m for m in ORDER if any(m in row for row in found.values())]
+    methods = [m for m in METHODS if any(m in row for row in found.values())]
     sections = [
         report.blocks(f"## {title}", score_lines(found, methods, score))
         for score, title in SCORES.items()
@@ -326,7 +306,7 @@ def main():
         max_rows=MAX_TRAINING_ROWS,
         peers_python=None,
     )
-    run = Run(options, [m for m in ORDER if not m.startswith(OURS)])
+    run = Run(options, [m for m in METHODS if not m.startswith(OURS)])
     worker = Server(options.peers_python, WORKER)
     if not options.report_only:
         run.cache.put(("versions",), worker.ask(task="versions"))
@@ -339,7 +319,7 @@ def main():
         for name in options.tables:
             split = load_split(options.data, name, seed, options.max_rows)
             classes = is_category(split[0][TARGET])
-            methods = [m for m in ORDER if classes or m != "VAEClassifier"]
+            methods = [m for m in METHODS if classes or m != "VAEClassifier"]
             yield name + limit, methods, split
 
     def compute(method, split, seed):

@@ -9,15 +9,13 @@ columns. Lower is better.
 
 A cell of the benchmark is (table, scenario, seed, method). Each runs in a process of
 its own with one thread, ``--jobs`` at a time, and is ended after ``--cell-timeout``
-seconds. ``--max-rows [METHOD=]N`` leaves out larger tables, ``--set NAME=JSON`` gives
-parameters to ours. miceforest and HyperImpute need an environment of their own
-(``harness/peers/imputation.txt``) and are not run unless its interpreter is given:
-``--hyperimpute-python``, and ``--miceforest-python`` if that is another. Peers whose
-cells are in the raw figures, of the same masks and versions, are not run again.
+seconds. ``--set NAME=JSON`` gives parameters to ours. miceforest and HyperImpute need
+an environment of their own (``harness/peers/imputation.txt``) and are not run unless
+its interpreter is given, ``--peers-python``. Peers whose cells are in the raw figures,
+of the same masks and versions, are not run again.
 """
 
 import concurrent.futures
-import resource
 import signal
 import sys
 import time
@@ -29,24 +27,11 @@ import numpy as np
 from harness import report
 from harness.cases import PARTS, SCENARIOS, masked_case, read_features
 from harness.imputation_page import draw_picture, lines_of  # noqa: F401
-from harness.peers.imputation import (
-    EXTERNAL,
-    IMPUTERS,
-    MAX_ROWS,
-    Completion,
-    complete_externally,
-    external_version,
-)
+from harness.peers import imputation as peers
+from harness.peers.imputation import EXTERNAL, IMPUTERS, Completion
 from harness.processes import Processes, answer
 from harness.run import Run, our_parameters, read_options
-from harness.table_metrics import (
-    COVERAGES,
-    check_completed,
-    check_not_constant,
-    draw_scores,
-    energy_of_completed,
-    part_errors,
-)
+from harness.table_metrics import COVERAGES, check_not_constant, score
 
 NUMERIC = (
     "seeds glass climate concrete wine_red wine_white kin8nm power_plant magic letter"
@@ -57,7 +42,6 @@ TABLES = tuple(f"{NUMERIC} {MIXED} {CATEGORICAL}".split())
 METHODS = (*IMPUTERS, *EXTERNAL, "ours")
 NAMES = ("table", "scenario", "seed", "method")
 N_DRAWS = 20
-N_POOLED = 5
 
 
 # One cell
@@ -95,68 +79,28 @@ def complete_by_ours(case, seed, parameters):
     return completion
 
 
-def scores_of_draws(case, completion):
-    """Return the scores of the draws of the test rows."""
-    for draw in completion.draws:
-        check_completed(case.masked["test"], draw)
-    single = part_errors(case, "test", completion.draws[0])
-    return {
-        **draw_scores(case, completion.draws, completion.intervals),
-        "energy": energy_of_completed(case, completion.draws[:N_POOLED]),
-        "single": {key: single[key] for key in single if key != "columns"},
-    }
-
-
-def score(case, completion):
-    """Return all the scores of a completion."""
-    result = {}
-    for part, table in completion.completed.items():
-        check_completed(case.masked[part], table)
-        result[part] = part_errors(case, part, table)
-    if "test" in completion.completed:
-        tables = [completion.completed["test"]]
-        result["energy_point"] = energy_of_completed(case, tables)
-    if completion.draws:
-        result["draws"] = scores_of_draws(case, completion)
-    return result
-
-
 def run_cell(data, table, scenario, seed, method, parameters, python):
     """Return the result of one cell; called in a process of its own."""
     case = masked_case(read_features(Path(data), table), scenario, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if method in EXTERNAL:
-            completion = complete_externally(case, method, seed, python, N_DRAWS)
+            completion = peers.complete_externally(case, method, seed, python, N_DRAWS)
             check_not_constant(case, completion.completed)
         elif method == "ours":
             completion = complete_by_ours(case, seed, parameters)
         else:
             completion = complete(case, IMPUTERS[method](seed))
-    usage = max(
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
     return {
         "mask": case.mask_digest(),
         "rows": len(case.truth["train"]),
         "columns": case.truth["train"].shape[1],
         "seconds": completion.seconds,
         **score(case, completion),
-        "memory_mb": round(usage / 1024),
     }
 
 
 # The run
-
-
-def row_limits(words):
-    """Return the limits of ``--max-rows`` as a dict; the key None is for all."""
-    limits = dict(MAX_ROWS)
-    for word in words:
-        method, _, number = word.rpartition("=")
-        limits[method or None] = int(number)
-    return limits
 
 
 def make_cases(options):
@@ -173,12 +117,11 @@ def make_tasks(options, run):
     Keys in the cache and digests of masks are by (table, scenario, seed, label).
     """
     parameters, label = our_parameters(options)
-    limits = row_limits(options.max_rows)
     keys, masks, tasks = {}, {}, {}
     for table, scenario, seed, case in make_cases(options):
         n_rows = sum(len(rows) for rows in case.truth.values())
         for method in run.wanted(METHODS):
-            if n_rows > min(limits.get(key, np.inf) for key in (None, method)):
+            if n_rows > peers.MAX_ROWS.get(method, np.inf):
                 continue
             given = parameters if method == "ours" else {}
             name = (table, scenario, seed, label if method == "ours" else method)
@@ -187,16 +130,9 @@ def make_tasks(options, run):
             tasks[key] = {
                 **dict(zip(NAMES, (table, scenario, seed, method), strict=True)),
                 **{"data": str(options.data), "parameters": given},
-                "python": python_of(method, options),
+                "python": options.peers_python,
             }
     return keys, masks, tasks
-
-
-def python_of(method, options):
-    """Return the interpreter of a method that has an environment of its own."""
-    if method == "miceforest" and options.miceforest_python:
-        return options.miceforest_python
-    return options.hyperimpute_python if method in EXTERNAL else None
 
 
 def adopt(run, raw, keys, masks):
@@ -261,14 +197,12 @@ def main():
         tables=list(TABLES),
         scenarios=list(SCENARIOS),
         jobs=1,  # processes at a time
-        max_rows=[],
         cell_timeout=1800.0,
-        hyperimpute_python=None,
-        miceforest_python=None,
+        peers_python=None,
         set=[],
     )
     run = Run(options, IMPUTERS)
-    run.versions |= {method: external_version(method) for method in EXTERNAL}
+    run.versions |= {method: peers.external_version(method) for method in EXTERNAL}
     keys, masks, tasks = make_tasks(options, run)
     if raw := report.read_raw(options.output):
         adopt(run, raw, keys, masks)

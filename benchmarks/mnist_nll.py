@@ -215,7 +215,6 @@ def parse_arguments():
         train_rows=50_000,
         test_rows=10_000,
         name=None,
-        fresh=False,
     )
     options.name = options.name or options.model
     return options
@@ -233,9 +232,9 @@ def main():
     path = cache_path(f"mnist_nll_{options.name}_{identity}.pkl")
     # The chunks belong to one trained model, so they live and die with its state.
     chunks = path.with_suffix(".jsonl")
-    if options.fresh:
+    if options.rerun:
         chunks.unlink(missing_ok=True)
-    resumes = path.exists() and not options.fresh
+    resumes = path.exists() and not options.rerun
     state = pickle.loads(path.read_bytes()) if resumes else new_state(options)
     grey, test = load_data(options)
     if not state["finished"]:

@@ -75,13 +75,7 @@ def load_rows(data, name, seed):
 
 
 def split_data(data, name, seed, part):
-    """Return scaled train and test rows and their targets.
-
-    Returns
-    -------
-    X_train, X_test : float64 arrays, scaled by the mean and deviation of X_train
-    y_train, y_test : arrays
-    """
+    """Return train and test rows, scaled like the former, and their targets."""
     X, y, strata = load_rows(data, name, seed)
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, test_size=0.3, random_state=seed, stratify=strata
@@ -150,7 +144,6 @@ def likelihood(method, X_train, X_test, y_train, y_test, seed, parameters):
     per_row = model.score_samples(X_test)
     return {
         "value": float(np.mean(per_row)),
-        "median_row": float(np.median(per_row)),
         "n_features": X_train.shape[1],
         "n_rows": len(X_train),
         "fewest_values": min(len(np.unique(column)) for column in X_train.T),

@@ -18,17 +18,7 @@ import itertools
 import time
 
 import numpy as np
-from harness import report
-from harness.cases import (
-    TARGET,
-    balanced,
-    drop_rare_classes,
-    hide_labels,
-    load_images,
-    load_mnist,
-    random_share,
-    read_table,
-)
+from harness import cases, report
 from harness.peers.labels import PEERS, as_numbers
 from harness.run import Run, read_options
 from harness.tables import is_category
@@ -82,11 +72,11 @@ CLOCKS = ("seconds", "processor_seconds")
 
 
 def load_digits_split(n_labels, seed, data):
-    X, y = load_images(data, "digits")
+    X, y = cases.load_images(data, "digits")
     X, X_test, y, y_test = train_test_split(
         X, y, test_size=0.3, random_state=seed, stratify=y
     )
-    few = hide_labels(y, balanced(y, n_labels, np.random.default_rng(seed)))
+    few = cases.hide_labels(y, cases.balanced(y, n_labels, np.random.default_rng(seed)))
     return X, few, X_test, y_test
 
 
@@ -100,30 +90,30 @@ def load_fewer_rows(n_rows, seed, data):
 
 def load_mnist_split(n_labels, seed, data):
     """50,000 rows to learn from; the last 10,000 of the training images for testing."""
-    X, y = load_mnist(data)
+    X, y = cases.load_mnist(data)
     X, y = X.astype(np.float32) / 255, y.astype(int)
     train, test = slice(0, 50_000), slice(50_000, None)
-    kept = balanced(y[train], n_labels, np.random.default_rng(seed))
-    return X[train], hide_labels(y[train], kept), X[test], y[test]
+    kept = cases.balanced(y[train], n_labels, np.random.default_rng(seed))
+    return X[train], cases.hide_labels(y[train], kept), X[test], y[test]
 
 
 def load_table_split(name, share, seed, data):
     """Return a mixed table, at most 5,000 rows of it, without classes of few rows."""
     import pandas as pd
 
-    table = read_table(data, name)
-    table = table[table[TARGET].notna()]
+    table = cases.read_table(data, name)
+    table = table[table[cases.TARGET].notna()]
     table = table.sample(min(len(table), MAX_ROWS), random_state=seed)
-    table = drop_rare_classes(table)
-    y = pd.factorize(table.pop(TARGET).astype(str), sort=True)[0]
+    table = cases.drop_rare_classes(table)
+    y = pd.factorize(table.pop(cases.TARGET).astype(str), sort=True)[0]
     for column in table:
         categories = is_category(table[column])
         table[column] = table[column].astype("category" if categories else "float64")
     X, X_test, y, y_test = train_test_split(
         table, y, test_size=0.3, random_state=seed, stratify=y
     )
-    kept = random_share(y, share, np.random.default_rng(seed))
-    return X, hide_labels(y, kept), X_test, y_test
+    kept = cases.random_share(y, share, np.random.default_rng(seed))
+    return X, cases.hide_labels(y, kept), X_test, y_test
 
 
 # The run

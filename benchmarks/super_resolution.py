@@ -20,8 +20,6 @@ from harness.run import Run, read_options
 
 
 class Task(NamedTuple):
-    """Images to enlarge, and what is spent on it."""
-
     factor: int
     n_train: int
     n_test: int
@@ -38,8 +36,7 @@ TASKS = {
 }
 SHAPES = {"mnist": (28, 28), "usps": (16, 16), "frey_faces": (28, 20)}
 TEMPERATURES = (0.25, 0.5, 0.75, 1.0)
-SSIM_ROWS = 1000
-INTERVAL_ROWS = 500
+SSIM_ROWS, INTERVAL_ROWS = 1000, 500
 OBSERVED = {0: "none", 1: "lower left", 2: "left half", 3: "all but the upper right"}
 NETWORK = {
     "n_components": 32,
@@ -79,22 +76,19 @@ def run_task(options, run, name):
     def regressed(model):
         return scores(*fit_regression(model, low, high, test_low))
 
+    models = regressions(task.width, *task.mlp_budget)
     cells = {
         "nearest pixel": (resized, 0),
         "bicubic": (resized, 3),
-        **{name: (regressed, model) for name, model in peers_of(task).items()},
+        **{method: (regressed, model) for method, model in models.items()},
     }
-    found = {m: run.cell(name, case, m, 0, *cell) for m, cell in cells.items()}
+    budget = {"width": task.width, "budget": task.mlp_budget}
+    found = {m: run.cell(name, case, m, 0, *c, **budget) for m, c in cells.items()}
     epochs = options.epochs or task.epochs
     arguments = (run_ours, split, shape, task.width, epochs, scores)
     ours = run.cell(name, case, "VAERegressor", 0, *arguments, epochs=epochs)
     found.update(ours or {})
     return {method: value for method, value in found.items() if value}
-
-
-def peers_of(task):
-    """Return the regressions by name."""
-    return regressions(task.width, *task.mlp_budget)
 
 
 def run_ours(split, shape, width, epochs, scores):
@@ -261,7 +255,7 @@ def main():
         inpainting_rows=8_000,
         inpainting_epochs=12,
     )
-    peers = ("nearest pixel", "bicubic", *peers_of(TASKS["mnist"]))
+    peers = ("nearest pixel", "bicubic", *regressions(1, 1, 1))
     packages = ("scikit-learn", "scikit-image")
     run = Run(options, peers, packages)
     tasks = {n: run_task(options, run, n) for n in TASKS if n in options.tasks}

@@ -10,10 +10,9 @@ import functools
 import hashlib
 import importlib.util
 import json
-from importlib import metadata
 from pathlib import Path
 
-from .report import RESULTS
+from .report import RESULTS, installed
 
 #: The packages that a result of ours depends on.
 OURS = ("skvae", "torch")
@@ -68,16 +67,11 @@ def cell_key(case, method, version, seed, **settings):
 
 def version(*packages):
     """Return packages with their versions, skvae with a digest of its sources."""
-    return ", ".join(f"{name} {_version(name)}" for name in packages)
-
-
-def _version(name):
-    if name == "skvae":
-        return sources_digest(Path(importlib.util.find_spec(name).origin).parent)
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "of this repository"
+    versions = {name: installed(name) for name in packages if name != "skvae"}
+    if "skvae" in packages:
+        folder = Path(importlib.util.find_spec("skvae").origin).parent
+        versions = {"skvae": sources_digest(folder), **versions}
+    return ", ".join(f"{name} {text}" for name, text in versions.items())
 
 
 @functools.cache

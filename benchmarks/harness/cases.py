@@ -64,11 +64,6 @@ def load_numeric_table(data, name, max_missing=0.2):
 
     Columns with more than ``max_missing`` missing cells are dropped, then rows with
     a missing cell, so that methods which take no NaN see the same rows.
-
-    Returns
-    -------
-    X : float64 array of shape (n_rows, n_columns)
-    y : array of shape (n_rows,)
     """
     table = read_table(data, name)
     target = table.pop(TARGET)

@@ -16,10 +16,7 @@ def covered(truth, lower, upper):
 def crps_of_draws(truth, drawn):
     """Return the continuous ranked probability score of every value, from draws.
 
-    Parameters
-    ----------
-    truth : array of shape (n_values,)
-    drawn : array of shape (n_draws, n_values)
+    ``drawn`` has the shape (n_draws, n_values).
     """
     n_draws = len(drawn)
     to_truth = np.abs(drawn - truth).mean(axis=0)

@@ -23,7 +23,8 @@ VERDICTS = {True: "met", False: "NOT met"}
 # Environment
 
 
-def _version(package):
+def installed(package):
+    """Return the version of a package."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -56,7 +57,7 @@ def environment(**more):
         "date": datetime.date.today().isoformat(),
         "python": sys.version.split()[0],
     }
-    report.update({package: _version(package) for package in PACKAGES})
+    report.update({package: installed(package) for package in PACKAGES})
     report["sources of skvae"] = version("skvae").split()[1]
     report["processor"] = processor()
     report["CPUs"] = str(os.cpu_count())
@@ -142,13 +143,6 @@ def read_raw(output):
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def write_raw(raw, output):
-    """Write the raw figures of a page."""
-    path = raw_path(output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
-
-
 def page_text(script, raw):
     """Return the page that a script's module makes of raw figures, with their note."""
     lines, note = script.page(raw), raw.get("note")
@@ -172,7 +166,10 @@ def publish(options, more=(), **figures):
     raw["environment"] = environment(**dict(more))
     if options.note:
         raw["note"] = options.note
-    write_raw({**raw, **figures}, options.output)
+    path = raw_path(options.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**raw, **figures}, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n")
     raw = read_raw(options.output)
     write_page(script, raw, options.output)
     print(page_text(script, raw))

@@ -9,6 +9,8 @@ from .tables import Encoder, fill_constants, is_category, start_values
 
 ENERGY_ROWS = 1000
 COVERAGES = (0.9, 0.5)
+#: Draws whose energy distance is measured.
+N_POOLED = 5
 
 
 # Completed tables
@@ -17,7 +19,7 @@ COVERAGES = (0.9, 0.5)
 def part_errors(case, part, completed):
     """Return the errors of a part: the mean, its halves, and every column's."""
     constants = start_values(case.masked["train"])
-    numeric, categorical, absolute, columns = {}, {}, {}, []
+    numeric, categorical, columns = {}, {}, []
     for name, cells in _hidden_columns(case, part):
         true, guess = case.truth[part][name][cells], completed[name][cells]
         if is_category(true):
@@ -28,8 +30,6 @@ def part_errors(case, part, completed):
             true, guess = true.to_numpy(), guess.to_numpy()
             base = metrics.rmse(true, constants[name])
             _put_ratio(numeric, name, metrics.rmse(true, guess), base)
-            base = np.mean(np.abs(true - _median(case, name)))
-            _put_ratio(absolute, name, np.mean(np.abs(true - guess)), base)
         columns.append(name)
     errors = {**numeric, **categorical}
     errors = {name: errors[name] for name in columns if name in errors}
@@ -37,7 +37,6 @@ def part_errors(case, part, completed):
         "error": _mean(errors),
         "numeric": _mean(numeric),
         "categorical": _mean(categorical),
-        "absolute": _mean(absolute),
         "columns": errors,
     }
 
@@ -52,10 +51,6 @@ def _hidden_columns(case, part):
 def _put_ratio(errors, name, error, base):
     if base > 0:
         errors[name] = float(error / base)
-
-
-def _median(case, name):
-    return np.nan_to_num(case.masked["train"][name].median())
 
 
 def _mean(values):
@@ -94,11 +89,8 @@ def check_not_constant(case, completed):
 def draw_scores(case, draws, intervals):
     """Return coverage and CRPS of the hidden numbers of the test rows.
 
-    Parameters
-    ----------
-    draws : list of tables
-    intervals : dict from coverage to a lower and an upper table, or None
-        Without it the intervals are quantiles of the draws.
+    ``intervals`` are a lower and an upper table for every coverage; without them the
+    intervals are quantiles of the draws.
     """
     scores = {}
     for name, cells in _hidden_columns(case, "test"):
@@ -121,19 +113,14 @@ def draw_scores(case, draws, intervals):
 
 
 def interval_scores(true, drawn, bounds, coverage):
-    """Return coverages of draws' quantiles and of bounds (None: these), and width."""
-    level = round(100 * coverage)
+    """Return coverage and width of bounds (None: those of the draws)."""
     # By i / (n + 1), so that truth exchangeable with the draws is covered at the
     # nominal rate however few the draws are.
     ends = (0.5 - coverage / 2, 0.5 + coverage / 2)
-    quantiles = np.quantile(drawn, ends, axis=0, method="weibull")
-    bounds = bounds or quantiles.tolist()
-    lower, upper = map(np.asarray, bounds)
-    return {
-        f"draws{level}": metrics.covered(true, *quantiles),
-        f"coverage{level}": metrics.covered(true, lower, upper),
-        f"width{level}": float(np.mean(upper - lower)),
-    }
+    lower, upper = bounds or np.quantile(drawn, ends, axis=0, method="weibull")
+    level, width = round(100 * coverage), float(np.mean(upper - lower))
+    covered = metrics.covered(true, lower, upper)
+    return {f"coverage{level}": covered, f"width{level}": width}
 
 
 def energy_of_completed(case, tables):
@@ -149,6 +136,29 @@ def energy_of_completed(case, tables):
         np.where(unknown, 0, encoder.encode(table)[rows]) for table in (truth, *tables)
     )
     return metrics.energy_distance(clouds, true)
+
+
+def scores_of_draws(case, completion):
+    """Return the scores of the draws of the test rows."""
+    for draw in completion.draws:
+        check_completed(case.masked["test"], draw)
+    single = part_errors(case, "test", completion.draws[0])
+    return {
+        **draw_scores(case, completion.draws, completion.intervals),
+        "energy": energy_of_completed(case, completion.draws[:N_POOLED]),
+        "single": {key: single[key] for key in single if key != "columns"},
+    }
+
+
+def score(case, completion):
+    """Return all the scores of a completion."""
+    result = {}
+    for part, table in completion.completed.items():
+        check_completed(case.masked[part], table)
+        result[part] = part_errors(case, part, table)
+    if completion.draws:
+        result["draws"] = scores_of_draws(case, completion)
+    return result
 
 
 # Synthetic tables

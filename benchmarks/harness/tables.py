@@ -6,6 +6,8 @@ Numeric columns are float64, the others categories; a missing cell is NaN.
 import numpy as np
 import pandas as pd
 from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 
@@ -130,12 +132,17 @@ def from_codes(values, table):
 
 
 def scaled_numbers(train, test):
-    """Return two tables as scaled numbers and one-hot categories; no missing cells."""
+    """Return two tables as scaled numbers and one-hot categories.
+
+    Missing cells get the median or the most frequent category.
+    """
+    numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    categories = make_pipeline(
+        SimpleImputer(strategy="most_frequent"),
+        OneHotEncoder(handle_unknown="ignore", sparse_output=False),
+    )
     encoder = make_column_transformer(
-        (StandardScaler(), make_column_selector(dtype_include="number")),
-        (
-            OneHotEncoder(sparse_output=False, handle_unknown="ignore"),
-            make_column_selector(dtype_exclude="number"),
-        ),
+        (numbers, make_column_selector(dtype_include="number")),
+        (categories, make_column_selector(dtype_exclude="number")),
     )
     return encoder.fit_transform(train), encoder.transform(test)

@@ -22,16 +22,13 @@ class Clock:
     """Wall-clock and CPU seconds of the steps."""
 
     def __init__(self):
-        self.seconds = {"cpu": 0.0}
-        self.restart()
-
-    def restart(self):
         self.wall, self.cpu = time.perf_counter(), time.process_time()
+        self.seconds = {}
 
     def stop(self, label):
-        self.seconds[label] = time.perf_counter() - self.wall
-        self.seconds["cpu"] += time.process_time() - self.cpu
-        self.restart()
+        now = time.perf_counter()
+        self.seconds[label], self.wall = now - self.wall, now
+        self.seconds["cpu"] = time.process_time() - self.cpu
 
 
 # miceforest
