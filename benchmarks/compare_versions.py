@@ -95,9 +95,6 @@ def compare(processes, old, new, options):
             yield row
 
 
-# Page
-
-
 def comparison_lines(found):
     """Return the table of one comparison and its medians."""
     rows = [
@@ -114,7 +111,6 @@ def comparison_lines(found):
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     (title, first), *others = raw["comparisons"].items()
     sections = [
         report.blocks(f"## {name}", found["text"], comparison_lines(found))

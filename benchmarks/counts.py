@@ -64,7 +64,6 @@ column, medians over the seeds; above 0 is better."""
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     return report.blocks(
         "# Counts that vary more than a Poisson lets them",
         report.items(raw, f"seeds: {raw['seeds']}"),
@@ -91,7 +90,7 @@ def main():
             ]
             medians = np.median(gains, axis=0).tolist()
             rows.append([name, ", ".join(columns), *medians])
-    report.publish(options, seeds=options.seeds, n_columns=n_columns, rows=rows)
+    report.publish(options, n_columns=n_columns, rows=rows)
 
 
 if __name__ == "__main__":

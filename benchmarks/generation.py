@@ -49,7 +49,8 @@ EXTERNAL = ("TVAE", "CTGAN")
 #: Settings other than the defaults, as rows of their own.
 VARIANTS = {
     "VAETransformer, max_iter=50, learning_rate_init=0.02": {
-        **{"max_iter": 50, "learning_rate_init": 0.02}
+        "max_iter": 50,
+        "learning_rate_init": 0.02,
     },
     'VAETransformer, prior="vamp"': {"prior": "vamp"},
     'VAETransformer, numeric_transform="quantile"': {"numeric_transform": "quantile"},
@@ -63,9 +64,6 @@ SCORES = {
     "closeness": "Share of rows nearer to a training row than the median test row is",
     "fit_seconds": "CPU seconds of fit",
 }
-
-
-# Data
 
 
 def load_split(data, name, seed, max_rows):
@@ -203,9 +201,6 @@ def evaluate(method, split, seed, worker):
         }
 
 
-# Page
-
-
 def mean_score(cells, score, seeds=None):
     """Return the mean of a score over seeds (None: those there are)."""
     return float(np.mean([cells[seed][score] for seed in seeds or cells]))
@@ -276,7 +271,6 @@ def target_lines(found, methods):
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     found = raw["found"]
     methods = [m for m in METHODS if any(m in row for row in found.values())]
     sections = [
@@ -327,7 +321,7 @@ def main():
 
     found = run.grid(cases, compute, peers=versions)
     more = {f"{name} (peers)": text for name, text in versions.items()}
-    report.publish(options, more, seeds=options.seeds, found=found)
+    report.publish(options, more, found=found)
 
 
 if __name__ == "__main__":

@@ -57,9 +57,6 @@ def measure(family, concentration, gradient, n_draws, n_estimates, repeats=5):
     }
 
 
-# Page
-
-
 def values_of(raw, family, estimator, what):
     """Return a figure of an estimator, a list over the concentrations."""
     found = {tuple(cell["key"]): cell[what] for cell in raw["cells"]}
@@ -110,7 +107,6 @@ def time_lines(raw):
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     return report.blocks(
         "# Variance of gradient estimators",
         __doc__.strip(),

@@ -44,9 +44,6 @@ NAMES = ("table", "scenario", "seed", "method")
 N_DRAWS = 20
 
 
-# One cell
-
-
 def timed(function, *arguments):
     """Return the result of a call, its wall-clock and its CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
@@ -98,9 +95,6 @@ def run_cell(data, table, scenario, seed, method, parameters, python):
         "seconds": completion.seconds,
         **score(case, completion),
     }
-
-
-# The run
 
 
 def make_cases(options):
@@ -173,7 +167,6 @@ def run_tasks(tasks, run, options):
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     return lines_of(raw, __doc__.split("\n\n", 2)[1].strip())
 
 
@@ -188,7 +181,6 @@ def cells_of(run, keys):
 
 
 def main():
-    """Compute what is missing, then write raw figures, page and picture."""
     if answer(run_cell):
         return
     options = read_options(
@@ -211,9 +203,6 @@ def main():
     label = our_parameters(options)[1]
     report.publish(
         options,
-        seeds=options.seeds,
-        tables=options.tables,
-        scenarios=options.scenarios,
         methods=[label if m == "ours" else m for m in run.wanted(METHODS)],
         ours=label,
         versions=run.versions,

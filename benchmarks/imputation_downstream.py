@@ -73,7 +73,6 @@ def classifier_lines(raw, classifier):
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     parts = ["# Accuracy after imputation", report.items(raw)]
     for name in CLASSIFIERS:
         parts.append(f"## {name}, mean over seeds {raw['seeds']}")
@@ -89,7 +88,7 @@ def main():
         for name in options.tables:
             yield name, METHODS, load_split(options.data, name, seed)
 
-    report.publish(options, seeds=options.seeds, cells=run.grid(cases, accuracies))
+    report.publish(options, cells=run.grid(cases, accuracies))
 
 
 if __name__ == "__main__":

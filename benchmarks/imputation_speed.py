@@ -65,7 +65,6 @@ def measure_mixed(max_iter):
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     names = ("rows", "fit", "transform", "one row", "memory")
     rows = [[cell[name] for name in names] for cell in raw["cells"]]
     return report.blocks(

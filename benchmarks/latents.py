@@ -132,9 +132,6 @@ def fit_estimator(estimator, split, seed, budget):
     }
 
 
-# Page
-
-
 def draw_picture(raw, path):
     """Draw the validation score over time, the first seed of each estimator."""
     from matplotlib.figure import Figure
@@ -194,7 +191,6 @@ def gradient_lines(raw):
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     return report.blocks(
         "# Latent families and gradient estimators",
         __doc__.strip(),
@@ -228,13 +224,7 @@ def main():
     for estimator, fits in found["digits"].items():
         best = report.mean_and_error([fit["best"] for fit in fits.values()])
         gradients[estimator] = {"best": best, "fits": list(fits.values())}
-    report.publish(
-        options,
-        seeds=options.seeds,
-        seconds=options.seconds,
-        families=families,
-        gradients=gradients,
-    )
+    report.publish(options, families=families, gradients=gradients)
 
 
 if __name__ == "__main__":

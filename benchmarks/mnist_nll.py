@@ -152,9 +152,6 @@ def final_nll(model, test, options, chunks):
     return total / len(test), seconds
 
 
-# Page
-
-
 def figure_lines(runs):
     """Return the table of the figures of all runs."""
     rows = []
@@ -188,7 +185,6 @@ def curve_lines(name, result):
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     return report.blocks(
         "# MNIST likelihood",
         report.prose(__doc__),
@@ -240,7 +236,6 @@ def main():
     if not state["finished"]:
         train(state, grey, test, options, path)
     nll, seconds = final_nll(state["model"], test, options, Cache(chunks))
-    more = report.load_average()
     runs = (report.read_raw(options.output) or {}).get("runs", {})
     runs.pop(options.name, None)
     runs[options.name] = {
@@ -250,9 +245,9 @@ def main():
         "minutes": state["seconds"] / 60,
         "final_minutes": seconds / 60,
         "curve": state["curve"],
-        "environment": report.environment(**more),
+        "environment": report.environment(),
     }
-    report.publish(options, more, runs=runs)
+    report.publish(options, runs=runs)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,6 @@ def summary(values):
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     rows = [[name, *values] for name, values in raw["methods"].items()]
     return report.blocks(
         "# Pooled intervals of a regression coefficient",
@@ -87,13 +86,9 @@ def main():
         case, arguments = digest(table, missing), (table, missing, seed, draws)
         cell = run.cell(name, case, name, seed, simulate, *arguments, draws=draws)
         found += [cell] if cell else []
-    report.publish(
-        options,
-        repetitions=len(found),
-        rows=options.rows,
-        draws=draws,
-        methods={name: summary([cell[name] for cell in found]) for name in found[0]},
-    )
+    options.repetitions = len(found)
+    methods = {name: summary([cell[name] for cell in found]) for name in found[0]}
+    report.publish(options, methods=methods)
 
 
 if __name__ == "__main__":

@@ -81,9 +81,6 @@ def evaluate(method, split, seed):
     return {**scores, "seconds": seconds}
 
 
-# Page
-
-
 def values_of(row, method, score):
     """Return the scores of a method on one table, a list over seeds."""
     return [cell[score] for cell in row[method].values()]
@@ -111,7 +108,6 @@ def wins(found, ours, peer, score):
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     found = raw["found"]
     ours, *peers = methods = list(next(iter(found.values())))
     scores = ("rmse", "crps", "nll")
@@ -142,9 +138,7 @@ def main():
             split = load_split(options.data, name, seed, options.max_rows)
             yield name, METHODS, split
 
-    found = run.grid(cases, evaluate)
-    about = {"seeds": options.seeds, "max_rows": options.max_rows}
-    report.publish(options, **about, found=found)
+    report.publish(options, found=run.grid(cases, evaluate))
 
 
 if __name__ == "__main__":

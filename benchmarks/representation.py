@@ -40,9 +40,6 @@ ABOUT = {
 }
 
 
-# Data
-
-
 def dataset_names(data, part):
     """Return the data sets of a part, chosen by the rule of the module docstring."""
     names = []
@@ -87,9 +84,6 @@ def split_data(data, name, seed, part):
         keep = density_columns(X_train)
         X_train, X_test = X_train[:, keep], X_test[:, keep]
     return X_train, X_test, y_train, y_test
-
-
-# Methods
 
 
 def our_model(seed, parameters, n_components=None):
@@ -159,9 +153,6 @@ def compute(part, method, split, seed, parameters):
     return {**result, "seconds": round(time.perf_counter() - start, 2)}
 
 
-# The run
-
-
 def run_part(options, run, part):
     """Return the raw figures of one part."""
     parameters, label = our_parameters(options)
@@ -204,9 +195,6 @@ def figures(part, cells, n_seeds):
     seconds = {m: [float(np.sum(s)), float(np.median(s))] for m, s in seconds.items()}
     medians = {name: row for name, row in medians.items() if row}
     return {"medians": medians, "about": about, "seconds": seconds}
-
-
-# Page
 
 
 def differences_of(medians, ours, peer):
@@ -275,7 +263,6 @@ def target_lines(parts, ours):
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     return report.blocks(
         "# Representation and density",
         report.prose(__doc__),
@@ -293,7 +280,7 @@ def main():
     run = Run(options, {*LATENTS, *DENSITIES, "raw"})
     parts = {part: run_part(options, run, part) for part in options.part}
     ours = our_parameters(options)[1]
-    report.publish(options, seeds=options.seeds, ours=ours, parts=parts)
+    report.publish(options, ours=ours, parts=parts)
 
 
 if __name__ == "__main__":

@@ -26,19 +26,10 @@ from sklearn.model_selection import train_test_split
 
 #: Development was done on other rows (the training part of optdigits) and tables
 #: (raisin, credit_g, phoneme, wine_white, mushroom, titanic).
-TABLES = [
-    "adult",
-    "banknote",
-    "cmc",
-    "credit_approval",
-    "letter",
-    "magic",
-    "nursery",
-    "sick",
-]
+NAMES = "adult banknote cmc credit_approval letter magic nursery sick"
+TABLES = NAMES.split()
 SHARES = (0.05, 0.10)
-DIGIT_LABELS = (30, 100)
-MNIST_LABELS = (100, 1000)
+DIGIT_LABELS, MNIST_LABELS = (30, 100), (100, 1000)
 #: Pixels have one unit: rare ones should not weigh more than others. The rest was
 #: chosen on the first 40,000 training rows, tested on the others of the first 50,000.
 MNIST_PARAMETERS = {
@@ -116,9 +107,6 @@ def load_table_split(name, share, seed, data):
     return X, cases.hide_labels(y, kept), X_test, y_test
 
 
-# The run
-
-
 def make_model(part, method, seed):
     """Return the classifier of a method."""
     from skvae import VAEClassifier
@@ -193,9 +181,6 @@ def figures(cells):
     return {"errors": errors, "seconds": seconds}
 
 
-# Page
-
-
 def error_lines(table, names, methods):
     """Return the table of errors: methods in rows."""
     rows = []
@@ -247,7 +232,6 @@ def part_lines(part, found):
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     parts = raw["parts"]
     sections = [part_lines(part, parts[part]) for part in TITLES if part in parts]
     return report.blocks("# Few labels", report.items(raw), *sections)

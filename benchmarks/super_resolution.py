@@ -15,7 +15,7 @@ from harness import report
 from harness.cache import digest
 from harness.cases import load_images
 from harness.metrics import block_means, covered, image_scores
-from harness.peers.images import enlarge, fit_regression, regressions
+from harness.peers.images import enlarge, regressions
 from harness.run import Run, read_options
 
 
@@ -74,7 +74,10 @@ def run_task(options, run, name):
         return scores(enlarge(test_low, shape, task.factor, order), 0)
 
     def regressed(model):
-        return scores(*fit_regression(model, low, high, test_low))
+        start = time.perf_counter()
+        model.fit(low, high)
+        seconds = time.perf_counter() - start
+        return scores(model.predict(test_low), seconds)
 
     models = regressions(task.width, *task.mlp_budget)
     cells = {
@@ -124,9 +127,6 @@ def run_ours(split, shape, width, epochs, scores):
         found[name] = scores(draw[0], 0.0)
     draw = model.sample(test_low, random_state=0)[0]
     return {**found, "VAERegressor, draw with noise": scores(draw, 0.0)}
-
-
-# In-painting
 
 
 def hide_quadrants(images, n_observed):
@@ -188,9 +188,6 @@ def run_inpainting(options, run):
     return found and {"rows": rows, "epochs": epochs, **found}
 
 
-# Page
-
-
 INTRODUCTION = f"""\
 PSNR in dB and SSIM are averages over test images (SSIM: the first {SSIM_ROWS}), \
 on grey values in [0, 1]; consistency is the RMSE between the reduced output and the \
@@ -237,7 +234,6 @@ def inpainting_lines(found):
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     return report.blocks(
         "# Super-resolution and in-painting",
         report.items(raw),

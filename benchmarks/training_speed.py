@@ -137,9 +137,6 @@ def work(kind, threads, arguments):
     return WORKERS[kind](**arguments)
 
 
-# Page
-
-
 def epoch_rows(cell):
     """Return table rows: seconds, ratios and set-up of every method."""
     rows, times = [], cell["result"]
@@ -205,7 +202,6 @@ def memory_line(cell):
 
 
 def page(raw):
-    """Return the Markdown lines of raw figures."""
     cells = {kind: [] for kind in WORKERS}
     for cell in raw["cells"]:
         cells[cell["kind"]].append(cell)
@@ -239,7 +235,6 @@ def make_jobs(options):
 
 
 def main():
-    """Run what is missing, then write raw figures and page."""
     if answer(work):
         return
     options = read_options(
@@ -263,7 +258,7 @@ def main():
             *(kind, kind, "ours", None, compute), job=job, packages=packages
         )
         cells += [{**job, "result": result}] if result else []
-    report.publish(options, report.load_average(), repeats=options.repeats, cells=cells)
+    report.publish(options, cells=cells)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ FACTS = {"90%": "coverage90", "50%": "coverage50", "width 90%": "width90"}
 FACTS |= {"CRPS": "crps", "energy": "energy"}
 #: Peer, training rows from and to, share of its seconds that is the target.
 TIME_TARGETS = (
-    ("missforest", 2000, 10_000, 1.0),
-    ("missforest", 10_000, np.inf, 1 / 3),
-    ("hyperimpute", 0, np.inf, 1 / 3),
+    ("missforest", 2000, 10_000, 1.0, "2,000 to 10,000 training rows"),
+    ("missforest", 10_000, np.inf, 1 / 3, "from 10,000 training rows up"),
+    ("hyperimpute", 0, np.inf, 1 / 3, "all sizes"),
 )
 
 
@@ -106,22 +106,17 @@ class Results:
 
     def sizes(self, table):
         """Return the training rows and the columns of a table."""
-        return next(
-            (cell["rows"], cell["columns"])
-            for key, cell in self.cells.items()
-            if key[0] == table
-        )
+        cell = next(cell for key, cell in self.cells.items() if key[0] == table)
+        return cell["rows"], cell["columns"]
 
     def methods_of(self, part):
         """Return the methods that finished a part of any table."""
+        tables = self.tables
         return [
-            method
-            for method in self.methods
-            if any(self.seeds_of(table, method, part=part) for table in self.tables)
+            m
+            for m in self.methods
+            if any(self.seeds_of(t, m, part=part) for t in tables)
         ]
-
-
-# Errors
 
 
 def error_lines(results, part):
@@ -209,9 +204,6 @@ def comparison_lines(results, part, methods):
     return lines
 
 
-# Seconds and draws
-
-
 def second_lines(results):
     """Return the table of CPU seconds of fit and transform."""
     seconds = {
@@ -261,58 +253,55 @@ def draw_lines(results):
     return blocks(title, table_of(header, rows))
 
 
-# Targets
-
-
-def target_line(text, value, met, digits=3):
-    """Return the line of one target."""
-    return f"- {text}: {value:.{digits}f}: {VERDICTS[bool(met)]}"
-
-
 def target_lines(results):
     """Return the comparison with the targets of the project."""
-    lines = error_target_lines(results, "test", 0.88)
-    lines += error_target_lines(results, "train", 0.92)
-    lines += time_target_lines(results)
-    for level, low, high in ((90, 0.87, 0.93), (50, 0.46, 0.54)):
-        path = ("draws", f"coverage{level}")
-        values = []
-        for table in results.tables:
-            seeds = results.seeds_of(table, results.ours)
-            values.append(results.median(table, results.ours, path, seeds))
-        if values := [value for value in values if value is not None]:
-            mean = float(np.mean(values))
-            text = f"coverage of {level}% intervals, mean of {len(values)}"
-            text = f"{text} (target: {low} to {high})"
-            lines.append(target_line(text, mean, low <= mean <= high))
+    lines = list(error_targets(results, "test", 0.88))
+    lines += [*error_targets(results, "train", 0.92), *time_targets(results)]
+    lines += coverage_targets(results)
     return lines and blocks(f"### {results.scenario}, targets", lines)
 
 
-def error_target_lines(results, part, target):
-    """Return the targets on the errors of one part."""
-    lines, where = [], PARTS[part]
+def target_line(text, target, value, met):
+    """Return the line of one target."""
+    return f"- {text} (target: {target}): {value}: {VERDICTS[bool(met)]}"
+
+
+def coverage_targets(results):
+    """Yield the targets on the coverage of intervals."""
+    for level, low, high in ((90, 0.87, 0.93), (50, 0.46, 0.54)):
+        path = ("draws", f"coverage{level}")
+        values = [
+            results.median(t, results.ours, path, results.seeds_of(t, results.ours))
+            for t in results.tables
+        ]
+        if values := [value for value in values if value is not None]:
+            mean = np.mean(values)
+            text = f"coverage of {level}% intervals, mean of {len(values)}"
+            target, met = f"{low} to {high}", low <= mean <= high
+            yield target_line(text, target, f"{mean:.3f}", met)
+
+
+def error_targets(results, part, target):
+    """Yield the targets on the errors of one part."""
+    where = PARTS[part]
     if pairs := results.pairs("missforest", part):
-        mine, other = np.mean(list(pairs.values()), axis=0)
+        ratio = np.divide(*np.mean(list(pairs.values()), axis=0))
         text = f"mean error over missforest's, {where}, {len(pairs)} tables"
-        text = f"{text} (target: at most {target})"
-        lines.append(target_line(text, mine / other, mine / other <= target))
+        met = ratio <= target
+        yield target_line(text, f"at most {target}", f"{ratio:.3f}", met)
     if ratios := results.ratios(results.peers, part):
         share = np.mean([ratio <= 1 for ratio in ratios.values()])
         text = f"share of {len(ratios)} tables at or below the best peer, {where}"
-        text = f"{text} (target: at least 0.80)"
-        lines.append(target_line(text, share, share >= 0.8, 2))
+        yield target_line(text, "at least 0.80", f"{share:.2f}", share >= 0.8)
     if ratios := results.ratios(STRONG_PEERS, part):
         worst = max(ratios.values())
         text = f"worst ratio to the best of {', '.join(STRONG_PEERS)}, {where}"
-        text = f"{text} (target: at most 1.03)"
-        lines.append(target_line(text, worst, worst <= 1.03))
-    return lines
+        yield target_line(text, "at most 1.03", f"{worst:.3f}", worst <= 1.03)
 
 
-def time_target_lines(results):
-    """Return the targets on the seconds, by the size of the tables."""
-    lines = []
-    for peer, low, high, target in TIME_TARGETS:
+def time_targets(results):
+    """Yield the targets on the seconds, by the size of the tables."""
+    for peer, low, high, target, span in TIME_TARGETS:
         ratios = {}
         for table in results.tables:
             spent = [results.seconds(table, m) for m in (results.ours, peer)]
@@ -320,18 +309,11 @@ def time_target_lines(results):
                 ratios[table] = spent[0] / spent[1]
         if ratios:
             worst = max(ratios, key=ratios.get)
-            span = f"{low:,} to {high:,} training rows"
-            if high == np.inf:
-                span = f"from {low:,} training rows up" if low else "all sizes"
-            lines.append(
+            yield (
                 f"- CPU seconds over {peer}'s, {span}, {len(ratios)} tables, worst "
                 f"{ratios[worst]:.2f} ({worst}) (target: at most {target:.2f}): "
                 f"{VERDICTS[ratios[worst] <= target]}"
             )
-    return lines
-
-
-# Page and picture
 
 
 def scenario_lines(results):

@@ -17,10 +17,9 @@ import numpy as np
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 PACKAGES = ("numpy", "torch", "scikit-learn", "skorch", "skvae")
+#: Options that are particular to a machine.
+PATHS = ("peers_python", "checkouts")
 VERDICTS = {True: "met", False: "NOT met"}
-
-
-# Environment
 
 
 def installed(package):
@@ -63,21 +62,14 @@ def environment(**more):
     report["CPUs"] = str(os.cpu_count())
     report["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "not set")
     report["command"] = command_line()
+    report["load average"] = f"{os.getloadavg()[0]:.1f}"
     return {**report, **more}
-
-
-def load_average():
-    """Return how busy the machine is, for benchmarks of time."""
-    return {"load average": f"{os.getloadavg()[0]:.1f}"}
 
 
 def items(raw, *more):
     """Return the environment of raw figures, and more, as Markdown list items."""
     lines = [f"- {key}: `{value}`" for key, value in raw["environment"].items()]
     return [*lines, *(f"- {text}" for text in more)]
-
-
-# Markdown
 
 
 def prose(docstring):
@@ -129,9 +121,6 @@ def mean_and_error(values):
     return float(np.mean(values)), float(error)
 
 
-# Files
-
-
 def raw_path(output):
     """Return where the raw figures of a page are."""
     return output.parent / "raw" / f"{output.stem}.json"
@@ -159,13 +148,13 @@ def write_page(script, raw, output):
 def publish(options, more=(), **figures):
     """Write the raw figures of the script that runs, and the page made of them.
 
-    ``more`` are items for the environment.
+    Among them are its options but for paths; ``more`` are items for the environment.
     """
     script = sys.modules["__main__"]
     raw = {"script": Path(sys.argv[0]).stem, "page": options.output.stem}
     raw["environment"] = environment(**dict(more))
-    if options.note:
-        raw["note"] = options.note
+    raw |= {"note": options.note} if options.note else {}
+    raw |= {name: getattr(options, name) for name in options.own if name not in PATHS}
     path = raw_path(options.output)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**raw, **figures}, indent=1, ensure_ascii=False)

@@ -33,7 +33,7 @@ def read_options(description, **defaults):
     for option, default in defaults.items():
         _add_option(parser, "--" + option.replace("_", "-"), default)
     options = parser.parse_args()
-    options.script = name
+    options.script, options.own = name, list(defaults)
     return options
 
 

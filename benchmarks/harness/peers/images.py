@@ -1,7 +1,5 @@
 """The peers of super_resolution: interpolation, and regressions of the pixels."""
 
-import time
-
 import numpy as np
 
 
@@ -36,11 +34,3 @@ def regressions(width, epochs, patience):
             random_state=0,
         ),
     }
-
-
-def fit_regression(model, low, high, test_low):
-    """Return the model's test images and the seconds of its fit."""
-    start = time.perf_counter()
-    model.fit(low, high)
-    seconds = time.perf_counter() - start
-    return model.predict(test_low), seconds
