@@ -154,11 +154,15 @@ def test_publish_writes_raw_figures_and_the_page(tmp_path, monkeypatch, capsys):
     script = argparse.Namespace(page=lambda raw: report.blocks("# It", raw["figure"]))
     monkeypatch.setitem(report.sys.modules, "__main__", script)
     output = tmp_path / "tried.md"
-    options = argparse.Namespace(output=output, note="Noted.")
+    options = argparse.Namespace(
+        output=output, note="Noted.", own=["seeds", "peers_python"], seeds=[3]
+    )
     report.publish(options, figure="3")
     assert output.read_text() == "# It\n\n3\n\nNoted.\n"
     raw = report.read_raw(output)
     assert raw["page"] == "tried"
+    assert raw["seeds"] == [3]
+    assert "peers_python" not in raw  # a path of this machine
     assert raw["environment"]["processor"]
     assert capsys.readouterr().out == output.read_text() + "\n"
 
