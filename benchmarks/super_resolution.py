@@ -198,7 +198,7 @@ rows of MNIST; the budget of the MLP was raised once where it had not converged.
 Frames of frey_faces come from one film: test images have near twins in training."""
 
 
-def task_lines(name, found):
+def task_lines(name, found, epochs):
     """Return the lines of one set of images."""
     task = TASKS[name]
     keys = ("psnr", "ssim", "consistency")
@@ -211,7 +211,7 @@ def task_lines(name, found):
         f"## {name}, x{task.factor}",
         f"{task.n_train} training and {task.n_test} test images; hidden layers "
         f"({task.width}, {task.width}) in VAERegressor and in the MLP; "
-        f"{task.epochs} epochs of VAERegressor.",
+        f"{epochs or task.epochs} epochs of VAERegressor.",
         report.table(["method", "PSNR", "SSIM", "consistency", "seconds"], rows),
         ours
         and f"90% intervals cover {100 * ours['coverage']:.1f}% of all pixels and "
@@ -238,7 +238,7 @@ def page(raw):
         "# Super-resolution and in-painting",
         report.items(raw),
         INTRODUCTION,
-        *(task_lines(name, found) for name, found in raw["tasks"].items()),
+        *(task_lines(*task, raw.get("epochs")) for task in raw["tasks"].items()),
         raw["inpainting"] and inpainting_lines(raw["inpainting"]),
     )
 
