@@ -269,7 +269,7 @@ def _mar_probabilities(
     """Probability that a cell goes missing, given the columns that stay: (n, d)."""
     if table.n_columns < 2:
         raise ValueError(
-            'mechanism="mar" removes cells by other columns that stay observed, but X has '
+            'mechanism="mar" removes cells by columns that stay observed, but X has '
             f'{table.n_columns} column(s). Add a column, or use "mcar" or "mnar".'
         )
     scores = _scores(table, rng)
