@@ -370,7 +370,7 @@ class ConditionalModel:
                 if add_noise:
                     x = vae.joint.sample(px, generator, temperature)
                 else:
-                    x = vae.joint.point(px)
+                    x = vae.joint.point_estimate(px)
                 if spread is not None:
                     mean = self._means(vae, rows)
                     x = torch.where(spread > 1, mean + spread * (x - mean), x)

@@ -19,7 +19,7 @@ from .._networks.arrays import load_arrays, to_arrays
 from .._networks.batch import Batch
 from .._networks.vae import VAE
 from .._tables.columns import Column
-from .._tables.repeated_values import cut_into_values, limits_of_values
+from .._tables.repeated_values import cut_into_values, cut_points_of_values
 from .._training.loop import train
 from .._training.plan import Budget, History, Plan, split_rows
 from .._training.progress import MAIN, Progress, Stage
@@ -155,7 +155,7 @@ class VAEModel:
         self.limits = {}  # a chunk does not tell how often values occur
         if not incremental:
             generator = self.new_generator()
-            self.limits = limits_of_values(
+            self.limits = cut_points_of_values(
                 self.groups.columns, lambda n_rows: self._draw(n_rows, generator)
             )
         return FitResult(history, plan, {})

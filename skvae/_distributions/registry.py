@@ -1,4 +1,4 @@
-"""The likelihoods by name."""
+"""Registry of the likelihoods: public name to properties."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .discrete import (
 from .head import Head
 from .location_scale import Normal, StudentT
 
-#: Gives the log-density in nats of every value of a column, (n_values,).
+#: Returns the log-density in nats of every value of a column, (n_values,).
 LogDensity = Callable[[np.ndarray], np.ndarray]
 FitColumn = Callable[[np.ndarray, np.ndarray | None], LogDensity]
 
 
 @dataclass(frozen=True)
 class LikelihoodSpec:
-    """What the package knows of a likelihood before a model is built.
+    """Properties of a likelihood that do not depend on a table.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ LEAST_SHARING, SHARE_SHARING = 32, 0.5
 LIMIT_DRAWS = 4_096
 
 
-def relative_spreads(columns: Sequence[Column]) -> np.ndarray:
+def relative_deviations(columns: Sequence[Column]) -> np.ndarray:
     """Return the spread of every column, relative to those that share its unit.
 
     Most pixels have the same lowest and highest value, and so do measurements that
@@ -48,7 +48,7 @@ def relative_spreads(columns: Sequence[Column]) -> np.ndarray:
     return spreads
 
 
-def limits_of_values(
+def cut_points_of_values(
     columns: Sequence[Column], draw: Callable[[int], np.ndarray]
 ) -> dict[int, np.ndarray]:
     """Return what draws of a column that repeats its values are cut at.

@@ -15,7 +15,7 @@ from mixed_frames import (
 from opening_encoder import TableEncoder
 from scipy.stats import norm
 
-from skvae._tables.repeated_values import relative_spreads
+from skvae._tables.repeated_values import relative_deviations
 from skvae._tables.transforms import Affine, PiecewiseLinear, fit_affine, fit_quantile
 
 pd = pytest.importorskip("pandas")
@@ -369,7 +369,7 @@ def pixels(n_rows=60, n_columns=40, highest=16):
 
 
 def spreads_of(X, **options):
-    return relative_spreads(TableEncoder(**options).fit(X).columns_)
+    return relative_deviations(TableEncoder(**options).fit(X).columns_)
 
 
 def test_columns_of_one_unit_keep_their_relative_spread():
