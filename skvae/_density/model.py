@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .._distributions.families import check_support, resolve_prior
+from .._distributions.registry import with_scale_per_column
 from .._networks.arrays import load_arrays, to_arrays
 from .._networks.batch import Batch
 from .._networks.vae import VAE
@@ -214,7 +215,7 @@ class VAEModel:
             If latent variables lie outside the support of their family.
         """
         check_support(z, self.architecture["latent"])
-        return self.groups.restored(decoded(self.module, z, self.module.joint.point))
+        return self.groups.restored(decoded(self.module, z, self.module.joint.point_estimate))
 
     def sample(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
         """Return draws of encoded rows, (n_rows, n_columns of the table)."""
@@ -443,5 +444,5 @@ def chosen_likelihoods(groups: ColumnGroups, module: VAE) -> dict[str, str]:
     per_cell = module.joint.has_scale_per_cell()
     for column, varies in zip(groups.columns, per_cell, strict=True):
         if not varies:
-            names[column.name] = column.likelihood.removesuffix("_heteroscedastic")
+            names[column.name] = with_scale_per_column(column.likelihood)
     return names

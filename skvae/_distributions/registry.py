@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -38,8 +39,11 @@ class LikelihoodSpec:
     kinds : tuple of str
         Kinds of column that it models: "numeric", "count", "boolean", "ordinal" or
         "categorical".
-    takes_map : bool
-        Whether ``numeric_transform`` applies to its columns.
+    domain : {"real", "unit interval", "counts", "codes"}
+        The values that it allows. ``numeric_transform`` applies to "real" alone.
+    per_column : str or None
+        Where the scale depends on the cell, the name of the same likelihood with one
+        scale per column.
     fit_column : callable or None
         Fits the likelihood to all values of one column, given their weights (or None),
         and returns its log-density. Needed where the data choose a likelihood.
@@ -47,7 +51,8 @@ class LikelihoodSpec:
 
     make: Callable[[int, int], Head]
     kinds: tuple[str, ...]
-    takes_map: bool = False
+    domain: str
+    per_column: str | None = None
     fit_column: FitColumn | None = None
 
 
@@ -95,39 +100,47 @@ def _fit_negative_binomial(
 
 
 def _location_scale(
-    head: type[Normal] | type[StudentT], scale: str, fit_column: FitColumn | None = None
+    head: type[Normal] | type[StudentT], scale: str, **properties: Any
 ) -> LikelihoodSpec:
     return LikelihoodSpec(
-        lambda n_columns, _: head(n_columns, scale),
-        kinds=("numeric",),
-        takes_map=True,
-        fit_column=fit_column,
+        lambda n_columns, _: head(n_columns, scale), ("numeric",), "real", **properties
     )
 
 
 #: The likelihoods that a user can ask for.
 LIKELIHOODS = {
-    "normal": _location_scale(Normal, "column", _fit_normal),
-    "normal_heteroscedastic": _location_scale(Normal, "cell"),
+    "normal": _location_scale(Normal, "column", fit_column=_fit_normal),
+    "normal_heteroscedastic": _location_scale(Normal, "cell", per_column="normal"),
     "normal_isotropic": _location_scale(Normal, "isotropic"),
     "student_t": _location_scale(StudentT, "column"),
-    "student_t_heteroscedastic": _location_scale(StudentT, "cell"),
+    "student_t_heteroscedastic": _location_scale(
+        StudentT, "cell", per_column="student_t"
+    ),
     "poisson": LikelihoodSpec(
         lambda n_columns, _: Poisson(n_columns),
-        kinds=("count",),
+        ("count",),
+        "counts",
         fit_column=_fit_poisson,
     ),
     "negative_binomial": LikelihoodSpec(
         lambda n_columns, _: NegativeBinomial(n_columns),
-        kinds=("count",),
+        ("count",),
+        "counts",
         fit_column=_fit_negative_binomial,
     ),
     "bernoulli": LikelihoodSpec(
-        lambda n_columns, _: Bernoulli(n_columns), kinds=("numeric", "boolean")
+        lambda n_columns, _: Bernoulli(n_columns),
+        ("numeric", "boolean"),
+        "unit interval",
     ),
-    "categorical": LikelihoodSpec(Categorical, kinds=("categorical",)),
-    "ordinal": LikelihoodSpec(Ordinal, kinds=("ordinal",)),
+    "categorical": LikelihoodSpec(Categorical, ("categorical",), "codes"),
+    "ordinal": LikelihoodSpec(Ordinal, ("ordinal",), "codes"),
 }
+
+
+def with_scale_per_column(likelihood: str) -> str:
+    """Return the name of the same likelihood with one scale per column."""
+    return LIKELIHOODS[likelihood].per_column or likelihood
 
 
 def make_head(likelihood: str, n_columns: int, n_categories: int) -> Head:

@@ -1,8 +1,8 @@
-"""Missing cells of a table: which they are, how they are marked and filled.
+"""Missing cells of a table: their mask, their marker, and filling them.
 
 The table to fill and the completed one may come from different libraries: a model of a
-pandas table completes a polars table, or an array. What is exchanged between them are
-the cells of one column, as an array.
+pandas table completes a polars table, or an array. They exchange the cells of one
+column as an array.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def missing_mask(X: Any) -> np.ndarray:
 
 
 def replace_marker(X: Any, marker: Any) -> Any:
-    """Return the table with NaN or null also where cells equal ``marker``.
+    """Return the table with NaN or null in the cells that equal ``marker``.
 
-    The marker is no category any more, and integers may become floats.
+    The marker is removed from the categories, and integers may become floats.
     """
     X = native(X)
     return X if is_missing(marker) else library_of(X).replace_marker(X, marker)

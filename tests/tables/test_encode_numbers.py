@@ -368,21 +368,21 @@ def pixels(n_rows=60, n_columns=40, highest=16):
     return X
 
 
-def spreads_of(X, **options):
+def deviations_of(X, **options):
     return relative_deviations(TableEncoder(**options).fit(X).columns_)
 
 
-def test_columns_of_one_unit_keep_their_relative_spread():
+def test_columns_of_one_unit_keep_their_relative_deviations():
     X = pixels()
     X[:, 0] = X[:, 0] > 12  # grey at most, and rarely
     X[:, 1] = np.random.default_rng(1).normal(size=len(X))
-    spreads = spreads_of(X)
+    deviations = deviations_of(X)
     sharing = np.delete(np.arange(40), 1)
     expected = X[:, sharing].std(0)
     expected /= np.sqrt(np.mean(expected**2))
-    np.testing.assert_allclose(spreads[sharing], expected)
-    assert spreads[0] < 0.2
-    assert spreads[1] == 1
+    np.testing.assert_allclose(deviations[sharing], expected)
+    assert deviations[0] < 0.2
+    assert deviations[1] == 1
 
 
 @pytest.mark.parametrize(
@@ -399,8 +399,10 @@ def test_columns_of_one_unit_keep_their_relative_spread():
 )
 def test_other_columns_have_units_of_their_own(change):
     X = change(pixels())
-    assert np.array_equal(spreads_of(X), np.ones(X.shape[1]))
+    assert np.array_equal(deviations_of(X), np.ones(X.shape[1]))
 
 
 def test_maps_that_are_asked_for_leave_no_common_unit():
-    assert np.array_equal(spreads_of(pixels(), numeric_transform="none"), np.ones(40))
+    assert np.array_equal(
+        deviations_of(pixels(), numeric_transform="none"), np.ones(40)
+    )
