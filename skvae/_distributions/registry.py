@@ -138,6 +138,11 @@ LIKELIHOODS = {
 }
 
 
+def models_categories(likelihood: str) -> bool:
+    """Tell whether a likelihood models codes of categories; "auto" is none."""
+    return likelihood in LIKELIHOODS and LIKELIHOODS[likelihood].domain == "codes"
+
+
 def with_scale_per_column(likelihood: str) -> str:
     """Return the name of the same likelihood with one scale per column."""
     return LIKELIHOODS[likelihood].per_column or likelihood
