@@ -215,7 +215,9 @@ class VAEModel:
             If latent variables lie outside the support of their family.
         """
         check_support(z, self.architecture["latent"])
-        return self.groups.restored(decoded(self.module, z, self.module.joint.point_estimate))
+        return self.groups.restored(
+            decoded(self.module, z, self.module.joint.point_estimate)
+        )
 
     def sample(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
         """Return draws of encoded rows, (n_rows, n_columns of the table)."""

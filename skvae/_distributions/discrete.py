@@ -17,8 +17,8 @@ from .normal import LOG_2PI
 #: Upper bound of the log mean of counts: exp(20) and its square are finite in float32.
 LOG_RATE_LIMIT = 20.0
 
-#: Bounds of the log of a negative binomial's dispersion r, beyond which its gradient
-#: vanishes. At the upper bound it differs from a Poisson by less than 1e-5 nats for
+#: Bounds of the log of a negative binomial's dispersion r: r and 1/r keep their digits
+#: in float32. At the upper bound it differs from a Poisson by less than 1e-5 nats for
 #: small counts.
 LOG_DISPERSION_RANGE = (-7.0, 14.0)
 
@@ -33,7 +33,7 @@ STIRLING_FROM = 8.0
 LARGEST_RATE = 2.0**31
 
 #: At lower temperatures draws of categories are modes: logits are divided by the
-#: temperature, which would overflow.
+#: temperature, which overflows near 0.
 LEAST_TEMPERATURE = 1e-3
 
 

@@ -107,6 +107,14 @@ def _location_scale(
     )
 
 
+def _counts(
+    head: type[Poisson] | type[NegativeBinomial], fit_column: FitColumn
+) -> LikelihoodSpec:
+    return LikelihoodSpec(
+        lambda n_columns, _: head(n_columns), ("count",), "counts", None, fit_column
+    )
+
+
 #: The likelihoods that a user can ask for.
 LIKELIHOODS = {
     "normal": _location_scale(Normal, "column", fit_column=_fit_normal),
@@ -116,18 +124,8 @@ LIKELIHOODS = {
     "student_t_heteroscedastic": _location_scale(
         StudentT, "cell", per_column="student_t"
     ),
-    "poisson": LikelihoodSpec(
-        lambda n_columns, _: Poisson(n_columns),
-        ("count",),
-        "counts",
-        fit_column=_fit_poisson,
-    ),
-    "negative_binomial": LikelihoodSpec(
-        lambda n_columns, _: NegativeBinomial(n_columns),
-        ("count",),
-        "counts",
-        fit_column=_fit_negative_binomial,
-    ),
+    "poisson": _counts(Poisson, _fit_poisson),
+    "negative_binomial": _counts(NegativeBinomial, _fit_negative_binomial),
     "bernoulli": LikelihoodSpec(
         lambda n_columns, _: Bernoulli(n_columns),
         ("numeric", "boolean"),

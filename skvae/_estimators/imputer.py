@@ -361,9 +361,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
         marked = replace_marker(X, self.missing_values)
         weights, marked = weighted_rows(sample_weight, marked)
         data = self._encode_training(marked, weights, resume)
-        complete = True if data.observed is None else data.observed.all(axis=0)
-        missing = ~np.broadcast_to(complete, data.values.shape[1])
-        flagged = {"indicator_features_": np.flatnonzero(missing)}
+        none = np.zeros(data.values.shape, dtype=bool)
+        missing = none if data.observed is None else ~data.observed
+        flagged = {"indicator_features_": np.flatnonzero(missing.any(axis=0))}
         return replace(data, attributes={**data.attributes, **flagged})
 
     def _build(self, data, params, random):

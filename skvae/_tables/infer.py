@@ -109,8 +109,8 @@ class ColumnFitter:
             _refuse_dtype(title, type_)
         if self.declared is not None:
             raise ValueError(
-                f"{title} has the dtype {type_.name}, but "
-                "categorical_features does not declare it. Declare it or drop it."
+                f"{title} has the dtype {type_.name}, but categorical_features does "
+                "not declare it. Declare it or drop it."
             )
         return "ordinal" if type_.ordered else "categorical"
 
@@ -169,25 +169,20 @@ class ColumnFitter:
         """Choose likelihood and transform of a numeric column."""
         values, weights = self._observed_values(index)
         column.is_empty = len(values) == 0
-        if name == "auto" and self.numeric_likelihood is not None:
-            name = self.numeric_likelihood
-        elif name == "auto":
-            column.is_automatic = True
-            name = AUTO_LIKELIHOODS["numeric"]
-            if self.types[index].family == "integer":
-                name = choose_likelihood(
-                    values, weights, self.likelihoods, self.settings
-                )
-        column.likelihood = name
+        if name == "auto":
+            column.is_automatic = self.numeric_likelihood is None
+            name = self.numeric_likelihood or AUTO_LIKELIHOODS["numeric"]
+        if column.is_automatic and self.types[index].family == "integer":
+            name = choose_likelihood(values, weights, self.likelihoods, self.settings)
+        column.likelihood, some = name, "it has values that are not"
         if self._models_categories(name):
             if not is_whole(values).all():
-                reason = "it has values that are not whole numbers"
-                self._refuse_likelihood(column, name, reason)
+                self._refuse_likelihood(column, name, f"{some} whole numbers")
             column.kind = self.likelihoods[name].kinds[0]
             _set_categories(column, np.unique(values).tolist())
         elif self._models(name, "count"):
             if not (is_whole(values) & (values >= 0)).all():
-                reason = "it has values that are not non-negative whole numbers"
+                reason = f"{some} non-negative whole numbers"
                 self._refuse_likelihood(column, name, reason)
             column.kind = "count"
         else:

@@ -51,15 +51,8 @@ def fill_missing(
         The table to fill.
     completed : ndarray or data frame of shape (n_samples, n_features)
         A table without missing cells, like that of training.
-    mask : ndarray of bool of shape (n_samples, n_features)
-        The cells to fill.
-    kept : list of int
-        Columns that the result has.
-    empty : dict of int to bool
-        Columns without an observed cell in training, and whether they were declared to
-        hold categories: they are filled with zero, False or a placeholder.
-    flagged : list of int
-        Columns whose mask is appended.
+    mask, kept, empty, flagged
+        The cells to fill and the columns of the result, see :class:`FillPlan`.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""What every likelihood of the registry keeps to, whichever it is.
+"""The contract of heads, over all likelihoods of the registry.
 
-Nothing here knows a likelihood by name: cells come from the heads' own draws. Exact
+No test here knows a likelihood by name: cells come from the heads' own draws. Exact
 references (scipy, torch.distributions) stand in the tests of the single heads.
 """
 
@@ -10,13 +10,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from random_heads import (
+    N_CATEGORIES,
+    N_COLUMNS,
+    fresh_head,
+    generator,
+    random,
+    random_head,
+)
 from scipy import stats
 
 from skvae._distributions.discrete import Codes
 from skvae._distributions.head import Head
 from skvae._distributions.registry import LIKELIHOODS, make_head
 
-N_COLUMNS, N_CATEGORIES, N_DRAWS = 3, 4, 40_000
+N_DRAWS = 40_000
 
 REQUIRED = [
     "initialise",
@@ -28,27 +36,6 @@ REQUIRED = [
 ]
 
 pytestmark = pytest.mark.parametrize("name", LIKELIHOODS)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
-
-
-def fresh_head(name):
-    return make_head(name, N_COLUMNS, N_CATEGORIES).double()
-
-
-def random_head(name, seed=0):
-    """A head whose own parameters are away from their initial values."""
-    head = fresh_head(name)
-    with torch.no_grad():
-        for p in head.parameters():
-            p.add_(0.5 * random(*p.shape, seed=seed))
-    return head
 
 
 @torch.no_grad()

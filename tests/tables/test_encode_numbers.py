@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mixed_frames import (
     assert_tables_equal,
-    heads,
     kinds,
+    likelihoods,
     mixed_frame,
     round_trip,
     transforms,
@@ -89,7 +89,7 @@ def test_which_columns_repeat_their_values():
     np.testing.assert_array_equal(supports[5], np.arange(5))
 
 
-# ---- heads ------------------------------------------------------------------
+# ---- likelihoods ------------------------------------------------------------------
 
 
 def test_counts_by_data():
@@ -121,7 +121,7 @@ def test_counts_by_data():
 def test_one_head_for_every_numeric_column():
     frame = mixed_frame("pandas").drop(columns="count")
     encoder = TableEncoder(likelihood="normal_isotropic").fit(frame)
-    assert heads(encoder) == {
+    assert likelihoods(encoder) == {
         "mass": "normal_isotropic",
         "flag": "bernoulli",
         "island": "categorical",
@@ -130,7 +130,7 @@ def test_one_head_for_every_numeric_column():
     }
 
 
-def test_heads_by_column():
+def test_likelihoods_by_column():
     frame = pd.DataFrame(
         {
             "grey": [0.0, 0.25, np.nan, 1.0],
@@ -181,7 +181,7 @@ def test_heads_by_column():
         ([True, False], "student_t", "boolean"),
     ],
 )
-def test_heads_that_do_not_fit(values, head, reason):
+def test_likelihoods_that_do_not_fit(values, head, reason):
     frame = pd.DataFrame({"col": values})
     with pytest.raises(
         ValueError, match=f"'col' cannot have the likelihood '{head}'.*{reason}"
