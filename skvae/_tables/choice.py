@@ -32,17 +32,9 @@ LogDensity = Callable[[np.ndarray], np.ndarray]
 
 
 class Likelihood(Protocol):
-    """Properties of a likelihood that decide which columns it suits.
+    """Properties that decide which columns a likelihood suits.
 
-    Attributes
-    ----------
-    kinds : tuple of str
-        Kinds of column that it models.
-    domain : {"real", "unit interval", "counts", "codes"}
-        The values that it allows.
-    fit_column : callable or None
-        Fits it to all values of one column, given their weights (or None), and returns
-        its log-density.
+    See :class:`skvae._distributions.registry.LikelihoodSpec`.
     """
 
     @property
@@ -70,7 +62,8 @@ def choose_likelihood(
 
     They are counts where a Poisson describes the column as a whole at least as well as
     a Normal, whose density stands for the probability of a bin of width 1, or where a
-    negative binomial describes held-out cells clearly better.
+    negative binomial describes held-out cells clearly better. Columns with negative
+    values or at most two distinct ones are no counts.
     """
     if not _may_be_counts(values):
         return AUTO_LIKELIHOODS["numeric"]

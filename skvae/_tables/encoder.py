@@ -46,40 +46,24 @@ class TableEncoder:
         - "quantile": map quantiles to those of N(0, 1), linear in between and
           beyond the ends.
         - "none": leave values as they are.
-        - "auto": "quantile" where the column has at least 500 observed cells, at
-          least 80% of them distinct, and the quantile map raises the Normal
-          log-density of held-out cells by more than 0.1 nats per cell over
-          "standard" (fitted on one half of at most 20,000 cells, compared on the
-          other); else "standard".
+        - "auto": "quantile" where held-out cells ask for it, else "standard"; see
+          :func:`quantile_helps`.
 
     likelihood : str or dict, default="auto"
-        Likelihood of every column: "normal", "normal_heteroscedastic",
-        "normal_isotropic", "student_t", "student_t_heteroscedastic", "bernoulli",
-        "poisson", "negative_binomial", "categorical" or "ordinal"; a dict gives them by
-        column name or index, and the columns that it leaves out follow "auto". One of
-        the first eight names applies to all numeric columns, the others follow "auto".
+        Name of a likelihood for all columns (a numeric one is for the numeric columns
+        alone, the others follow "auto"), or a dict of names by column name or index;
+        columns that it leaves out follow "auto".
 
-        "auto" gives numeric columns "student_t_heteroscedastic", boolean columns
-        "bernoulli", columns of categories "categorical" or "ordinal". A column of
-        non-negative integers (by its dtype) with more than two distinct values gets
-        "poisson" where a Poisson with its mean has at least the average
-        log-likelihood of a Normal with its mean and variance. Where its variance
-        exceeds its mean, it gets "negative_binomial" if that, fitted to one half of at
-        most 20,000 cells, describes the other half better than a Poisson (by more than
-        0.1 nats per cell and two standard errors) and, unless the column would be
-        "poisson", than a Normal (by at least 0.5 nats per cell). At least 50 cells
-        must be above 0, none above 2**24, and bounded values, such as grey values, are
-        no such counts.
+        "auto" takes ``AUTO_LIKELIHOODS`` by the kind of column; columns of integers
+        may be counts, see :func:`choose_likelihood`.
 
-        "bernoulli" also takes numeric columns within [0, 1], which stay as they
-        are, and columns of two categories; "poisson" and "negative_binomial" take
-        numeric columns of non-negative whole numbers, which stay as they are;
-        "categorical" and "ordinal" also take boolean columns and numeric columns of
-        whole numbers.
+        Numeric columns may be declared otherwise by their likelihood: "bernoulli" takes
+        columns within [0, 1], "poisson" and "negative_binomial" non-negative whole
+        numbers, "categorical" and "ordinal" whole numbers. The last two also take
+        boolean columns, and "bernoulli" columns of two categories.
 
     numeric_likelihood : str, default=None
-        The likelihood that "auto" gives to numeric columns; None lets their data choose
-        as described above.
+        The likelihood that "auto" gives to numeric columns; None: chosen by the data.
 
     settings : Settings
         Thresholds of the choices by data.

@@ -150,7 +150,7 @@ def quantile_helps(values: np.ndarray, settings: Settings = DEFAULT_SETTINGS) ->
 
     The Normal density of standardised values and that of quantile-transformed
     values, both in the units of the column, are fitted on every other value and
-    compared on the rest.
+    compared on the rest. Columns with few cells or many repeated values are left out.
     """
     if len(values) < settings.min_cells_for_quantile:
         return False
