@@ -135,6 +135,10 @@ class Head(nn.Module, ABC):
         """Return the indices of the outputs that shift the log-scales, by column."""
         return ()
 
+    def varies_by_cell(self) -> list[bool]:
+        """Tell for every column whether its scale depends on the cell."""
+        return [False] * self.n_columns
+
     # -- the conditional mean of the imputer -------------------------------------
 
     @abstractmethod

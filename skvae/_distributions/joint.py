@@ -57,7 +57,8 @@ class Joint(nn.Module):
     def log_prob_cells(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Return the log-density of every cell, (..., n_columns)."""
         if len(self.heads) == 1:
-            return self._head(0).log_prob(outputs, x)
+            (head,) = self
+            return head.log_prob(outputs, x)
         groups = zip(self.split(outputs), x.split(self.columns, -1), strict=True)
         return torch.cat([h.log_prob(out, part) for (h, out), part in groups], -1)
 
@@ -193,18 +194,7 @@ class Joint(nn.Module):
 
     def has_scale_per_cell(self) -> list[bool]:
         """Tell for every column whether its scale depends on the cell."""
-        flags: list[bool] = []
-        for head in self:
-            if isinstance(head, LocationScale):
-                flags += head.varies_by_cell()
-            else:
-                flags += [False] * head.n_columns
-        return flags
-
-    def _head(self, index: int) -> Head:
-        head = self.heads[index]
-        assert isinstance(head, Head)
-        return head
+        return [flag for head in self for flag in head.varies_by_cell()]
 
     def split(self, outputs: Tensor) -> list[tuple[Head, Tensor]]:
         """Return the heads with their parts of decoder outputs."""

@@ -207,10 +207,8 @@ class LocationScale(Head):
         self.raw_log_scale.copy_(torch.where(dropped, best, raw))
 
     def varies_by_cell(self) -> list[bool]:
-        """Tell for every column whether its scale depends on the cell."""
-        if not self.per_cell:
-            return [False] * self.n_columns
-        return [bool(gate) for gate in self.gate]
+        per_column = super().varies_by_cell()
+        return [bool(gate) for gate in self.gate] if self.per_cell else per_column
 
 
 def score_columns(head: Head, cells: Cells) -> Tensor:

@@ -24,9 +24,6 @@ class Library(Protocol):
     def build(self, parts: Parts) -> Any:
         """Build a table from decoded columns."""
 
-    def cells(self, completed: Any, index: int) -> np.ndarray:
-        """Return the cells of a column of a completed table."""
-
     def fill(self, X: Any, completed: Any, plan: FillPlan) -> Any:
         """Return a table with the masked cells taken from the plan.
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .libraries import library_of, native
+from . import numpy_table
+from .libraries import column_of, library_of, native
 from .values import FillPlan, is_missing
 
 
@@ -61,6 +62,7 @@ def fill_missing(
     """
     X = native(X)
     library, source = library_of(X), library_of(completed)
-    cells = partial(source.cells, completed)
+    read = numpy_table.cells if source is numpy_table else column_of
+    cells = partial(read, completed)
     plan = FillPlan(mask, kept, empty, flagged, cells)
     return library.fill(X, completed if source is library else None, plan)

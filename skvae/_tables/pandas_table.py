@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 
 from .pyarrow_table import arrow_from_plain, arrow_to_plain
@@ -125,11 +124,6 @@ def _pandas_category(type_: ColumnSchema) -> Any:
     else:
         index = pd.Index(type_.categories or []).astype(details["categories_dtype"])
     return pd.CategoricalDtype(index, ordered=type_.ordered)
-
-
-def cells(completed: Any, index: int) -> np.ndarray:
-    """Return the cells of a column of a completed data frame."""
-    return nw.from_native(completed, eager_only=True)[:, index].to_numpy()
 
 
 def fill(X: Any, completed: Any, plan: FillPlan) -> Any:

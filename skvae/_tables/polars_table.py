@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .schema import ColumnSchema, DecodedColumn, Parts
-from .table import FrameTable, cells_with_text
+from .table import FrameTable
 from .values import FillPlan, held_by, is_text, joined, numbers_of, objects_of
 
 
@@ -87,11 +87,6 @@ def _polars_dtype(type_: ColumnSchema) -> Any:
             return pl.Categorical(shared)
         return pl.Categorical
     return getattr(pl, type_.name)
-
-
-def cells(completed: Any, index: int) -> np.ndarray:
-    """Return the cells of a column of a completed data frame."""
-    return cells_with_text(completed, index)
 
 
 def fill(X: Any, completed: Any, plan: FillPlan) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .schema import ColumnSchema, DecodedColumn, Parts
-from .table import FrameTable, cells_with_text
+from .table import FrameTable
 from .values import (
     FillPlan,
     declared_codes,
@@ -102,11 +102,6 @@ def arrow_from_plain(plain: list) -> Any:
         return pa.type_for_alias(plain[0])
     value_type, index_type = (pa.type_for_alias(name) for name in plain[:2])
     return pa.dictionary(index_type, value_type, ordered=plain[2])
-
-
-def cells(completed: Any, index: int) -> np.ndarray:
-    """Return the cells of a column of a completed table."""
-    return cells_with_text(completed, index)
 
 
 def fill(X: Any, completed: Any, plan: FillPlan) -> Any:

@@ -155,11 +155,3 @@ class FrameTable(Table):
     @abstractmethod
     def _factorize_native(self, series: Any) -> tuple[np.ndarray, list]:
         """Codes and values of a native series of categories or text."""
-
-
-def cells_with_text(frame: Any, index: int) -> np.ndarray:
-    """Return the cells of a column of a frame, categories as text."""
-    series = nw.from_native(frame, eager_only=True)[:, index]
-    if series.dtype in (nw.Categorical, nw.Enum):
-        series = series.cast(nw.String)
-    return series.to_numpy()
