@@ -245,7 +245,7 @@ def rename_columns(table: Any, names: list[str]) -> Any:
 
 
 def with_index_of(table: Any, X: Any) -> Any:
-    """Return a new table with the index of ``X``, where both have one."""
+    """Give a new table the index of ``X``, where both have one, and return it."""
     if all(map(nw.dependencies.is_pandas_dataframe, (table, X))):
         table.index = X.index
     return table

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from mixed_frames import (
     assert_tables_equal,
@@ -16,6 +17,7 @@ from opening_encoder import TableEncoder
 from scipy.stats import norm
 
 from skvae._tables.repeated_values import relative_deviations
+from skvae._tables.settings import Settings
 from skvae._tables.transforms import Affine, PiecewiseLinear, fit_affine, fit_quantile
 
 pd = pytest.importorskip("pandas")
@@ -263,7 +265,7 @@ def test_standard_map_uses_the_weights():
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 
 
-@settings(deadline=None, max_examples=60)
+@hypothesis_settings(deadline=None, max_examples=60)
 @given(st.lists(finite, min_size=2, max_size=60), st.lists(finite, min_size=1))
 def test_quantile_map_has_an_inverse_and_a_slope(train, points):
     train = np.array(train)
@@ -355,6 +357,16 @@ def test_many_columns_of_a_frame_join_up():
     assert observed is None
     expected, _ = TableEncoder().fit(array).encode(array)
     np.testing.assert_allclose(np.delete(values, 20, axis=1), expected, rtol=1e-6)
+
+
+def test_thresholds_of_the_quantile_map_are_settings():
+    skewed = np.exp(np.random.default_rng(0).normal(size=(200, 1)))
+    assert transforms(TableEncoder().fit(skewed)) == ["standard"]
+    for settings, expected in (
+        (Settings(min_cells_for_quantile=200), "quantile"),
+        (Settings(min_cells_for_quantile=200, min_gain_of_quantile=9.0), "standard"),
+    ):
+        assert transforms(TableEncoder(settings=settings).fit(skewed)) == [expected]
 
 
 # -- units -----------------------------------------------------------------------------
