@@ -15,10 +15,10 @@ import skvae
 
 
 def _own_methods(estimator):
-    """Return the public methods that are not plumbing of scikit-learn's.
+    """Return the public methods, without those that scikit-learn documents.
 
-    The docstrings of get_params, set_output and the like point into scikit-learn's own
-    manual, where they are better read.
+    The docstrings of get_params, set_output and the like refer to scikit-learn's own
+    manual.
     """
     shown = {"fit_transform", "get_feature_names_out"}
     for base in getattr(estimator, "__mro__", ()):
@@ -86,20 +86,20 @@ html_theme_options = {
 
 
 def _quote_fitted_attributes(app, what, name, obj, options, lines):
-    """Put ``n_components_`` in a shape into backticks: bare, it would be a link."""
+    """Put backticks around fitted attributes in shapes: else they become links."""
     for number, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
             lines[number] = re.sub(r"(?<![`\w.])([a-z]\w*_)(?=[,)])", r"``\1``", line)
 
 
 def _draw_mathematics(app):
-    """Draw the pictures of the page on mathematics, unless they are there."""
+    """Draw the pictures of the page on mathematics, unless they exist."""
     folder = Path(app.srcdir) / "_static" / "mathematics"
     if not folder.exists():
         mathematics_pictures.write(folder)
 
 
 def setup(app):
-    """Connect the above; to docstrings ahead of numpydoc (priority 500)."""
+    """Connect the functions; that of docstrings before numpydoc (priority 500)."""
     app.connect("builder-inited", _draw_mathematics)
     app.connect("autodoc-process-docstring", _quote_fitted_attributes, priority=400)

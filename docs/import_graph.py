@@ -1,8 +1,8 @@
 """Print the import graph between the rooms of a package, and the size of its code.
 
-A room is a top-level package or module. Its floor is one above the highest floor that
-it imports from; imports for type hints alone count as well. Run it with the folder of
-a package, or without arguments for the package beside it::
+A room is a subpackage or module at the top level of the package. Its floor is one above
+the highest floor that it imports from. Imports for type hints count as well. Give the
+folder of a package, or no argument for the package in this repository::
 
     python docs/import_graph.py [path/to/skvae]
 """
@@ -18,13 +18,13 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def files_of(package):
-    """Return the files of a package by dotted name, without the package's own."""
+    """Return the files of a package by dotted name, relative to the package."""
     paths = sorted(package.rglob("*.py"))
     return {".".join(p.relative_to(package).with_suffix("").parts): p for p in paths}
 
 
 def names_imported(nodes, module, root):
-    """Return the full names of what statements of a module import."""
+    """Return the full names that statements of a module import."""
     folders, names = module.split(".")[:-1], set()
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -85,7 +85,7 @@ def floors_of(rooms):
 
 
 def circles_of(graph):
-    """Return the groups of files that import one another around a circle."""
+    """Return the groups of files that import one another in a circle."""
     reach = {}
     for file in graph:
         reach[file], pending = set(), [file]
@@ -109,7 +109,7 @@ def statement_lines(function, lines):
 
 
 def report(package):
-    """Yield the lines that are printed of a package."""
+    """Yield the lines of the report on a package."""
     files = files_of(package)
     lines = {file: path.read_text("utf-8").splitlines() for file, path in files.items()}
     nodes = {f: list(ast.walk(ast.parse("\n".join(lines[f])))) for f in files}
@@ -150,7 +150,7 @@ def report(package):
 
 
 def listed(title, found):
-    """Yield how many there are, and which."""
+    """Yield the number of items, then the items."""
     yield f"{title}: {len(found)}"
     for one in found:
         yield "    " + (one if isinstance(one, str) else "{}: {}".format(*one))

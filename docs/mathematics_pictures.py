@@ -1,6 +1,7 @@
-"""Draw the pictures of the page on mathematics (the documentation's build does).
+"""Draw the pictures of the page on mathematics; the documentation's build runs it.
 
-The formulas of the page are written out once more here, so that the pictures test them.
+The formulas of the page are implemented here independently, so that the pictures test
+them.
 """
 
 import sys

@@ -61,7 +61,7 @@ def draw_penguins(latent, table):
 
 
 def draw_digits(figure):
-    """Draw held-out digits, their reconstructions, and what the prior gives."""
+    """Draw held-out digits, their reconstructions, and decoded draws of the prior."""
     X_train, X_test = train_test_split(
         load_digits().data, test_size=0.2, random_state=0
     )

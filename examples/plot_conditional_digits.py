@@ -2,9 +2,9 @@
 Digits of a class
 =================
 
-The decoder of a :class:`~skvae.VAEClassifier` takes a class and latent numbers. The
-latent numbers hold what the class leaves open: slant, width, weight of the stroke. Here
-a hundred labels among 1,797 images are enough to draw new images of every digit.
+The decoder of a :class:`~skvae.VAEClassifier` takes a class and latent variables. The
+latent variables hold what varies within a class: slant, width and weight of the stroke.
+Here a hundred labels among 1,797 images are enough to draw new images of every digit.
 """
 
 # %%
@@ -28,8 +28,8 @@ print(f"{model.n_labelled_} labels, accuracy on all rows {model.score(X, y):.1%}
 # %%
 # New digits of given classes
 # ---------------------------
-# ``sample`` returns rows and their classes: those that were asked for, or, without
-# ``y``, classes drawn from ``class_prior_``. Every column of the picture is a class.
+# ``sample`` returns rows and their classes: the classes of ``y``, or, without ``y``,
+# classes drawn from ``class_prior_``. Every column of the picture is a class.
 
 import matplotlib.pyplot as plt
 
@@ -44,9 +44,10 @@ for ax, label in zip(axes[0], labels, strict=False):
     ax.set_title(str(label))
 
 # %%
-# One handwriting, all digits
-# ---------------------------
-# In a row the latent numbers stay and the class changes: style and digit are apart.
+# The same latent variables for all digits
+# ----------------------------------------
+# All images of a row have the same latent variables and different classes. So the
+# model has separated the style of writing from the digit.
 
 from skvae.plotting import ConditionalGridDisplay
 
@@ -55,10 +56,10 @@ display = ConditionalGridDisplay.from_estimator(
 )
 
 # %%
-# What it finds in its own drawings
-# ---------------------------------
-# The classifier names the class of most of the rows that the decoder drew. The
-# diagonal counts those.
+# The classes of drawn images
+# ---------------------------
+# The classifier predicts the class of images that the decoder drew. The diagonal
+# counts the images for which both agree.
 
 from sklearn.metrics import ConfusionMatrixDisplay
 

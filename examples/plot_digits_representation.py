@@ -3,15 +3,15 @@ A representation of handwritten digits
 ======================================
 
 The digits of scikit-learn are 1797 images of 8 by 8 pixels, with grey values from 0 to
-16. We look at the reconstructions and samples of a variational autoencoder, at a map of
-the digits with two latent numbers, and at what the representation is worth to a
-classifier.
+16. The example shows reconstructions and samples of a variational autoencoder, a map
+of the digits with two latent variables, and the accuracy of a classifier on the
+representation.
 """
 
 # %%
 # Reconstruct and sample
 # ----------------------
-# A fifth of the images is kept back. The labels are not used in training.
+# A fifth of the images is held out. The labels are not used in training.
 
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -23,11 +23,11 @@ X_train, X_test, y_train, y_test = train_test_split(
     X, y, test_size=0.2, random_state=0, stratify=y
 )
 model = VAETransformer(random_state=0).fit(X_train)
-print(f"{model.n_components_} latent numbers, trained for {model.n_iter_} epochs")
+print(f"{model.n_components_} latent variables, trained for {model.n_iter_} epochs")
 
 # %%
 # The middle row decodes the posterior means. The images of the last row come from the
-# prior alone: ``inverse_transform`` of random latents shows what the model expects.
+# prior alone: ``inverse_transform`` of random latent variables gives expected images.
 # ``sample`` would add the pixel noise of the model.
 
 import matplotlib.pyplot as plt
@@ -50,15 +50,16 @@ for row, (title, images) in zip(axes, rows.items(), strict=True):
     row[0].set_ylabel(title, rotation=0, ha="right", va="center")
 
 # %%
-# A map with two latent numbers
-# -----------------------------
-# Two numbers cannot hold a digit, but they can arrange the digits on a plane. Grey
-# values between 0 and 1 suit the Bernoulli likelihood, which leaves the pixels as they
-# are. (By default each pixel is standardised, and a faint speck in a corner then weighs
-# as much as the stroke.) PCA with two components stands beside it.
+# A map with two latent variables
+# -------------------------------
+# Two latent variables are too few to reconstruct a digit, but they arrange the digits
+# on a plane. For grey values between 0 and 1 the Bernoulli likelihood is suitable: it
+# does not rescale the pixels. (By default each pixel is standardised, and a pixel in a
+# corner then has the same weight as one of the stroke.) The other map is that of PCA
+# with two components.
 #
-# The accuracy is that of a 10-nearest-neighbour classifier on the held-out images: it
-# says how well the map keeps the classes apart.
+# The accuracy is that of a 10-nearest-neighbour classifier on the held-out images. It
+# measures how well the map separates the classes.
 
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
@@ -87,7 +88,7 @@ for ax, (name, reducer) in zip(axes, maps.items(), strict=True):
             bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1},
         )
     ax.set(
-        title=f"{name}: {accuracy:.0%} of held-out digits found",
+        title=f"{name}: {accuracy:.0%} of held-out digits correct",
         xlabel="component 0",
         ylabel="component 1",
     )
@@ -95,8 +96,8 @@ for ax, (name, reducer) in zip(axes, maps.items(), strict=True):
     ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# What is it worth to a classifier?
-# ---------------------------------
+# The accuracy of a classifier
+# ----------------------------
 # Logistic regression on the representation, at equal dimension, and on the pixels. The
 # last column uses 10 labels per class, while the representations are learned from all
 # training images. Accuracy on the held-out images:

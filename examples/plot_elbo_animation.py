@@ -1,22 +1,21 @@
 """
-The evidence lower bound at work
-================================
+Maximise the evidence lower bound
+=================================
 
-Variational inference replaces a distribution p that is hard to handle by the member q
-of a simple family that is closest to it. Closest means the largest *evidence lower
-bound* (ELBO)
+Variational inference approximates a distribution p by the member q of a simple family
+that is closest to it. Closest means the largest *evidence lower bound* (ELBO)
 
 .. math:: \\mathrm{ELBO}(q) = \\mathrm{E}_q[\\log p(z) - \\log q(z)].
 
-Here p is a normal distribution and q a gamma distribution, so that all can be computed
-exactly and seen. :doc:`/mathematics` has the formulas.
+Here p is a normal distribution and q a gamma distribution, so that all terms have a
+closed form. :doc:`/mathematics` has the formulas.
 """
 
 # %%
-# Climb the bound
-# ---------------
+# Optimisation
+# ------------
 # As p is normalised, its evidence is 1, the log evidence 0, and the ELBO is minus the
-# Kullback-Leibler divergence of q from p. It rises towards 0 without getting there: no
+# Kullback-Leibler divergence of q from p. It rises, but cannot reach 0, because no
 # gamma distribution is normal.
 
 from skvae.plotting import ElboAnimation
@@ -25,18 +24,18 @@ animation = ElboAnimation.from_optimization(loc=5.0, scale=1.0, n_iterations=60)
 _ = animation.plot()
 
 # %%
-# This is the last picture. ``animation.save("elbo.gif")`` writes the whole film, and
-# ``animation.save("elbo.html")`` a page with a slider that needs nothing else; it is
-# shown in :doc:`/mathematics`. All that is drawn is kept as arrays:
+# This is the last picture. ``animation.save("elbo.gif")`` writes the whole animation,
+# and ``animation.save("elbo.html")`` a self-contained page with a slider, which
+# :doc:`/mathematics` shows. The drawn values are kept as arrays:
 
 print(f"ELBO at the start {animation.elbo[0]:.3f}, at the end {animation.elbo[-1]:.4f}")
 print(f"q: gamma({animation.concentration[-1]:.1f}, {animation.rate[-1]:.2f})")
 
 # %%
-# What is left
-# ------------
-# A gamma distribution puts no mass below 0. The more of p lies there, the larger is the
-# divergence that remains.
+# The remaining divergence
+# ------------------------
+# A gamma distribution has no mass below 0. The more mass p has there, the larger is the
+# divergence after the optimisation.
 
 import matplotlib.pyplot as plt
 
@@ -45,11 +44,11 @@ for column, loc in zip(axes.T, [5.0, 1.0, 0.0], strict=True):
     ElboAnimation.from_optimization(loc, n_iterations=150).plot(column)
 
 # %%
-# Any path will do
-# ----------------
-# What happens on the way from one gamma distribution to another? Its mean stays at 5
-# here while it gets narrower. The ELBO rises until q is about as wide as p, and falls
-# again: the entropy of q is half of the bargain.
+# A given path
+# ------------
+# ``from_path`` computes the ELBO along a given path of gamma distributions. Here the
+# mean of q stays at 5 and its standard deviation falls. The ELBO rises until q is about
+# as wide as p, and then falls, because the entropy of q falls.
 
 import numpy as np
 

@@ -1,9 +1,10 @@
 """
-Few labels, many images
-=======================
+Classify images with few labels
+===============================
 
-Labels are made by hand, rows come by themselves. Of 1,257 images of digits 50 have a
-label here, five of each class; the others are there to learn what digits look like.
+Labels often cost more than rows. Of 1,257 images of digits 50 have a label here, five
+of each class. :class:`~skvae.VAEClassifier` learns from the images without labels as
+well.
 """
 
 # %%
@@ -53,16 +54,17 @@ accuracy = {
 pd.Series(accuracy, name="accuracy").round(3).to_frame()
 
 # %%
-# Where it is sure, and where it is not
-# -------------------------------------
+# Certain and uncertain predictions
+# ---------------------------------
 # The test images with the lowest and the highest probability of their predicted class.
+# Wrong predictions are red.
 
 import matplotlib.pyplot as plt
 
 proba = model.predict_proba(X_test)
 found = model.classes_[proba.argmax(axis=1)]
 by_certainty = proba.max(axis=1).argsort()
-rows = {"least sure": by_certainty[:10], "most sure": by_certainty[-10:]}
+rows = {"least certain": by_certainty[:10], "most certain": by_certainty[-10:]}
 figure, axes = plt.subplots(2, 10, figsize=(9, 2.6), layout="constrained")
 for row, (title, places) in zip(axes, rows.items(), strict=True):
     for ax, place in zip(row, places, strict=True):

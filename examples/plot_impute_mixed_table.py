@@ -2,17 +2,17 @@
 Missing cells of a mixed table
 ==============================
 
-We hide cells of a table of penguins, measurements and categories, complete it, and
-compare with what was hidden: single cells, whole distributions, and prediction
+The example makes cells of a table of penguins missing, completes the table, and
+compares the result with the true values: single cells, distributions, and prediction
 intervals.
 """
 
 # %%
-# The table, and the same with holes
-# ----------------------------------
-# ``ampute`` hides cells. With "mar" (missing at random) a third of the columns stays
-# complete, and their values decide which cells of the other columns go. The table comes
-# with 19 holes of its own, of which nobody knows the content.
+# The table
+# ---------
+# ``ampute`` masks cells. With "mar" (missing at random) a third of the columns stays
+# complete, and their values decide which cells of the other columns become missing. The
+# table has 19 missing cells of its own, whose true values are unknown.
 
 from skvae.datasets import ampute, load_penguins
 
@@ -21,10 +21,10 @@ X_missing = ampute(X, "mar", rate=0.3, random_state=0)
 X_missing.isna().sum()
 
 # %%
-# Complete it
-# -----------
-# Nothing is encoded or scaled by hand. Observed cells come back as they are, and the
-# data frame has its dtypes and categories.
+# Complete the table
+# ------------------
+# The table needs no encoding or scaling. Observed cells come back unchanged, and the
+# data frame keeps its dtypes and categories.
 
 from skvae import VAEImputer
 
@@ -33,12 +33,12 @@ X_complete = imputer.fit_transform(X_missing)
 X_complete.head()
 
 # %%
-# How good are the guesses?
+# Errors of point estimates
 # -------------------------
-# The error of a measurement is the root of the mean squared error in hidden cells, that
-# of a category the share of wrong guesses. Beside the mean and the most frequent
-# category stands scikit-learn's :class:`~sklearn.impute.IterativeImputer`. It takes
-# numbers only, so it gets the measurements.
+# The error of a measurement is the root mean squared error in masked cells. The error
+# of a category is the share of wrong estimates. The mean, the most frequent category
+# and scikit-learn's :class:`~sklearn.impute.IterativeImputer` are compared. The latter
+# takes numbers only, so it gets the measurements.
 
 import numpy as np
 import pandas as pd
@@ -46,14 +46,14 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer
 
 measurements = list(X.select_dtypes("number"))
-hidden = X_missing.isna() & X.notna()
+masked = X_missing.isna() & X.notna()
 
 
 def errors(completed):
-    """Return the error of every column on the cells that were hidden."""
+    """Return the error of every column on the masked cells."""
     result = {}
-    for name in completed.columns[hidden[completed.columns].any()]:
-        cells = hidden[name]
+    for name in completed.columns[masked[completed.columns].any()]:
+        cells = masked[name]
         guess, truth = completed.loc[cells, name], X.loc[cells, name]
         if name in measurements:
             result[name] = np.sqrt(((guess - truth) ** 2).mean())
@@ -71,7 +71,7 @@ iterative.set_output(transform="pandas")
 
 pd.DataFrame(
     {
-        "hidden cells": hidden.sum()[hidden.any()],
+        "masked cells": masked.sum()[masked.any()],
         "mean or mode": errors(X_missing.fillna(averages)),
         "IterativeImputer": errors(iterative.fit_transform(X_missing[measurements])),
         "VAEImputer": errors(X_complete),
@@ -79,20 +79,19 @@ pd.DataFrame(
 ).round(2)
 
 # %%
-# A point estimate is a mean of what the cell may hold. ``stacking_weights_`` tells what it is made
-# of: shares of the marginal mean, of the multivariate normal and of the networks that
-# correct it, chosen on rows that the networks had left out.
+# A point estimate is a conditional mean. ``stacking_weights_`` holds the weights of the
+# marginal mean, of the multivariate normal and of the networks in it. They are chosen
+# on rows that the networks left out in training.
 
 pd.DataFrame(imputer.stacking_weights_).T.round(2)
 
 # %%
-# Whole distributions
-# -------------------
-# A table that is completed with means is too tidy: its columns vary less than they
-# should, and are too much alike. ``sample`` draws instead. The display compares the
-# observed cells with the draws of the missing ones. Since cells are not hidden
-# blindly here, the two may differ; what counts is that draws agree with the truth,
-# which we know for once.
+# Distributions
+# -------------
+# Columns that are completed with means vary too little, and their correlations are too
+# high. ``sample`` draws instead. The display compares the observed cells with the draws
+# of the missing ones. The two may differ, because cells are not missing completely at
+# random. The draws should agree with the true values, which are known here.
 
 import matplotlib.pyplot as plt
 
@@ -107,8 +106,9 @@ for ax, name in zip(axes, ["bill_length_mm", "island"], strict=True):
 # %%
 # Intervals
 # ---------
-# ``predict_interval`` gives bounds, and the display draws them. A cell lies outside
-# with a probability of 10%. Intervals are short where the rest of the row says much.
+# The display draws the bounds of ``predict_interval``. A cell lies outside with a
+# probability of 10%. Intervals are short if the other cells of the row predict the cell
+# well.
 
 figure, ax = plt.subplots(figsize=(9, 3.8), layout="constrained")
 ax.set_title("The first twenty missing cells")
@@ -122,9 +122,10 @@ display = ImputationDisplay.from_estimator(
 )
 
 # %%
-# How many hidden cells do they hold, over all measurements? About 90% would be right.
+# The share of masked cells inside the intervals, over all measurements, should be about
+# 90%.
 
 lower, upper = imputer.predict_interval(X_missing, coverage=0.9)
 low, high, truth = (table[measurements].to_numpy() for table in (lower, upper, X))
-inside = ((low <= truth) & (truth <= high))[hidden[measurements].to_numpy()]
-print(f"{inside.mean():.0%} of {inside.size} hidden measurements")
+inside = ((low <= truth) & (truth <= high))[masked[measurements].to_numpy()]
+print(f"{inside.mean():.0%} of {inside.size} masked measurements")

@@ -2,16 +2,16 @@
 Tune the imputer together with the classifier
 =============================================
 
-Imputation is a step of a pipeline like scaling: it is fitted on the training part of
-every fold, so that no test row leaks into it, and its parameters are searched together
+Imputation is a step of a pipeline like scaling. It is fitted on the training part of
+every fold, so that no test row leaks into it. A search tunes its parameters together
 with those of the classifier.
 """
 
 # %%
 # Tumours with missing measurements
 # ---------------------------------
-# Ten measurements of the cells of 569 breast tumours. We hide half of the cells of two
-# thirds of the columns, so that few rows are complete.
+# The table has ten measurements of 569 breast tumours. ``ampute`` makes half of the
+# cells of two thirds of the columns missing, so that few rows are complete.
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer
@@ -29,9 +29,9 @@ print(f"complete: {X_train.notna().all(axis=1).sum()} of {len(X_train)} training
 # %%
 # The pipeline
 # ------------
-# ``memory`` keeps what the first steps have learned on disk. The imputer takes seconds
-# and the classifier milliseconds, so the search takes hardly longer than one fit of
-# the imputer for every fold and every setting of its own.
+# ``memory`` caches the fitted first steps on disk. The imputer takes seconds and the
+# classifier milliseconds. So the search takes little more time than one fit of the
+# imputer for every fold and every value of its own parameters.
 
 from tempfile import TemporaryDirectory
 
@@ -54,8 +54,8 @@ pipeline = Pipeline(
 # %%
 # The search
 # ----------
-# Without hidden layers the imputer is a multivariate normal, which may be all that
-# some hundred rows support.
+# Without hidden layers the imputer is a multivariate normal, which can be the better
+# model of some hundred rows.
 
 import pandas as pd
 from sklearn.model_selection import GridSearchCV
@@ -77,17 +77,18 @@ table.pivot(index="hidden layers", columns="C", values="accuracy").round(3)
 
 # %%
 # Accuracies of the folds vary by some hundredths, so small differences in this table
-# mean nothing.
+# are not significant.
 
-spread = search.cv_results_["std_test_score"].mean()
-print(f"standard deviation between the folds: {spread:.3f}")
+deviation = search.cv_results_["std_test_score"].mean()
+print(f"standard deviation between the folds: {deviation:.3f}")
 print(search.best_params_)
 
 # %%
-# On rows that the search has not seen
-# ------------------------------------
-# Test rows have missing cells too. They are completed from what they show, by the model
-# of the training rows, without a new fit. The rivals get the same search over ``C``.
+# Accuracy on test rows
+# ---------------------
+# Test rows have missing cells too. The model of the training rows completes them from
+# their observed cells, without a new fit. The other methods get the same search over
+# ``C``.
 
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import KNNImputer, SimpleImputer
@@ -109,5 +110,5 @@ for name, value in accuracy.items():
     print(f"{name:20s} {value:.3f} +- {error:.3f}")
 
 # %%
-# Differences below the standard error are luck of the split: the example shows how to
-# tune, not which imputer is best.
+# Differences below the standard error are not significant. The example shows how to
+# tune an imputer, not which one is best.

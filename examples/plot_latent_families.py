@@ -1,16 +1,18 @@
 """
-Latent variables that are shares, and Bayesian inference outside of a table
-===========================================================================
+Dirichlet latent variables, and variational inference for any log-density
+=========================================================================
 
-Latent variables need not be normal. Here they are shares of topics in a table of
-counts. Then the same gradient estimators fit the posterior of a model of our own.
+Latent variables need not be normal. In the first part they are shares of topics in a
+table of counts. In the second part the same gradient estimators fit the posterior of
+another Bayesian model.
 """
 
 # %%
 # Topics in a table of counts
 # ---------------------------
-# Every row is a text of some 60 words out of 20, written with three topics. The shares
-# of the topics vary from row to row; most rows have one or two.
+# Every row counts some 60 words of a text, from a vocabulary of 20. There are three
+# topics. The shares of the topics differ between rows; most rows have one or two
+# topics.
 
 import numpy as np
 
@@ -21,7 +23,7 @@ X = rng.poisson(60 * shares @ topics).astype(float)
 
 # %%
 # ``latent="dirichlet"`` makes the latent variables of a row non-negative with sum one.
-# The prior Dirichlet(0.3) says that few topics share a row.
+# The prior Dirichlet(0.3) states that a row has few topics.
 
 from skvae import VAETransformer
 
@@ -37,8 +39,9 @@ Z = model.transform(X)
 print(f"shares of the first rows:\n{Z[:3].round(2)}")
 
 # %%
-# Nothing tells the model which topic comes first: each of ours is matched with the
-# latent variable that goes with it. A row with one topic alone shows its words.
+# The order of the latent variables is arbitrary. So each true topic is matched with the
+# latent variable of the highest correlation. The decoder's output for a row with one
+# topic alone gives the words of this topic.
 
 import matplotlib.pyplot as plt
 
@@ -56,8 +59,8 @@ axes[0].legend(frameon=False)
 # %%
 # Any log-density
 # ---------------
-# :func:`skvae.inference.fit_variational` fits a member of a family to a density that is
-# known up to a constant. With a Gamma(1, 1) prior the rate of Poisson counts has a
+# :func:`skvae.inference.fit_variational` fits a member of a family to a density that
+# need not be normalised. With a Gamma(1, 1) prior the rate of Poisson counts has a
 # gamma posterior, Gamma(1 + sum, 1 + number of counts), here Gamma(16, 6).
 
 import torch
@@ -73,9 +76,9 @@ def log_joint(rate):
 
 
 # %%
-# All estimators have the same mean and differ in their variance: the score function
-# uses the values of ``log_joint`` alone, with a baseline in "rloo"; "grep" and
-# "pathwise" use its derivative.
+# All estimators of the gradient have the same mean. They differ in their variance.
+# "score" and "rloo" use the values of ``log_joint`` alone, "rloo" with a baseline.
+# "grep" and "pathwise" use its derivative.
 
 figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
 for gradient in ("score", "rloo", "grep", "pathwise"):

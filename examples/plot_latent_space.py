@@ -1,23 +1,23 @@
 """
-Looking into a latent space
-===========================
+Display a latent space
+======================
 
-The displays of ``skvae.plotting`` show how a fit went, where the rows of a table lie
-among the latent variables, and what the decoder makes of any place there. Each display
-is made from a fitted estimator and keeps what it draws as arrays. Here they look at the
+The displays of ``skvae.plotting`` show the losses of a fit, the latent variables of the
+rows of a table, and the decoder's output for any latent variables. Each display is made
+from a fitted estimator and keeps the drawn values as arrays. Here they show the
 handwritten digits of scikit-learn, 1797 images of 8 by 8 pixels.
 """
 
 # %%
-# How the fit went
-# ----------------
-# Grey values between 0 and 1 suit the Bernoulli likelihood. Two latent numbers are few
-# for a digit, but they can be drawn.
+# Losses by epoch
+# ---------------
+# For grey values between 0 and 1 the Bernoulli likelihood is suitable. Two latent
+# variables are few for a digit, but they can be drawn.
 #
 # The objective is the reconstruction term minus the Kullback-Leibler (KL) term, all in
-# nats per image; the dotted line marks the validation score of the weights that were
-# kept. While the weight of the KL term warms up, over the first epochs, the latents
-# carry more than they will be allowed to in the end.
+# nats per image. The dotted line marks the validation score of the weights that were
+# kept. The weight of the KL term rises over the first epochs, so the KL is larger there
+# than later.
 
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -35,21 +35,20 @@ flat = VAETransformer(
 _ = LossCurveDisplay.from_estimator(flat)
 
 # %%
-# Where the digits lie
-# --------------------
-# The posterior means of images that the model was not trained on. It has never seen a
-# label.
+# Latent variables of images
+# --------------------------
+# The posterior means of images that were not used in training. The model has no labels.
 
 from skvae.plotting import LatentScatterDisplay
 
 _ = LatentScatterDisplay.from_estimator(flat, X_test, y_test)
 
 # %%
-# What lies where
-# ---------------
-# The same plane from the decoder's side. The grid follows the quantiles of the prior:
-# each image stands for the same share of what the model would generate, so the picture
-# also shows how often that is a 1 or a 3.
+# Images over the latent plane
+# ----------------------------
+# The decoder's output over the same plane. The grid follows the quantiles of the prior:
+# each image represents the same share of the images that the model would generate. So
+# the picture also shows how often the model would generate a 1 or a 3.
 
 from skvae.plotting import LatentManifoldDisplay
 
@@ -59,7 +58,8 @@ _ = LatentManifoldDisplay.from_estimator(flat, image_shape=SHAPE, n_steps=17)
 # %%
 # More latent variables
 # ---------------------
-# Two numbers make blurred digits. A model with sixteen reconstructs held-out images:
+# Two latent variables give blurred digits. A model with sixteen reconstructs held-out
+# images:
 
 from skvae.plotting import ReconstructionDisplay
 
@@ -69,8 +69,9 @@ model = VAETransformer(
 _ = ReconstructionDisplay.from_estimator(model, X_test, image_shape=SHAPE)
 
 # %%
-# What does a latent variable mean? Start at an image and move one of them, from one end
-# of its prior to the other. The display takes those first that change the image most.
+# The next display starts at the latent variables of an image and changes one of them,
+# from one end of its prior to the other. The latent variables with the largest effect
+# on the image come first.
 
 from skvae.plotting import LatentTraversalDisplay
 
@@ -81,7 +82,7 @@ _ = LatentTraversalDisplay.from_estimator(model, image_shape=SHAPE, start=start)
 # Tables
 # ------
 # The same displays draw the columns of a table: numbers as lines or colours, categories
-# by their names.
+# as names.
 
 from skvae.datasets import load_penguins
 
@@ -90,8 +91,9 @@ table_model = VAETransformer(n_components=2, max_iter=150, random_state=0).fit(p
 _ = LatentTraversalDisplay.from_estimator(table_model)
 
 # %%
-# How much of a penguin goes through two numbers? Points near the line are columns that
-# the latents carry; of categories the display counts what became of each.
+# How well do two latent variables reconstruct a penguin? The closer points are to the
+# line, the better a column is reconstructed. For categories the display counts the
+# reconstructions of each.
 
 _ = ReconstructionDisplay.from_estimator(table_model, penguins)
 

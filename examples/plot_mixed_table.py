@@ -3,16 +3,16 @@ A mixed table with missing cells
 ================================
 
 The Palmer penguins have four measurements, two categorical columns and 19 missing
-cells. We learn a two-dimensional representation without showing the species to the
-model, look for rows that do not fit, and draw new penguins.
+cells. The example learns a two-dimensional representation without the species, looks
+for unusual rows, and draws new penguins.
 
-Nothing is encoded, scaled or imputed by hand.
+The table needs no encoding, scaling or imputation beforehand.
 """
 
 # %%
 # The table
 # ---------
-# Categories are categories, and missing cells are NaN.
+# Categories have a categorical dtype, and missing cells are NaN.
 
 from skvae.datasets import load_penguins
 
@@ -21,9 +21,9 @@ X, species = penguins.data, penguins.target
 X.head()
 
 # %%
-# Two latent numbers for each penguin
-# -----------------------------------
-# One call trains the model. It chose a likelihood for each column from its dtype.
+# Two latent variables for each penguin
+# -------------------------------------
+# ``fit`` chooses a likelihood for each column from its dtype and values.
 
 from skvae import VAETransformer
 
@@ -60,11 +60,11 @@ ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# Rows that do not fit
-# --------------------
-# To see what the likelihood can and cannot find we plant errors into held-out rows: a
-# measurement typed with its neighbour's value, or a bird put on the wrong island. The
-# model is trained on the other half and has seen neither the rows nor the errors.
+# Unusual rows
+# ------------
+# Which errors does the likelihood find? Held-out rows get errors: two measurements are
+# swapped, or a bird is assigned to the wrong island. The model is trained on the other
+# half of the rows.
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -96,8 +96,8 @@ for name, values in list(scores.items())[1:]:
     print(f"{name:30s} area under the ROC curve {auc:.2f}")
 
 # %%
-# Swapped numbers are obvious. A bird on the wrong island is found only where its
-# species does not live there: Adelie penguins live on all three islands.
+# Swapped numbers have a very low likelihood. A bird on the wrong island is found only
+# if its species does not live there: Adelie penguins live on all three islands.
 
 figure, ax = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
 ax.boxplot(
@@ -126,7 +126,7 @@ sampled = model.sample(344, random_state=0)
 sampled.head()
 
 # %%
-# Sampled rows beside the real ones. The model was not told about the species.
+# Sampled rows and real ones. The model was trained without the species.
 
 figure, axes = plt.subplots(
     1, 2, figsize=(9, 4), sharex=True, sharey=True, layout="constrained"

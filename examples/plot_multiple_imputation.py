@@ -1,20 +1,20 @@
 """
-Multiple imputation: an honest regression coefficient
-=====================================================
+Multiple imputation: a regression coefficient and its interval
+==============================================================
 
-A table with missing cells is to answer a question: by how much does y rise with x?
-Three answers are common. *Complete cases*: drop the rows with missing cells.
-*Single imputation*: complete the table, and go on as if nothing had been missing.
-*Multiple imputation*: draw several completed tables, answer in each, and pool the
-answers by Rubin's rules. Only the last is right if x is missing at random.
+By how much does y rise with x, if cells of x are missing? Three methods are common.
+*Complete cases*: drop the rows with missing cells. *Single imputation*: complete the
+table once, and treat imputed cells as measured. *Multiple imputation*: draw several
+completed tables, estimate in each, and pool the estimates by Rubin's rules. Only the
+last gives a correct estimate and interval if x is missing at random.
 """
 
 # %%
 # Data with a known answer
 # ------------------------
 # The outcome rises by 1 with ``x`` and by 1 with ``w``. The larger the outcome, the
-# more often ``x`` is missing. As the outcome itself is always seen, ``x`` is *missing
-# at random*.
+# more often ``x`` is missing. As the outcome itself is always observed, ``x`` is
+# *missing at random*.
 
 import numpy as np
 
@@ -37,8 +37,8 @@ is_complete = ~np.isnan(table).any(axis=1)
 print(f"x is missing in {1 - is_complete.mean():.0%} of the rows")
 
 # %%
-# The question
-# ------------
+# The regression
+# --------------
 # Least squares, with the squared standard errors of the two slopes.
 
 
@@ -53,11 +53,11 @@ def regress(rows):
 
 
 # %%
-# Draw, answer, pool
-# ------------------
-# The outcome is a column of the table that is imputed: it says much about ``x``.
-# ``complete_degrees_of_freedom`` is what the regression would have if nothing were
-# missing, 500 rows less 3 coefficients.
+# Draw, estimate, pool
+# --------------------
+# The imputed table includes the outcome, because it predicts ``x``.
+# ``complete_degrees_of_freedom`` are those of the regression on a complete table: 500
+# rows minus 3 coefficients.
 
 from skvae import VAEImputer, pool
 
@@ -74,11 +74,11 @@ print(f"slope of x {pooled.estimate[0]:.2f} +- {pooled.standard_error[0]:.2f}")
 print(f"share of the information about it that is missing: {lost:.0%}")
 
 # %%
-# The other answers
+# The other methods
 # -----------------
-# Dropping rows selects small outcomes, which flattens the slopes. Imputed means lie on
-# a smooth surface without noise, which makes the slope of ``x`` too steep, and the
-# standard errors do not know that cells were guessed.
+# Complete cases have smaller outcomes, which makes the slopes too small. Imputed means
+# have no noise, which makes the slope of ``x`` too large. The standard errors of single
+# imputation ignore that cells were imputed.
 
 import matplotlib.pyplot as plt
 from scipy import stats
@@ -110,13 +110,12 @@ ax.spines[["top", "right", "left"]].set_visible(False)
 # %%
 # Two hundred tables
 # ------------------
-# One table proves little: this one alone hardly tells dropping rows from multiple
-# imputation. Is the interval right in 95% of the cases, as it says? These columns are
-# jointly normal, so the imputer without hidden layers, a multivariate normal, is the
-# right model of them, and it is fitted in hundredths of a second. The default has to
-# find out from 500 rows that relations are straight; the script
-# ``benchmarks/multiple_imputation.py`` counts how often its intervals hold the truth.
-# Where you know that relations are linear, say so.
+# One table is not enough to compare the methods. Do 95% of the intervals contain the
+# true slope? These columns are jointly normal. So the imputer without hidden layers, a
+# multivariate normal, is the right model, and it is fitted in hundredths of a second.
+# If you know that relations are linear, use it. The script
+# ``benchmarks/multiple_imputation.py`` measures the coverage of the default, which has
+# to learn from 500 rows that relations are linear.
 
 rng = np.random.default_rng(1)
 found = {"complete cases": [], "multiple imputation": []}
@@ -141,7 +140,6 @@ for name, values in found.items():
     print(f"{name:20s} mean slope {slopes.mean():.2f}, coverage {covered:.0%}")
 
 # %%
-# The draws vary as the cells do given the fitted model. That the model itself was
-# learned from few rows is not part of them: in small tables with many missing cells the
-# intervals are a little too short. To add what is left out, fit the imputer on a
-# bootstrap sample of the rows for each draw.
+# Every table of ``sample`` has its own draw of the mean and the covariance of the
+# multivariate normal from their posterior. So the intervals include the uncertainty of
+# these parameters.

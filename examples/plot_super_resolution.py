@@ -1,18 +1,18 @@
 """
-Sharp digits from coarse ones
-=============================
+Super-resolution of digits
+==========================
 
-Sixteen numbers are all that is left of an image of 64 pixels: the means over blocks of
-two by two. Which image was it? A regression answers with one image, the mean of all
-that are possible. :class:`~skvae.VAERegressor` learns their distribution: its mean, how
-sure each pixel is, and images drawn from it.
+The features are sixteen numbers, the means over blocks of two by two pixels of an
+image. The outputs are its 64 pixels. A regression predicts the mean of all possible
+images. :class:`~skvae.VAERegressor` learns their distribution: its mean, the standard
+deviation of each pixel, and images drawn from it.
 """
 
 # %%
 # Coarse and fine images
 # ----------------------
-# ``image_shape`` says that the outputs are the pixels of an image. The sixteen features
-# then are recognised as a smaller image.
+# ``image_shape`` declares that the outputs are the pixels of an image. The sixteen
+# features are then recognised as a smaller image.
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -58,8 +58,8 @@ for name, guess in {
     print(f"{name:24} {psnr(guess):5.2f} dB")
 
 # %%
-# A draw has about twice the squared error of the mean, 3 dB less: that is what a draw
-# from the right distribution costs. In return it looks like a digit, not like an
+# The squared error of a draw is about twice that of the mean, which is 3 dB: this holds
+# for draws from the right distribution. A draw looks like a digit, the mean like an
 # average of digits.
 #
 # Means, deviations and draws
@@ -73,13 +73,13 @@ COLUMNS = 10
 options = {"random_state": 1, "add_noise": False}
 draws = model.sample(X_test[:COLUMNS], n_draws=2, **options)
 rows = {
-    "seen": (X_test, 4),
+    "features": (X_test, 4),
     "truth": (y_test, 8),
     "ridge": (ridge.predict(X_test), 8),
     "mean": (mean, 8),
     "deviation": (3 * deviation, 8),
     "draw": (draws[0], 8),
-    "another": (draws[1], 8),
+    "another draw": (draws[1], 8),
 }
 figure, axes = plt.subplots(len(rows), COLUMNS, figsize=(9, 6.5), layout="constrained")
 for row, (title, (images, size)) in zip(axes, rows.items(), strict=True):

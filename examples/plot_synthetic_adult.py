@@ -2,10 +2,9 @@
 Synthetic rows of a census
 ==========================
 
-A table that may not leave the house can be replaced by rows drawn from a model of it.
-The example draws adults of the US census of 1994, and asks three questions of the
-synthetic rows. Do they look real? Can one learn from them what the real ones teach? Are
-they new, or copies?
+Synthetic rows, drawn from a model, can replace a table that must not be shared. The
+example draws adults of the US census of 1994 and checks the synthetic rows. Do they
+look real? Can a classifier be trained on them? Are they copies of training rows?
 """
 
 # %%
@@ -13,8 +12,8 @@ they new, or copies?
 # ---------
 # 2,000 of the 48,842 rows of *Adult* (B. Becker and R. Kohavi, UCI Machine Learning
 # Repository, CC BY 4.0) lie beside this example;
-# ``sklearn.datasets.fetch_openml("adult", version=2)`` fetches them all. Cells that are
-# missing stay so. A quarter of the rows is kept back.
+# ``sklearn.datasets.fetch_openml("adult", version=2)`` fetches them all. Missing cells
+# need no treatment. A quarter of the rows is held out.
 
 import pandas as pd
 from sklearn.model_selection import train_test_split
@@ -31,8 +30,8 @@ train.head()
 # Fit and draw
 # ------------
 # Income is a column like the others. The numbers are far from normal (nine in ten
-# adults have no capital gain at all), so that they are learned from their ranks.
-# ``max_iter`` keeps this page short.
+# adults have no capital gain), so ``numeric_transform="quantile"`` maps them by their
+# ranks. ``max_iter`` keeps this page short.
 
 from skvae import VAETransformer
 
@@ -67,9 +66,9 @@ for ax in axes:
     ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# A classifier that is shown both tables says more: the area under its ROC curve is 0.5
-# if it cannot tell them apart, and 1 if it never errs. Drawn rows are complete, so only
-# complete real ones are shown.
+# A classifier that separates real from synthetic rows compares all columns together.
+# The area under its ROC curve is 0.5 if it cannot separate them, and 1 if it makes no
+# error. Synthetic rows are complete, so only complete real rows are used.
 
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
@@ -78,28 +77,28 @@ from sklearn.model_selection import cross_val_predict
 real = test.dropna()
 both = pd.concat([real, synthetic[: len(real)]], ignore_index=True)
 is_synthetic = np.repeat([0, 1], len(real))
-judge = HistGradientBoostingClassifier(random_state=0)
-odds = cross_val_predict(judge, both, is_synthetic, cv=5, method="predict_proba")
+detector = HistGradientBoostingClassifier(random_state=0)
+odds = cross_val_predict(detector, both, is_synthetic, cv=5, method="predict_proba")
 print(f"area under the ROC curve {roc_auc_score(is_synthetic, odds[:, 1]):.2f}")
 
 # %%
-# Can one learn from them?
-# ------------------------
-# The same classifier predicts income, trained on real rows and on synthetic ones.
+# Can a classifier be trained on them?
+# ------------------------------------
+# A classifier of the same kind predicts income, trained on real and on synthetic rows.
 
 X_test, y_test = test.drop(columns="income"), test["income"].astype(str)
 for title, table in {"real": train, "synthetic": synthetic}.items():
     learner = HistGradientBoostingClassifier(random_state=0)
     learner.fit(table.drop(columns="income"), table["income"].astype(str))
     print(f"trained on {title} rows: accuracy {learner.score(X_test, y_test):.3f}")
-print(f"most frequent answer: {y_test.value_counts(normalize=True).max():.3f}")
+print(f"most frequent class: {y_test.value_counts(normalize=True).max():.3f}")
 
 # %%
 # Are they copies?
 # ----------------
-# Distances to the nearest training row, with numbers in standard deviations and a
-# category that differs for one of these. Synthetic rows that are nearer than real ones
-# from elsewhere would give training rows away.
+# The distance to the nearest training row counts numbers in standard deviations, and a
+# different category as one standard deviation. If synthetic rows are nearer than
+# held-out real rows, they may reveal training rows.
 
 from sklearn.neighbors import NearestNeighbors
 
@@ -128,5 +127,5 @@ print(f"{nearer:.0%} of the synthetic rows are nearer than half of the real ones
 print(f"{(distances['synthetic'] == 0).mean():.1%} of the synthetic rows are copies")
 
 # %%
-# This is evidence, not a guarantee: nothing here is differentially private, and the
-# model has no reason to hide a row that stands alone.
+# This does not guarantee privacy: the model is not differentially private, and it may
+# reproduce an unusual training row.

@@ -1,4 +1,4 @@
-"""Train on two real data sets, say what was found, and write pictures.
+"""Train on two real data sets, print the results, and write pictures.
 
 Run by ``make quickstart``. By hand: ``python examples/quickstart.py FOLDER``.
 """
@@ -43,22 +43,22 @@ def main():
     print("\n3. Digits: 1797 small images")
     print("----------------------------")
     digits(folder)
-    print(f"\nThe pictures are in {folder}/. To go on: README.md and `make docs`.")
+    print(f"\nThe pictures are in {folder}/. Next: README.md and `make docs`.")
 
 
 def penguins(folder):
-    """Learn from six columns of four kinds, the species held back."""
+    """Learn from six columns of four kinds, without the species."""
     X, species = load_penguins(return_X_y=True)
     print(
         f"{X.shape[0]} rows, {X.shape[1]} columns, {int(X.isna().sum().sum())} missing "
-        "cells. The species are not shown to the model."
+        "cells. The model is trained without the species."
     )
     X_train, X_test, y_train, y_test = train_test_split(
         X, species, test_size=0.3, random_state=0, stratify=species
     )
     model = timed_fit(VAETransformer(random_state=0), X_train)
-    for column, head in model.likelihood_.items():
-        print(f"  {column:18s} {head}")
+    for column, likelihood in model.likelihood_.items():
+        print(f"  {column:18s} {likelihood}")
 
     linear = make_pipeline(
         make_column_transformer(
@@ -79,7 +79,7 @@ def penguins(folder):
 
 
 def compare_species(model, linear, X_train, X_test, y_train, y_test):
-    """Print how well a linear classifier finds the species, on ours and on PCA."""
+    """Print the accuracy of a linear classifier of the species, on ours and PCA."""
     print(f"Species found by logistic regression from {model.n_components_} numbers:")
     for name, reducer in {"VAETransformer": model, "PCA (one-hot)": linear}.items():
         accuracy = latent_accuracy(reducer, X_train, X_test, y_train, y_test)
@@ -87,7 +87,7 @@ def compare_species(model, linear, X_train, X_test, y_train, y_test):
 
 
 def missing_cells():
-    """Hide cells of new rows and of those to learn from, and complete the new ones."""
+    """Mask cells of training and of test rows, and complete the test rows."""
     X, _ = load_penguins(return_X_y=True)
     X_train, X_test = train_test_split(X, test_size=0.3, random_state=0)
     train, test = (ampute(part, random_state=0) for part in (X_train, X_test))
@@ -106,24 +106,24 @@ def missing_cells():
         for name, peer in completed.items()
     }
     completed["VAEImputer"] = imputer.transform(test)[numbers].to_numpy()
-    hidden = (test.isna() & X_test.notna())[numbers].to_numpy()
+    masked = (test.isna() & X_test.notna())[numbers].to_numpy()
     truth, deviation = X_test[numbers].to_numpy(), X_train[numbers].std().to_numpy()
-    print("Root mean squared error of hidden numbers, in standard deviations:")
+    print("Root mean squared error of masked numbers, in standard deviations:")
     for name, values in completed.items():
-        error = ((values - truth) / deviation)[hidden]
+        error = ((values - truth) / deviation)[masked]
         print(f"  {name:18s} {np.sqrt(np.mean(error**2)):6.2f}")
     inside = (lower[numbers] <= truth) & (truth <= upper[numbers])
-    share = inside.to_numpy()[hidden].mean()
-    print(f"Intervals of 90% hold {share:.0%} of them.")
+    share = inside.to_numpy()[masked].mean()
+    print(f"Intervals of 90% cover {share:.0%} of them.")
 
 
 def digits(folder):
-    """Learn from grey values, the labels held back."""
+    """Learn from grey values, without the labels."""
     X, y = load_digits(return_X_y=True)
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, test_size=0.2, random_state=0, stratify=y
     )
-    # one noise for all pixels, as in PCA
+    # one noise scale for all pixels, as in PCA
     model = VAETransformer(8, likelihood="normal_isotropic", random_state=0)
     timed_fit(model, X_train)
     k = model.n_components_
@@ -144,7 +144,7 @@ def digits(folder):
 
 
 def timed_fit(model, X):
-    """Fit, and say how long it took."""
+    """Fit, and print the time."""
     start = time.perf_counter()
     model.fit(X)
     seconds = time.perf_counter() - start
@@ -200,7 +200,7 @@ def draw_penguins(model, X, species, path):
 
 
 def draw_digits(model, X_test, path):
-    """Draw held-out images, their reconstructions, and what the prior gives."""
+    """Draw held-out images, their reconstructions, and decoded draws of the prior."""
     columns = 14
     prior = np.random.default_rng(0).standard_normal((columns, model.n_components_))
     rows = {
@@ -219,7 +219,7 @@ def draw_digits(model, X_test, path):
 
 
 def save(figure, path):
-    """Write a figure and say where."""
+    """Write a figure and print its path."""
     figure.savefig(path, dpi=130)
     plt.close(figure)
     print(f"Picture: {path}")

@@ -36,10 +36,10 @@ from ._validation import check_count, make_random_state
 
 __all__ = ["VariationalFit", "fit_variational", "gradient_samples"]
 
-#: The fitted parameters are the average over this last share of the steps.
+#: The fitted parameters are the average over the last part of the steps.
 AVERAGED_SHARE = 0.25
 
-#: The learning rate falls to this share of its start, as half a cosine wave.
+#: Final learning rate relative to the initial one, after half a cosine wave.
 LEARNING_RATE_END = 0.01
 
 #: Draws behind the final evidence lower bound, and estimates behind the variance.

@@ -305,8 +305,8 @@ def test_fit_on_cuda(cuda_vae):
 
 @needs_cuda
 @pytest.mark.parametrize("hidden_layer_sizes", [(16,), ()])
-@pytest.mark.parametrize("point", ["mean", "median"])
-def test_imputer_on_cuda(hidden_layer_sizes, point, tmp_path):
+@pytest.mark.parametrize("strategy", ["mean", "median"])
+def test_imputer_on_cuda(hidden_layer_sizes, strategy, tmp_path):
     X = mixed_rows()
     likelihood = LIKELIHOOD
     if not hidden_layer_sizes:
@@ -315,7 +315,7 @@ def test_imputer_on_cuda(hidden_layer_sizes, point, tmp_path):
         hidden_layer_sizes=hidden_layer_sizes,
         likelihood=likelihood,
         missingness="agnostic",
-        point=point,
+        strategy=strategy,
         max_iter=3,
         device="cuda",
         random_state=0,

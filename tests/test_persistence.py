@@ -311,16 +311,16 @@ METHODS = {
 
 #: Parameters that decide what is built or completed, with values that were not fitted.
 CHANGES = {
-    VAETransformer: {"latent": "gamma", "prior": "vamp"},
+    VAETransformer: {"latent": "gamma", "prior": "vamp", "early_stopping": False},
     VAEImputer: {
-        "latent": "gamma",
-        "point": "median",
+        "missingness": "agnostic",
+        "strategy": "median",
         "add_indicator": True,
         "keep_empty_features": True,
         "missing_values": -1,
     },
-    VAEClassifier: {"latent": "gamma", "prior": "mixture"},
-    VAERegressor: {"latent": "gamma", "image_shape": (1, 4)},
+    VAEClassifier: {"consistency_weight": 0.5, "early_stopping": False},
+    VAERegressor: {"prior": "vamp", "image_shape": (1, 4), "early_stopping": False},
 }
 
 STRUCTURE = {
@@ -330,7 +330,6 @@ STRUCTURE = {
     "likelihood": "normal",
     "numeric_transform": "quantile",
     "categorical_features": [0],
-    "early_stopping": False,
     "device": "cuda:97",
 }
 

@@ -205,13 +205,13 @@ IMPUTER_CALLS = {
 
 
 @pytest.mark.parametrize("random_state", [None, 0])
-@pytest.mark.parametrize("point", ["mean", "median"])
+@pytest.mark.parametrize("strategy", ["mean", "median"])
 def test_imputers_leave_global_state_and_themselves_alone(
-    mixed_table, random_state, point
+    mixed_table, random_state, strategy
 ):
     X = mixed_table()
     vae = VAEImputer(max_iter=2, hidden_layer_sizes=(8,), random_state=random_state)
-    vae.set_params(missingness="agnostic", point=point)
+    vae.set_params(missingness="agnostic", strategy=strategy)
     assert_untouched(lambda: vae.fit(X, sample_weight=np.arange(60)))
     attributes, saved = dict(vars(vae)), pickle.dumps(vae)
     for name, call in IMPUTER_CALLS.items():

@@ -1,27 +1,30 @@
-"""How much wider distributions must be to cover outputs that were held out."""
+"""Conformal scales: how much wider intervals must be to cover held-out outputs."""
 
 from __future__ import annotations
 
 import numpy as np
 
-#: Held-out rows that a factor needs, and the coverage that it restores.
-LEAST_ROWS, COVERAGE = 20, 0.9
-
-#: Levels of the ends of the intervals that cover so much.
-LEVELS = [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2]
+from .settings import SETTINGS, Settings
 
 
-def stretch_factor(
+def interval_levels(settings: Settings = SETTINGS) -> list[float]:
+    """Return the levels of the ends of the intervals that a factor scales."""
+    coverage = settings.conformal_coverage
+    return [(1 - coverage) / 2, (1 + coverage) / 2]
+
+
+def conformal_scale(
     error: np.ndarray,
     lower: np.ndarray,
     upper: np.ndarray,
     weight: np.ndarray,
+    settings: Settings = SETTINGS,
 ) -> float:
     """Return the factor, at least 1, by which intervals of one output widen.
 
-    Conformal prediction with quantiles, but intervals widen by a factor: that which
-    covers COVERAGE of the held-out outputs, one more counted as lost. The rows chose
-    the weights of the model too, so that a factor below 1 is not believed.
+    Conformalised quantile regression with a factor in place of a term: the least one
+    that covers ``conformal_coverage`` of the held-out outputs, with one more counted as
+    not covered. The same rows chose the weights, so a factor below 1 is not used.
 
     Parameters
     ----------
@@ -36,7 +39,7 @@ def stretch_factor(
     ----------
     Romano, Patterson, Candès (2019), Conformalized Quantile Regression, algorithm 1.
     """
-    if len(error) < LEAST_ROWS:
+    if len(error) < settings.conformal_rows:
         return 1.0
     reach = np.where(error > 0, upper, -lower).clip(min=0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -44,7 +47,7 @@ def stretch_factor(
     order = needed.argsort()
     weight = weight[order]
     covered = weight.cumsum() / (weight.sum() + weight.mean())
-    last = min(covered.searchsorted(COVERAGE), len(order) - 1)
+    last = min(covered.searchsorted(settings.conformal_coverage), len(order) - 1)
     factor = float(needed[order[last]])
     # not where intervals have no width
     return max(1.0, factor) if np.isfinite(factor) else 1.0

@@ -1,4 +1,4 @@
-"""What the networks see of a table of features: the context ``c``."""
+"""Embedding of the features: the context ``c`` of the networks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .._distributions.joint import Joint
-
-#: Inputs are divided by their standard deviation, or by this if it is smaller: rare
-#: categories would otherwise be as loud as numbers.
-LEAST_DEVIATION = 0.25
+from .settings import SETTINGS
 
 
 class FeatureEmbedding(nn.Module):
@@ -64,7 +61,7 @@ class FeatureEmbedding(nn.Module):
         mean = (weight * inputs).sum(0) / total
         variance = (weight * (inputs - mean).square()).sum(0) / total
         self.mean.copy_(mean)
-        self.deviation.copy_(variance.sqrt().clamp(min=LEAST_DEVIATION))
+        self.deviation.copy_(variance.sqrt().clamp(min=SETTINGS.least_deviation))
 
     def forward(self, x: Tensor, observed: Tensor | None) -> Tensor:
         """Return (rows, n_outputs)."""

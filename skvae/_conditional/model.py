@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._density.evidence import EVIDENCE_DRAWS, evidence, log_jacobian
-from .._density.linear_start import factor_analysis, regression
+from .._density import settings as density
+from .._density.evidence import evidence, log_jacobian
+from .._density.linear_start import factor_analysis
 from .._density.model import (
-    BUDGET,
     FitResult,
     build_module,
     choose_rows,
@@ -23,7 +23,7 @@ from .._density.model import (
     fit_module,
     free_scale,
     has_gaps,
-    starting_cells,
+    initial_cells,
 )
 from .._density.rows import ColumnGroups, Encoded, drop_cell_scales
 from .._distributions.intervals import (
@@ -40,16 +40,12 @@ from .._tables.transforms import Affine, PiecewiseLinear
 from .._training.plan import Plan, split_rows
 from .._training.progress import MAIN, Progress
 from .._training.random import Random
-from .conformal import LEVELS, stretch_factor
+from .conformal import conformal_scale, interval_levels
 from .features import FeatureEmbedding
 from .image_vae import ImageVAE
 from .outputs import image_shapes
-
-#: Draws of z behind predicted means and deviations, in pairs of opposite signs.
-MEAN_DRAWS = 64
-
-#: Levels of the points that stand for the noise of an output with a quantile map.
-NOISE_LEVELS = (np.arange(50) + 0.5) / 50
+from .ridge import regression
+from .settings import SETTINGS
 
 
 class ConditionalModel:
@@ -88,8 +84,8 @@ class ConditionalModel:
         self.embedding = embedding
         self.module = module
         self.seed = seed
-        #: Factors by which the distributions of the outputs are stretched.
-        self.spread = np.ones(len(groups.table))
+        #: Factors of the distributions of the outputs around their means.
+        self.interval_scale = np.ones(len(groups.table))
         #: The module in double precision, made when it is asked for.
         self._double: VAE | None = None
 
@@ -129,7 +125,7 @@ class ConditionalModel:
         """Initialise at the marginals, and outputs that are numbers at a regression."""
         module = self.module
         rows = choose_rows(data, random.state)
-        x, weight = starting_cells(data, self.groups, rows)
+        x, weight = initial_cells(data, self.groups, rows)
         module.initialise_marginals(x, weight)
         columns, _, slots = module.joint.location_scale_indices()
         if not len(columns) or not self.architecture["linear_path"]:
@@ -162,14 +158,14 @@ class ConditionalModel:
         *,
         resume: bool = False,
     ) -> FitResult:
-        """Train on pairs of features and outputs, and widen by what was held out."""
+        """Train on pairs of features and outputs, and calibrate on validation rows."""
         self.to(str(random.generator.device))  # drops the copy in double precision
         batch = self.batch(data)
         split = split_rows(len(batch), params, random.state)
         plan = Plan.resolve(
             params,
             len(split[0]),
-            BUDGET,
+            density.SETTINGS.budget,
             is_linear=self.architecture["linear_path"],
             weight_decay=params["weight_decay"],
         )
@@ -184,24 +180,25 @@ class ConditionalModel:
             resume=resume,
             free_scale=free_scale(self.groups.columns, batch),
         )
-        self.spread = np.ones(len(self.groups.table))
+        self.interval_scale = np.ones(len(self.groups.table))
         if split[1] is not None and not self.is_image:
             held_out = torch.as_tensor(split[1], device=batch.x.device)
-            self._widen(batch.take(held_out))
+            self._calibrate(batch.take(held_out))
         attributes = {
-            "interval_scale_": self.spread,
+            "interval_scale_": self.interval_scale,
             "n_outputs_": len(self.groups.table),
         }
         return FitResult(history, plan, attributes)
 
-    def _widen(self, held_out: Batch) -> None:
-        """Set ``spread`` by rows that were not trained on.
+    def _calibrate(self, held_out: Batch) -> None:
+        """Set the conformal interval scales by rows that were not trained on.
 
         Of numbers with a location and a scale whose map is linear: the mean stays.
         """
         assert held_out.c is not None
+        levels = interval_levels()
         bounds = [
-            sorted_quantiles(x.cpu().numpy(), LEVELS)
+            sorted_quantiles(x.cpu().numpy(), levels)
             for x in self._draws(held_out.c, INTERVAL_DRAWS, self.new_generator())
         ]
         lower, upper = np.concatenate(bounds, axis=1)
@@ -217,7 +214,7 @@ class ConditionalModel:
             rows = np.arange(len(error))
             if held_out.observed is not None:
                 rows = np.flatnonzero(held_out.observed[:, place].cpu().numpy())
-            self.spread[self.groups.order[place]] = stretch_factor(
+            self.interval_scale[self.groups.order[place]] = conformal_scale(
                 error[rows, place],
                 (lower - mean)[rows, place],
                 (upper - mean)[rows, place],
@@ -288,18 +285,20 @@ class ConditionalModel:
                 continue
             mean[:, index] = column.map.inverse(means[:, place])
             deviation[:, index] = np.sqrt(variances[:, place]) * column.map.scale
-            deviation[:, index] *= self.spread[index]
+            deviation[:, index] *= self.interval_scale[index]
+        n_levels = SETTINGS.n_noise_levels
+        levels = (np.arange(n_levels) + 0.5) / n_levels
         for place, map_ in nonlinear.items():
             # points that stand for the noise, (points, draws, rows)
-            values = map_.inverse(module.joint.quantiles(px, NOISE_LEVELS, place))
+            values = map_.inverse(module.joint.quantiles(px, levels, place))
             index = self.groups.order[place]
             mean[:, index] = values.mean((0, 1))
             deviation[:, index] = values.std((0, 1))
 
     def _decoded(self, module: VAE, c: Tensor) -> Iterator[Tensor]:
-        """Yield decoder outputs of prior draws, (MEAN_DRAWS, rows, n_outputs)."""
+        """Yield decoder outputs of prior draws, (mean_draws, rows, n_outputs)."""
         noise = self._mean_noise(c)
-        for rows in c.split(self._rows_at_once(MEAN_DRAWS)):
+        for rows in c.split(self._rows_at_once(SETTINGS.mean_draws)):
             with torch.inference_mode():
                 z = module.prior(rows).rsample(noise.expand(-1, len(rows), -1))
                 yield module.decode(z, rows)
@@ -311,7 +310,7 @@ class ConditionalModel:
         quadratic functions of normal latents come out exactly.
         """
         generator = torch.Generator().manual_seed(self.seed)
-        n_pairs, n_noise = MEAN_DRAWS // 2, self.module.n_prior_noise
+        n_pairs, n_noise = SETTINGS.mean_draws // 2, self.module.n_prior_noise
         half = torch.randn(n_pairs, n_noise, generator=generator, dtype=torch.float64)
         if n_noise <= n_pairs:
             half = torch.linalg.qr(half).Q * math.sqrt(n_pairs)
@@ -360,7 +359,7 @@ class ConditionalModel:
         add_noise: bool = True,
     ) -> Iterator[Tensor]:
         """Yield draws of encoded outputs, (n_draws, rows, columns)."""
-        vae, spread = self.module, self._encoded_spread(c)
+        vae, scale = self.module, self._encoded_scale(c)
         for rows in c.split(self._rows_at_once(n_draws)):
             with torch.inference_mode():
                 noise = rows.new_empty(n_draws, len(rows), vae.n_prior_noise)
@@ -371,17 +370,17 @@ class ConditionalModel:
                     x = vae.joint.sample(px, generator, temperature)
                 else:
                     x = vae.joint.point_estimate(px)
-                if spread is not None:
+                if scale is not None:
                     mean = self._means(vae, rows)
-                    x = torch.where(spread > 1, mean + spread * (x - mean), x)
+                    x = torch.where(scale > 1, mean + scale * (x - mean), x)
                 yield x
 
-    def _encoded_spread(self, c: Tensor) -> Tensor | None:
-        """Return ``spread`` in the order of the heads; None if nothing widens."""
-        if (self.spread == 1).all():
+    def _encoded_scale(self, c: Tensor) -> Tensor | None:
+        """Return the interval scales in the order of the heads; None if all are 1."""
+        if (self.interval_scale == 1).all():
             return None
-        spread = self.spread[self.groups.order]
-        return torch.tensor(spread, dtype=c.dtype, device=c.device)
+        scale = self.interval_scale[self.groups.order]
+        return torch.tensor(scale, dtype=c.dtype, device=c.device)
 
     def intervals(
         self, features: Encoded, coverage: float, *, double: bool
@@ -410,18 +409,17 @@ class ConditionalModel:
         batch = self.batch(data)
         scores = log_jacobian(self.groups, data.encoder, batch)
         assert batch.c is not None
-        spread = self._encoded_spread(batch.c)
-        if spread is not None:  # the density of mean + spread * (draw - mean)
+        scale = self._encoded_scale(batch.c)
+        if scale is not None:  # the density of mean + scale * (draw - mean)
             mean = self._means(self.module, batch.c)
-            drawn = torch.where(spread > 1, mean + (batch.x - mean) / spread, batch.x)
+            drawn = torch.where(scale > 1, mean + (batch.x - mean) / scale, batch.x)
             batch = batch.replace(x=drawn)
-            shrink = -spread.log().expand_as(drawn)
+            shrink = -scale.log().expand_as(drawn)
             if batch.observed is not None:
                 shrink = shrink * batch.observed
             scores += shrink.sum(1).cpu().numpy()
-        scores += evidence(
-            self.module, batch, EVIDENCE_DRAWS, self.seed, defensive=True
-        )
+        n_draws = density.SETTINGS.evidence_draws
+        scores += evidence(self.module, batch, n_draws, self.seed, defensive=True)
         if data.observed is not None:
             scores[~data.observed.any(1)] = 0  # nothing has probability 1
         return scores.astype(np.float32)
@@ -462,7 +460,7 @@ class ConditionalModel:
             "weights": to_arrays(self.module),
             "embedding": to_arrays(self.embedding),
             "seed": self.seed,
-            "spread": self.spread,
+            "interval_scale": self.interval_scale,
         }
 
     @classmethod
@@ -487,7 +485,7 @@ class ConditionalModel:
             module,
             state["seed"],
         )
-        model.spread = state["spread"]
+        model.interval_scale = state["interval_scale"]
         return model
 
 

@@ -15,9 +15,6 @@ from .._networks.vae import VAE
 from .._tables.encoder import TableEncoder
 from .rows import ColumnGroups
 
-#: Importance draws of ``score_samples``.
-EVIDENCE_DRAWS = 256
-
 
 def posterior(vae: VAE, data: Batch) -> Iterator[tuple[Batch, Latent]]:
     """Yield chunks of rows with their q(z | x)."""

@@ -1,7 +1,4 @@
-"""Where training starts: a factor analysis of the numeric columns, in NumPy.
-
-Of a conditional model it is the factor analysis of the residuals of a regression.
-"""
+"""Factor analysis of the numeric columns, the linear model that training starts at."""
 
 from __future__ import annotations
 
@@ -9,20 +6,14 @@ import math
 
 import numpy as np
 from sklearn.decomposition import PCA, FactorAnalysis
-from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 
-#: Wider tables start at probabilistic PCA, which is one decomposition.
-FACTOR_ANALYSIS_COLUMNS = 100
-
-#: Penalties that the regression chooses from by leaving single rows out.
-PENALTIES = np.logspace(-5, 5, 11)
-
-#: Times that missing outputs are filled with their predictions.
-FILLING_ROUNDS = 3
+from .settings import SETTINGS, Settings
 
 
-def factor_analysis(x: np.ndarray, n_latent: int) -> tuple[np.ndarray, np.ndarray]:
+def factor_analysis(
+    x: np.ndarray, n_latent: int, settings: Settings = SETTINGS
+) -> tuple[np.ndarray, np.ndarray]:
     """Return loadings (columns, n_latent) and a noise variance per column.
 
     The number of factors is the one, among powers of two and the largest possible,
@@ -41,7 +32,7 @@ def factor_analysis(x: np.ndarray, n_latent: int) -> tuple[np.ndarray, np.ndarra
     factors = pca.components_.T * np.sqrt(signal)
     variance = x.var(axis=0)
     noise = variance - np.square(factors).sum(1)
-    if n_columns <= FACTOR_ANALYSIS_COLUMNS:
+    if n_columns <= settings.factor_analysis_columns:
         model = FactorAnalysis(most, noise_variance_init=np.maximum(noise, 1e-6)).fit(x)
         factors, noise = model.components_.T, model.noise_variance_
     loadings = np.zeros((n_columns, n_latent))
@@ -75,22 +66,3 @@ def probabilistic_pca_scores(x: np.ndarray, candidates: list[int]) -> np.ndarray
                 + (total - inside[:k].sum()) / noise
             )
     return scores / 3 - 0.5 * x.shape[1] * math.log(2 * math.pi)
-
-
-def regression(
-    c: np.ndarray, x: np.ndarray, observed: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return intercept (columns,), coefficients (columns, n_context) and residuals.
-
-    A ridge regression of ``x`` on ``c``, practically least squares where there are many
-    rows. Missing cells are filled with their predictions; their residuals are zero.
-    """
-    total = np.maximum(observed.sum(axis=0), 1)
-    filled = np.where(observed, x, (x * observed).sum(axis=0) / total)
-    for _ in range(1 if observed.all() else FILLING_ROUNDS):
-        model = RidgeCV(PENALTIES).fit(c, filled)
-        predicted = model.predict(c).reshape(x.shape)
-        filled = np.where(observed, x, predicted)
-    coefficients = model.coef_.reshape(x.shape[1], -1)
-    intercept = np.broadcast_to(model.intercept_, x.shape[1:]).copy()
-    return intercept, coefficients, filled - predicted

@@ -22,9 +22,10 @@ from .._networks.vae import VAE
 from .._tables.columns import Column
 from .._tables.repeated_values import cut_into_values, cut_points_of_values
 from .._training.loop import train
-from .._training.plan import Budget, History, Plan, split_rows
+from .._training.plan import History, Plan, split_rows
 from .._training.progress import MAIN, Progress, Stage
 from .._training.random import Random
+from .._training.settings import Budget
 from .evidence import (
     decoded,
     evidence,
@@ -35,15 +36,7 @@ from .evidence import (
 )
 from .linear_start import factor_analysis
 from .rows import ColumnGroups, Encoded, drop_cell_scales, make_joint
-
-#: Rows from which the linear model is computed that training starts at.
-LINEAR_START_ROWS = 5_000
-
-#: Steps and epochs of a fit.
-BUDGET = Budget()
-
-#: The most latent variables that ``n_components=None`` gives.
-MAX_DEFAULT_COMPONENTS = 32
+from .settings import SETTINGS
 
 Module = TypeVar("Module", bound=VAE)
 
@@ -112,8 +105,8 @@ class VAEModel:
     ) -> VAEModel:
         """Build the model of a table, initialised at a linear one.
 
-        ``scored`` tells whether validation rows will choose between scales per cell
-        and scales per column.
+        ``scored`` means that validation rows will choose between scales per cell and
+        scales per column.
         """
         columns = data.encoder.columns_
         if not scored:
@@ -122,7 +115,7 @@ class VAEModel:
         architecture = describe(groups, params, len(columns), masked=has_gaps(data))
         module = build_module(VAE, architecture, random.new_seed())
         seed = random.new_seed()
-        x, weight = starting_rows(data, groups, random.state)
+        x, weight = initial_rows(data, groups, random.state)
         starts_linear = starts_linear and architecture["linear_path"]
         initialise(module, x, weight, starts_linear=starts_linear)
         return cls(groups, architecture, module, seed)
@@ -153,7 +146,7 @@ class VAEModel:
             optimizer_state=self.optimizer_state if incremental else None,
         )
         self.optimizer_state = state if incremental else None
-        self.limits = {}  # a chunk does not tell how often values occur
+        self.limits = {}  # a chunk does not show how often values occur
         if not incremental:
             generator = self.new_generator()
             self.limits = cut_points_of_values(
@@ -165,7 +158,7 @@ class VAEModel:
         self,
         params: Mapping[str, Any],
         n_rows: int,
-        budget: Budget = BUDGET,
+        budget: Budget = SETTINGS.budget,
         *,
         incremental: bool = False,
     ) -> Plan:
@@ -319,7 +312,7 @@ def resolve_n_components(
     """Return the number of latent variables."""
     fewest = 2 if latent == "dirichlet" else 1
     if n_components is None:
-        return min(max(fewest, n_explained - 1), MAX_DEFAULT_COMPONENTS)
+        return min(max(fewest, n_explained - 1), SETTINGS.max_components)
     if n_components < fewest:
         raise ValueError(
             "n_components must be at least 2 with latent='dirichlet', whose "
@@ -351,23 +344,23 @@ def build_module(
     return kind(joint, generator=generator, **options).float()
 
 
-def starting_rows(
+def initial_rows(
     data: Encoded, groups: ColumnGroups, random: np.random.RandomState
 ) -> tuple[Tensor, Tensor]:
     """Return some rows, drawn by their weights, and the weights of their cells."""
-    return starting_cells(data, groups, choose_rows(data, random))
+    return initial_cells(data, groups, choose_rows(data, random))
 
 
 def choose_rows(data: Encoded, random: np.random.RandomState) -> np.ndarray:
     """Return the numbers of the rows that a module is initialised from."""
-    n_chosen = min(len(data), LINEAR_START_ROWS)
+    n_chosen = min(len(data), SETTINGS.linear_start_rows)
     chances = None if data.weight is None else data.weight / data.weight.sum()
     if len(data) == n_chosen and chances is None:
         return np.arange(len(data))
     return random.choice(len(data), n_chosen, replace=chances is not None, p=chances)
 
 
-def starting_cells(
+def initial_cells(
     data: Encoded, groups: ColumnGroups, rows: np.ndarray
 ) -> tuple[Tensor, Tensor]:
     """Return cells of some rows in the order of the heads, and 0 where missing."""

@@ -1,4 +1,4 @@
-"""Encoded rows, and the columns of them that a model has: like ones side by side."""
+"""Encoded rows, and the groups of columns with the same likelihood."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Encoded:
     features : Encoded or None
         What the rows are conditioned on.
     attributes : dict of str to object
-        Fitted attributes of the estimator that the tables of a fit tell.
+        Fitted attributes of the estimator that follow from the tables.
     """
 
     encoder: TableEncoder

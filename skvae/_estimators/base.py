@@ -1,4 +1,4 @@
-"""What all estimators share: the one fit, its record, persistence.
+"""Base class of the estimators: fit, fitted attributes, persistence.
 
 Reading ``fit(X)`` from the top: ``_read`` turns tables into encoded rows
 (:mod:`skvae._tables`), ``_build`` makes a model of them that is initialised at a linear

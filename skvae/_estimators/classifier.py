@@ -51,7 +51,8 @@ class VAEClassifier(
     ----------
     n_components : int, default=None
         Number of latent variables. None takes one less than the number of columns,
-        at most 32.
+        at most 32: the training switches off those that the data do not need, see
+        ``history_["active_units"]``.
 
     objective : {"m2", "m1", "m1+m2", "shot"}, default="m2"
         What is maximised, and what depends on the label.
@@ -90,7 +91,7 @@ class VAEClassifier(
         at every step. "auto" takes 0.2, or 0 where classes are rules rather than
         clusters. What is "auto" of ``consistency_weight`` and ``masking_rate`` is
         chosen together, by cross-validation of small networks on the labelled rows,
-        if these are 24 or more.
+        if these are 200 or more.
 
     hidden_layer_sizes : tuple of int, default=(128, 128)
         Widths of the hidden layers of classifier and encoder; the decoder has them in
@@ -133,7 +134,9 @@ class VAEClassifier(
         Learning rate of Adam, the highest one of a schedule.
 
     learning_rate : {"cosine", "adaptive", "constant"}, default="cosine"
-        Schedule, as in :class:`VAETransformer`.
+        Schedule: "cosine" falls to 1% over ``max_iter`` epochs. Both "cosine" and
+        "adaptive" go back to the best weights and divide the rate by 4, three times
+        at most, when the score has not improved for ``n_iter_no_change`` epochs.
 
     early_stopping : bool, default=True
         Whether to set labelled rows aside, score log q(y | x) on them after each epoch
@@ -233,8 +236,8 @@ class VAEClassifier(
         Score of the weights that were kept.
 
     history_ : dict of str to ndarray of shape (n_iter_,)
-        "objective", "reconstruction" and "kl" in nats per row, "active_units" and
-        "learning_rate", by epoch.
+        "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent
+        variables whose posterior mean varies over rows) and "learning_rate", by epoch.
 
     device_ : str
         The device that the model was trained on, or loaded to.

@@ -21,40 +21,38 @@ from .base import BaseVAE
 class VAEImputer(TransformerMixin, BaseVAE):
     """Complete missing cells with a conditional variational autoencoder.
 
-    One model answers for every pattern of missing cells, in rows that it was trained
-    on and in new ones; columns may hold numbers, counts, categories, ordered
-    categories and booleans. It is learned in two stages, both by hiding observed
-    cells:
+    One model serves every pattern of missing cells, in training rows and in new ones.
+    Columns may hold numbers, counts, categories, ordered categories and booleans.
+    Training has two stages. Both mask observed cells and learn to predict them:
 
-    1. The conditional mean: what a cell is expected to be, given the cells that are
-       there. A multivariate normal is fitted to the incomplete rows by
-       expectation-maximisation, and a few small networks correct it; they see numbers
-       through periodic features of their ranks [1]_ as well. Every network leaves out
-       its part of the rows. On those its best weights are chosen, and for every
-       column how much of the estimate comes from the normal and how much from the
-       networks (``stacking_weights_``), by cells that are missing in other rows.
-    2. The conditional VAE [2]_: how cells vary around that, jointly. The context c is
-       what the first stage says together with the visible cells; prior p(z | c),
-       posterior q(z | x, c) and decoder p(x | z, c) are trained to maximise the
-       evidence lower bound of the hidden cells. Locations of numbers are centred on
-       the first stage's estimates, and training rows come with estimates that were
-       learned without them.
+    1. The conditional mean: the expected value of a cell given the observed cells. A
+       multivariate normal is fitted to the incomplete rows by expectation-maximisation.
+       A few small networks correct its estimates; they also see periodic features of
+       the ranks of numbers [1]_. Each network leaves out a part of the rows. These
+       rows choose its weights, and the stacking weights of normal and networks in the
+       estimate of every column (``stacking_weights_``).
+    2. The conditional VAE [2]_: the joint distribution of cells around that mean. The
+       context c is the output of the first stage and the observed cells. Prior
+       p(z | c), posterior q(z | x, c) and decoder p(x | z, c) maximise the evidence
+       lower bound of the masked cells. Locations of numbers are centred on the
+       conditional mean, which comes from networks that left the row out.
 
-    :meth:`transform` takes its estimates from the first stage, :meth:`sample`,
-    :meth:`predict_interval` and :meth:`score_samples` take theirs from the second.
+    :meth:`transform` uses the first stage; :meth:`sample`, :meth:`predict_interval` and
+    :meth:`score_samples` use the second.
 
     Parameters
     ----------
     n_components : int, default=None
         Number of latent variables. None takes one less than the number of columns,
-        at most 32.
+        at most 32: the training switches off those that the data do not need, see
+        ``history_["active_units"]``.
 
     missing_values : int, float, str, None or NaN, default=np.nan
-        What marks a missing cell. NaN, None and null are missing in any case.
+        The value that marks a missing cell. NaN, None and null always do.
 
     add_indicator : bool, default=False
-        Whether to append a column for every column with missing cells in training,
-        which tells where a cell is missing.
+        Whether to append, for every column with missing cells in training, an
+        indicator of its missing cells.
 
     keep_empty_features : bool, default=False
         Whether to keep columns without an observed cell in training: filled with 0,
@@ -62,9 +60,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Otherwise they are dropped.
 
     strategy : {"mean", "median"}, default="mean"
-        The estimate of missing numbers: the mean has the least squared error, the
-        median the least absolute one. Categories, ordered categories and booleans get
-        the most probable value.
+        The estimate of missing numbers and counts: the mean has the least squared
+        error, the median the least absolute error. Categories, ordered categories and
+        booleans get the most probable value.
 
     missingness : {"mar", "high", "low", "agnostic"} or dict, default="mar"
         Why cells are missing: one word for all numeric columns, or a dict from column
@@ -81,10 +79,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
           table.
 
     hidden_layer_sizes : tuple of int, default=None
-        Widths of the hidden layers of all networks; None takes (128, 128), and
-        (256, 256, 256) for the expected values of tables from 5,000 rows up. With
-        ``()`` the multivariate normal stands alone, for tables of numbers: conditional
-        means, draws and densities are then exact.
+        Widths of the hidden layers of all networks. None takes (128, 128), and
+        (256, 256, 256) in the first stage for tables of 5,000 rows or more. With
+        ``()`` there are no networks: for tables of numbers, conditional means, draws
+        and densities are then exactly those of the multivariate normal.
 
     activation : {"relu", "silu", "gelu", "tanh"}, default="silu"
         Activation function of the hidden layers.
@@ -131,7 +129,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         left-out rows, then epochs of the conditional VAE.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the initial weights, the hidden cells, batches and noise. None
+        Determines the initial weights, the validation rows, batches and noise. None
         takes a fresh seed; the global states of NumPy and torch are never touched.
 
     Attributes
@@ -146,19 +144,19 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Map of every numeric column.
 
     stacking_weights_ : dict of str to dict of str to float
-        Shares of "marginal" (the mean; 0 for categories), "normal" and "networks" in
-        the point estimates of every column; they sum to 1.
+        Weights of "marginal" (the column's mean; 0 for categories), "normal" and
+        "networks" in the estimates of every column; they sum to 1.
 
     missingness_slopes_ : dict of str to float
-        By how much the log-odds of a missing cell rise with one standard deviation
-        of its value, for columns that may mask themselves; empty with "mar".
+        Change of the log-odds of a missing cell per standard deviation of its value,
+        for self-masking columns; empty with "mar".
 
     indicator_features_ : ndarray of int
         Columns with missing cells in training.
 
     mean_losses_ : ndarray of float
-        Loss of the networks on rows that they leave out, in nats per cell, as
-        training goes on. Not there without hidden layers.
+        Loss of the networks during training on the rows that they leave out, in nats
+        per cell. Not set without hidden layers.
 
     n_features_in_ : int
         Number of columns.
@@ -187,8 +185,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Score of the weights that were kept.
 
     history_ : dict of str to ndarray of shape (n_iter_,)
-        "objective", "reconstruction" and "kl" in nats per row, "active_units" and
-        "learning_rate", by epoch.
+        "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent
+        variables whose posterior mean varies over rows) and "learning_rate", by epoch.
 
     device_ : str
         The device that the model was trained on, or loaded to.

@@ -203,8 +203,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         that of the linear start where no epoch improved on it clearly.
 
     history_ : dict of str to ndarray of shape (n_iter_,)
-        "objective", "reconstruction" and "kl" in nats per row, "active_units" and
-        "learning_rate", by epoch.
+        "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent
+        variables whose posterior mean varies over rows) and "learning_rate", by epoch.
 
     interval_scale_ : ndarray of shape (n_outputs_,)
         Factor, at least 1, by which the distribution of an output is stretched around

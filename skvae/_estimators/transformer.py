@@ -9,8 +9,8 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from .._density.evidence import EVIDENCE_DRAWS
 from .._density.model import VAEModel
+from .._density.settings import SETTINGS
 from .._training.gradients import DRAWS, check_gradient
 from .._validation import check_count, weighted_rows
 from .base import (
@@ -222,9 +222,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     history_ : dict of str to ndarray of shape (n_iter_,)
         "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent
-        variables the variance of whose posterior mean over rows exceeds a hundredth
-        of the prior's) and
-        "learning_rate", by epoch.
+        variables whose posterior mean varies over rows) and "learning_rate", by epoch.
 
     device_ : str
         The device that the model was trained on, or loaded to.
@@ -478,7 +476,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         n_draws = check_count(n_draws, "n_draws")
         return self._model.draws(data, n_draws, self._generator(random_state))
 
-    def score_samples(self, X, n_draws=EVIDENCE_DRAWS):
+    def score_samples(self, X, n_draws=SETTINGS.evidence_draws):
         """Return the log-likelihood of each row.
 
         Parameters

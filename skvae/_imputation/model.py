@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._density.evidence import EVIDENCE_DRAWS, evidence, log_jacobian
+from .._density import settings as density
+from .._density.evidence import evidence, log_jacobian
 from .._density.model import (
     FitResult,
     build_module,
@@ -22,10 +23,10 @@ from .._density.model import (
     describe,
     fit_module,
     free_scale,
+    initial_rows,
     initialise,
     main_stage,
     resolve_layers,
-    starting_rows,
 )
 from .._density.rows import ColumnGroups, Encoded, make_joint
 from .._distributions.intervals import INTERVAL_DRAWS
@@ -34,9 +35,10 @@ from .._distributions.location_scale import SCALE_FLOOR
 from .._networks.arrays import load_arrays, to_arrays
 from .._networks.batch import Batch, chunked
 from .._tables.columns import Column
-from .._training.plan import Budget, History, Plan, split_rows
+from .._training.plan import History, Plan, split_rows
 from .._training.progress import Progress, Stage, plan_units
 from .._training.random import Random
+from .._training.settings import Budget
 from .cells import CellDistribution, in_y, seen
 from .conditional_mean import ConditionalMean, Rows
 from .fit_mean import STAGE, MeanSettings, choose_recipe, train_conditional_mean
@@ -139,7 +141,7 @@ class ImputationModel:
         architecture["centres"] = [list(part) for part in centres]
         module = build_module(ResidualVAE, architecture, seed)
         module.joint.set_floor(scale_floors(module.joint, groups.columns))
-        x, weight = starting_rows(data, groups, random.state)
+        x, weight = initial_rows(data, groups, random.state)
         initialise(module, x, weight, starts_linear=False)
         return cls(
             groups,
@@ -430,7 +432,7 @@ class ImputationModel:
             nothing = torch.zeros_like(observed[:1])
             c = self.mean.context(batch.x[:1], in_y(batch)[:1], nothing)
         rows = Batch(batch.x, observed, None, c.expand(len(batch), -1))
-        return evidence(self.module, rows, EVIDENCE_DRAWS, self.seed)
+        return evidence(self.module, rows, density.SETTINGS.evidence_draws, self.seed)
 
     def new_generator(self) -> torch.Generator:
         """Return the generator of draws that are the same at every call."""

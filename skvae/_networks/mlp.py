@@ -75,7 +75,7 @@ class BatchedMLP(nn.Module):
             bias = torch.empty(n_members, 1, n_out)
             self.weights.append(weight.uniform_(-bound, bound, generator=generator))
             self.biases.append(bias.uniform_(-bound, bound, generator=generator))
-        with torch.no_grad():  # the start is close to what the networks correct
+        with torch.no_grad():  # the corrections are small at first
             self.weights[-1].mul_(0.1)
             self.biases[-1].zero_()
 

@@ -236,7 +236,7 @@ class VAE(nn.Module):
             # heavy tails: log-rates and logits in proportion to z would overflow
             z = torch.log1p(z)
         elif self.family.support != "real":
-            # shares of many are small: networks want numbers of order one
+            # components of a large simplex are small: networks need order one
             prior = self._fixed_prior()
             z = (z - prior.mean) * torch.rsqrt(prior.variance)
         if c is not None:
@@ -327,7 +327,7 @@ class VAE(nn.Module):
         """
         output = self.decoder.output
         n_in = self.n_latent + self.n_context
-        output.weight[:, :-n_in].mul_(0.1)  # close to the copies, but not silent
+        output.weight[:, :-n_in].mul_(0.1)  # near the copies, but with a gradient
         output.weight[:, -n_in:] = 0
         output.weight[outputs, sources + (output.weight.shape[1] - self.n_context)] = 1
         output.bias[outputs] = 0

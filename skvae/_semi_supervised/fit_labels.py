@@ -1,4 +1,4 @@
-"""How a labelled VAE is trained: which rows say what, and for how long."""
+"""Training of a labelled VAE: validation rows, budget, regularisation, batches."""
 
 from __future__ import annotations
 
@@ -14,47 +14,14 @@ from sklearn.neighbors import NearestNeighbors
 
 from .._density.model import fit_module
 from .._networks.batch import Batch
+from .._training import settings as training
 from .._training.bounds import Terms
-from .._training.plan import (
-    MAX_VALIDATION_ROWS,
-    MIN_VALIDATION_ROWS,
-    Budget,
-    History,
-    Plan,
-)
+from .._training.plan import History, Plan
 from .._training.progress import Progress, Stage
 from .labelled_vae import LabelledVAE
-from .objectives import (
-    LABELLED_ROWS,
-    OBJECTIVES,
-    LabelOptions,
-    batch_noise_width,
-    label_score,
-)
-from .selection import (
-    BATCH_SIZE,
-    MAX_LABELLED,
-    MAX_ROWS,
-    N_FOLDS,
-    N_STEPS,
-    STAGE,
-    WIDTHS,
-    Regularisation,
-    choose_setting,
-)
-
-#: Rows that the distance between neighbours is measured on.
-NEIGHBOUR_ROWS = 2_000
-
-#: What "auto" chooses from, the usual one first: classes are clusters, or rules.
-SETTINGS = (Regularisation(0.2, 1.0), Regularisation(0.0, 0.0))
-
-#: Share of the labelled rows that validation takes, if that makes enough rows.
-DEFAULT_VALIDATION_FRACTION = 0.1
-
-#: Steps of a fit: a decoder of every class takes longer to learn than a classifier.
-BUDGETS = {"m1": Budget(steps=1_200)}
-BUDGET = Budget(steps=3_000)
+from .objectives import OBJECTIVES, LabelOptions, batch_noise_width, label_score
+from .selection import STAGE, choose_setting
+from .settings import SETTINGS, Regularisation
 
 #: Rows as a labelled VAE sees them: those of the table, or their latent variables.
 #: With a generator these are drawn, without they are means.
@@ -70,7 +37,7 @@ class LabelFit(NamedTuple):
 
 
 def as_they_are(batch: Batch, generator: torch.Generator | None = None) -> Batch:
-    """Return the rows of the table: the view of a model that is not stacked."""
+    """Return the rows unchanged: the view of a model that is not stacked."""
     return batch
 
 
@@ -121,7 +88,7 @@ def fit_labels(
     def beside() -> torch.Generator:
         return torch.Generator(device).manual_seed(seed)
 
-    some = view(batch.at_random(NEIGHBOUR_ROWS, beside()), None)
+    some = view(batch.at_random(SETTINGS.neighbour_rows, beside()), None)
     radius = params["vat_radius"] * neighbour_distance(module, some)
     settings = candidates(params, chosen)
     regularisation = settings[0]
@@ -129,8 +96,8 @@ def fit_labels(
         search = beside()
         regularisation = choose_setting(
             module,
-            view(labelled.rows(0, MAX_LABELLED), None),
-            view(batch.at_random(MAX_ROWS, search), None),
+            view(labelled.rows(0, SETTINGS.most_labels), None),
+            view(batch.at_random(SETTINGS.most_rows, search), None),
             settings,
             radius,
             search,
@@ -166,7 +133,7 @@ def split_labels(
     n_classes: int,
     params: Mapping[str, Any],
     random: np.random.RandomState,
-    most_rows: int = MAX_VALIDATION_ROWS,
+    most_rows: int = training.SETTINGS.max_validation_rows,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return row numbers for training and validation (None without).
 
@@ -178,7 +145,8 @@ def split_labels(
         return order, None
     fraction, least = params["validation_fraction"], 1
     if fraction is None:
-        fraction, least = DEFAULT_VALIDATION_FRACTION, MIN_VALIDATION_ROWS
+        fraction = SETTINGS.validation_fraction
+        least = training.SETTINGS.min_validation_rows
     n_labelled = max(1, int((codes >= 0).sum()))
     fraction = min(fraction, most_rows / n_labelled)
     parts = []
@@ -199,7 +167,7 @@ def neighbour_distance(module: LabelledVAE, rows: Batch) -> float:
         return 0.0
     search = NearestNeighbors(n_neighbors=2).fit(inputs)
     distance = search.kneighbors(inputs)[0][:, 1]
-    apart = distance[distance > 0]  # copies of a row say nothing
+    apart = distance[distance > 0]  # copies of a row have no distance
     return float(np.median(apart)) if len(apart) else 0.0
 
 
@@ -211,11 +179,11 @@ def candidates(
     What is given is in all of them, and what an earlier fit chose stays.
     """
     rate, weight = params["masking_rate"], params["consistency_weight"]
-    options: Sequence[Regularisation] = SETTINGS
+    options: Sequence[Regularisation] = (SETTINGS.clusters, SETTINGS.rules)
     if chosen is not None:
         options = [chosen]
     elif params["objective"] == "shot" and weight == "auto":
-        weight = SETTINGS[0].consistency_weight
+        weight = SETTINGS.clusters.consistency_weight
     settings = [
         Regularisation(
             setting.masking_rate if rate == "auto" else float(rate),
@@ -237,36 +205,36 @@ def search_stages(
     n_settings = len(candidates(params, chosen))
     if n_settings == 1:
         return []
-    widths = [n_inputs, *WIDTHS, n_classes]
-    n_weights = n_settings * N_FOLDS * sum(a * b for a, b in pairwise(widths))
-    return [Stage(STAGE, n_steps, BATCH_SIZE * n_weights)]
+    widths = [n_inputs, *SETTINGS.search_widths, n_classes]
+    n_weights = n_settings * SETTINGS.n_folds * sum(a * b for a, b in pairwise(widths))
+    return [Stage(STAGE, n_steps, SETTINGS.search_batch * n_weights)]
 
 
 def search_steps(plan: Plan, n_rows: int) -> int:
     """Return the steps of the label search: no more than those of the fit."""
-    return min(N_STEPS, plan.n_steps(n_rows))
+    return min(SETTINGS.search_steps, plan.n_steps(n_rows))
 
 
 def resolve_plan(
     params: Mapping[str, Any], kind: str, n_rows: int, held_out: bool, is_linear: bool
 ) -> Plan:
-    """Return the plan of a labelled VAE, whose validation rows judge q(y | x).
+    """Return the plan of a labelled VAE, whose validation score is log q(y | x).
 
     Its objective is set when the labels have chosen the regularisation.
     """
     plan = Plan.resolve(
         params,
         n_rows,
-        BUDGETS.get(params["objective"], BUDGET),
+        SETTINGS.m1_budget if params["objective"] == "m1" else SETTINGS.budget,
         is_linear=is_linear,
         score=label_score,
         early_stopping=held_out,
-        # labels judge the classifier alone where it is a network of its own
-        judged=None if kind == "m1" else "classifier",
-        prefer_start=False,  # it has no opinion on labels
+        # labels choose weights of q(y | x) alone, where that is a network of its own
+        selected_submodule=None if kind == "m1" else "classifier",
+        prefer_initial=False,  # it knows nothing of labels
     )
-    if params["n_iter_no_change"] is None and (plan.judged or not held_out):
-        # the objective says when to stop too late, the labels too early for the
+    if params["n_iter_no_change"] is None and (plan.selected_submodule or not held_out):
+        # by the objective it would stop too late, by the labels too early for the
         # generator
         plan = dataclasses.replace(plan, n_iter_no_change=math.inf)
     return plan
@@ -303,9 +271,10 @@ def preparation(
 
     def with_labelled(batch: Batch) -> Batch:
         some = labelled
-        if len(labelled) > LABELLED_ROWS:
+        if len(labelled) > SETTINGS.labelled_rows:
+            shape = (SETTINGS.labelled_rows,)
             index = torch.randint(
-                len(labelled), (LABELLED_ROWS,), generator=generator, device=device
+                len(labelled), shape, generator=generator, device=device
             )
             some = labelled.take(index)
         return with_noise(batch).replace(labelled=with_noise(some))

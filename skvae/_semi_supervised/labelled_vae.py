@@ -64,7 +64,7 @@ class LabelledVAE(VAE):
         self.classifier = MLP(
             n_seen, hidden_layer_sizes, n_classes, activation, generator
         )
-        with torch.no_grad():  # no opinion at the start, whatever the input
+        with torch.no_grad():  # q(y | x) is nearly uniform at first
             self.classifier.output.weight.mul_(0.1)
         self.log_prior: Tensor
         uniform = torch.full((n_classes,), -math.log(n_classes))
@@ -90,10 +90,10 @@ class LabelledVAE(VAE):
         return inputs if c is None else torch.cat([inputs, c], -1)
 
     @torch.no_grad()
-    def scale_inputs(self, spreads: Tensor) -> None:
-        """Let columns of numbers, (columns,), have these spreads among the inputs."""
+    def scale_inputs(self, deviations: Tensor) -> None:
+        """Set the deviations of numeric columns among the inputs, (columns,)."""
         columns, inputs, _ = self.joint.location_scale_indices()
-        self.input_scale[inputs] = spreads[columns].to(self.input_scale)
+        self.input_scale[inputs] = deviations[columns].to(self.input_scale)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return log q(y | x) up to a constant per row, (rows, n_classes)."""
@@ -115,7 +115,7 @@ class LabelledVAE(VAE):
         """Return q(z | x, y) of embedded rows; only "m2" looks at ``c``."""
         if self.kind == "m1":
             return self._read(self.encoder(inputs))
-        if self.kind == "shot":  # the label's inputs stay silent
+        if self.kind == "shot":  # the label's inputs stay zero
             c = inputs.new_zeros(self.n_classes)
         assert c is not None
         c = c.expand(*inputs.shape[:-1], self.n_classes)

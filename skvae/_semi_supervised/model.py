@@ -18,9 +18,9 @@ from .._density.model import (
     chosen_likelihoods,
     describe,
     has_gaps,
+    initial_rows,
     initialise,
     main_stage,
-    starting_rows,
 )
 from .._density.rows import ColumnGroups, Encoded, drop_cell_scales
 from .._networks.arrays import load_arrays, to_arrays
@@ -45,14 +45,7 @@ from .fit_labels import (
 )
 from .labelled_vae import LabelledVAE
 from .objectives import log_evidence
-from .selection import Regularisation
-
-#: Importance draws of ``score_samples``, for every class.
-CLASS_EVIDENCE_DRAWS = 64
-
-#: Candidates per row among which "m1" finds rows of a class, and limits of them all.
-CANDIDATES_PER_ROW = 64
-MIN_CANDIDATES, MAX_CANDIDATES = 4_096, 2**17
+from .settings import SETTINGS, Regularisation
 
 
 class LabelledModel:
@@ -98,20 +91,20 @@ class LabelledModel:
     ) -> LabelledModel:
         """Build the model of a table with labels."""
         columns = data.encoder.columns_
-        drop_cell_scales(columns)  # labelled validation rows say nothing about scales
+        drop_cell_scales(columns)  # validation goes by labels, not by scales
         groups = ColumnGroups(columns)
         architecture = describe(groups, params, len(columns), masked=has_gaps(data))
         objective = params["objective"]
-        # latents that explain the classes from the start leave the label nothing to do
+        # latents that explain the classes at once leave the label without effect
         starts_linear = objective == "m1" and architecture["linear_path"]
         assert data.classes is not None
         architecture |= {"n_classes": len(data.classes), "kind": objective}
         module = build_module(LabelledVAE, architecture, random.new_seed())
         seed = random.new_seed()
-        x, weight = starting_rows(data, groups, random.state)
+        x, weight = initial_rows(data, groups, random.state)
         initialise(module, x, weight, starts_linear=starts_linear)
         input_scale = np.ones(len(columns))
-        # the classifier of "m1" sees latents, which know no such unit
+        # the classifier of "m1" sees latents, which have no such unit
         if params["numeric_transform"] == "auto" and objective != "m1":
             spreads = relative_deviations(groups.columns)
             input_scale[groups.order] = spreads
@@ -368,7 +361,7 @@ def evidence_noise(
     """
     generator = torch.Generator(batch.x.device).manual_seed(seed)
     for width in (module.n_noise, n_outer, module.n_prior_noise):
-        noise = batch.x.new_empty(CLASS_EVIDENCE_DRAWS, 1, width)
+        noise = batch.x.new_empty(SETTINGS.evidence_draws, 1, width)
         yield noise.normal_(generator=generator)
 
 
@@ -378,7 +371,7 @@ def averaged_evidence(
     """Return log p of rows from the weights of their draws, (n_rows,)."""
     scores = []
     with torch.inference_mode():
-        for chunk in chunked(batch, 2 * CLASS_EVIDENCE_DRAWS * floats_per_draw):
+        for chunk in chunked(batch, 2 * SETTINGS.evidence_draws * floats_per_draw):
             log_p = score(chunk)
             scores.append(torch.logsumexp(log_p, 0) - math.log(len(log_p)))
     return torch.cat(scores).cpu().numpy()
@@ -415,8 +408,9 @@ def latents_of_class(
     """
     n_candidates = len(codes)
     if module.kind == "m1":
-        n_candidates = max(MIN_CANDIDATES, CANDIDATES_PER_ROW * len(codes))
-        n_candidates = min(n_candidates, MAX_CANDIDATES)
+        n_candidates = SETTINGS.candidates_per_row * len(codes)
+        n_candidates = max(SETTINGS.least_candidates, n_candidates)
+        n_candidates = min(n_candidates, SETTINGS.most_candidates)
     noise = module.log_prior.new_empty(n_candidates, module.n_prior_noise)
     candidates = module.prior().rsample(noise.normal_(generator=generator))
     if module.kind != "m1":

@@ -28,17 +28,11 @@ from .._distributions.families import Latent
 from .._networks.batch import Batch
 from .._training.bounds import Terms
 from .labelled_vae import LabelledVAE
-
-#: Labelled rows that a step sees; up to so many labels, it sees all of them.
-LABELLED_ROWS = 256
+from .settings import SETTINGS
 
 #: Noise columns beyond those for directions and masked cells: three uniform numbers
-#: whose median is Beta(2, 2), the share of a row in its mixture with a partner.
+#: whose median is Beta(2, 2), the weight of a row in its mixture with a partner.
 MIXING_COLUMNS = 3
-
-#: The interpolation's weight rises with exp(-5 (1 - t)^2) over the first part t of
-#: training (Feng et al. 2021, section 5).
-RAMP_SHARE = 0.4
 
 
 @dataclass
@@ -59,7 +53,7 @@ class LabelOptions:
 
     def ramp(self) -> float:
         """Return the weight of a term that rises with training, between 0 and 1."""
-        t = min(1.0, self.step / max(1.0, RAMP_SHARE * self.total_steps))
+        t = min(1.0, self.step / max(1.0, SETTINGS.ramp * self.total_steps))
         return math.exp(-5 * (1 - t) ** 2)
 
 
@@ -124,10 +118,10 @@ def average_over_labels(
     its entropy, Kingma et al. (2014), eq. 6 and 7.
     """
     unknown = 1 - y.sum(-1, keepdim=True)
-    share = y + unknown * log_q.exp()
-    reconstruction = (share * bounds.reconstruction).sum(-1)
-    kl = (share * bounds.kl).sum(-1)
-    label = (share * (vae.log_prior - unknown * log_q)).sum(-1)
+    probability = y + unknown * log_q.exp()
+    reconstruction = (probability * bounds.reconstruction).sum(-1)
+    kl = (probability * bounds.kl).sum(-1)
+    label = (probability * (vae.log_prior - unknown * log_q)).sum(-1)
     objective = reconstruction - kl_weight * kl + label
     return Terms(objective, reconstruction.detach(), kl.detach())
 
@@ -181,9 +175,9 @@ def entropy_and_balance(
     Maximization, eq. 3.
     """
     q = log_q.exp()
-    share = q if weight is None else q * (weight / weight.mean()).unsqueeze(1)
-    log_share = share.detach().mean(-2, keepdim=True).clamp(min=1e-9).log()
-    return (q * (log_share - log_prior - log_q)).sum(-1)
+    weighted = q if weight is None else q * (weight / weight.mean()).unsqueeze(1)
+    log_mean = weighted.detach().mean(-2, keepdim=True).clamp(min=1e-9).log()
+    return (q * (log_mean - log_prior - log_q)).sum(-1)
 
 
 def nearest_partners(qz: Latent) -> Tensor:
@@ -216,7 +210,7 @@ def interpolation(
 ) -> Tensor:
     """Return KL of the mixed labels of two rows to q(y | their mixture), (rows,).
 
-    ``noise`` (rows, 3) gives the shares of the mixture, Beta(2, 2).
+    ``noise`` (rows, 3) gives the weights of the mixture, Beta(2, 2).
 
     References
     ----------
@@ -227,10 +221,10 @@ def interpolation(
         return log_q.new_zeros(n_rows)
     with torch.no_grad():
         partner = nearest_partners(vae.encode_inputs(inputs, None))
-        share = mixing_weight(noise)
+        weight = mixing_weight(noise)
         label = y + (1 - y.sum(-1, keepdim=True)) * log_q.exp()
-        target = share * label + (1 - share) * label[partner]
-        mixture = share * inputs + (1 - share) * inputs[partner]
+        target = weight * label + (1 - weight) * label[partner]
+        mixture = weight * inputs + (1 - weight) * inputs[partner]
     found = F.log_softmax(vae.logits(mixture), -1)
     return (torch.xlogy(target, target) - target * found).sum(-1)
 
@@ -300,8 +294,8 @@ def shot(
     log_q = log_label(vae, batch, options.masking_rate)
     bounds = label_bounds(vae, inputs, batch, noise)
     unknown = 1 - batch.y.sum(-1, keepdim=True)
-    share = batch.y + unknown * log_q.exp()
-    reconstruction = (share * bounds.reconstruction).sum(-1)
+    probability = batch.y + unknown * log_q.exp()
+    reconstruction = (probability * bounds.reconstruction).sum(-1)
     kl = bounds.kl[:, 0]
     # the divergence of q(y | x) from p(y) is there for known labels, too
     label_kl = (log_q.exp() * (log_q - vae.log_prior)).sum(-1)

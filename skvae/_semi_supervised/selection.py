@@ -10,7 +10,6 @@ leading dimension counts settings or networks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,30 +26,11 @@ from .._training.optimizer import (
 )
 from .._training.progress import Progress
 from .labelled_vae import LabelledVAE
-from .objectives import LABELLED_ROWS, entropy_and_balance, vat_loss
-
-#: Parts of the labelled rows, each of which one network of a setting does not see.
-N_FOLDS = 4
-
-#: With fewer labelled rows there is nothing to choose by.
-MIN_LABELLED = 24
-
-#: The most rows with labels, and of any kind, that the search looks at.
-MAX_LABELLED, MAX_ROWS = 2_000, 20_000
-
-#: The networks, and how they are trained.
-WIDTHS, N_STEPS, BATCH_SIZE, LEARNING_RATE = (64, 64), 400, 256, 1e-2
-
+from .objectives import entropy_and_balance, vat_loss
+from .settings import SETTINGS, Regularisation
 
 #: The stage's name in the progress of a fit.
 STAGE = "label search"
-
-
-class Regularisation(NamedTuple):
-    """What may be chosen: parameters of the estimator."""
-
-    masking_rate: float
-    consistency_weight: float
 
 
 def choose_setting(
@@ -61,7 +41,7 @@ def choose_setting(
     radius: float,
     generator: torch.Generator,
     *,
-    n_steps: int = N_STEPS,
+    n_steps: int = SETTINGS.search_steps,
     progress: Progress | None = None,
 ) -> Regularisation:
     """Return the setting with the lower cross-validated error.
@@ -70,7 +50,7 @@ def choose_setting(
     the standard error of the difference, or if the search is cut short. The VAT loss
     is measured on ``rows``, labelled or not.
     """
-    if len(settings) == 1 or len(labelled) < MIN_LABELLED:
+    if len(settings) == 1 or len(labelled) < SETTINGS.least_labels:
         return settings[0]
     progress = Progress() if progress is None else progress
     wrong = left_out_errors(
@@ -101,10 +81,10 @@ def left_out_errors(
     radius: float,
     generator: torch.Generator,
     *,
-    n_steps: int = N_STEPS,
+    n_steps: int = SETTINGS.search_steps,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Return by setting and labelled row whether its class was mistaken, 0 or 1."""
+    """Return the cross-validation errors, (settings, labelled rows), 0 or 1."""
     search = LabelSearch(vae, labelled, rows, settings, radius, generator)
     search.train(n_steps, Progress() if progress is None else progress)
     return search.errors()
@@ -145,7 +125,7 @@ class LabelSearch:
         self.y = labelled.y
         self.codes = labelled.y.argmax(-1)
         folds = stratified_folds(self.codes, generator)
-        own = torch.arange(N_FOLDS, device=self.device).repeat(self.n_settings)
+        own = torch.arange(SETTINGS.n_folds, device=self.device).repeat(self.n_settings)
         self.is_own = folds == own.unsqueeze(1)  # (networks, rows)
         seen = (~self.is_own).to(labelled.x.dtype)
         self.seen = seen if labelled.weight is None else seen * labelled.weight
@@ -154,25 +134,25 @@ class LabelSearch:
         weights = [s.consistency_weight for s in settings]
         self.is_consistent = any(weights)
         weight = torch.tensor(weights, device=self.device)
-        self.consistency_weights = weight.repeat_interleave(N_FOLDS)
+        self.consistency_weights = weight.repeat_interleave(SETTINGS.n_folds)
         self.networks = self._build()
         self.flat = flatten_parameters(self.networks)
 
     def _build(self) -> BatchedMLP:
         first = torch.Generator().manual_seed(self.generator.initial_seed())
-        widths = [self.vae.n_row_inputs, *WIDTHS, self.vae.n_classes]
-        networks = BatchedMLP(self.n_settings * N_FOLDS, widths, "relu", first)
+        widths = [self.vae.n_row_inputs, *SETTINGS.search_widths, self.vae.n_classes]
+        networks = BatchedMLP(self.n_settings * SETTINGS.n_folds, widths, "relu", first)
         with torch.no_grad():  # settings differ by nothing else
             for p in networks.parameters():
-                p.copy_(p[:N_FOLDS].repeat(self.n_settings, 1, 1))
+                p.copy_(p[: SETTINGS.n_folds].repeat(self.n_settings, 1, 1))
         return networks.to(self.device)
 
     def train(self, n_steps: int, progress: Progress) -> None:
         """Train all networks side by side."""
-        optimizer = Adam(self.flat, LEARNING_RATE)
+        optimizer = Adam(self.flat, SETTINGS.search_rate)
         with progress.stage(STAGE, n_steps) as steps:
             for step in steps:
-                rate = cosine(step, n_steps, initial=LEARNING_RATE)
+                rate = cosine(step, n_steps, initial=SETTINGS.search_rate)
                 minimise(self._loss(), optimizer, rate)
         if not torch.isfinite(self.flat).all():
             raise non_finite(
@@ -182,19 +162,19 @@ class LabelSearch:
 
     def _loss(self) -> Tensor:
         some, index = self.labelled, torch.arange(len(self.y), device=self.device)
-        if len(self.y) > LABELLED_ROWS:
-            some, index = self._pick(self.labelled, LABELLED_ROWS)
+        if len(self.y) > SETTINGS.labelled_rows:
+            some, index = self._pick(self.labelled, SETTINGS.labelled_rows)
         log_q = F.log_softmax(self.networks(self._masked_inputs(some)), -1)
         log_likelihood = (self.y[index] * log_q).sum(-1)
-        share = self.seen[:, index] / self.seen[:, index].sum(1, keepdim=True)
-        loss = -(share * log_likelihood).sum()
+        weight = self.seen[:, index] / self.seen[:, index].sum(1, keepdim=True)
+        loss = -(weight * log_likelihood).sum()
         if self.is_consistent:
             loss = loss + (self.consistency_weights * self._consistency()).sum()
         return loss
 
     def _consistency(self) -> Tensor:
         """Return the consistency loss of every network on a batch, (networks,)."""
-        batch, _ = self._pick(self.rows, BATCH_SIZE)
+        batch, _ = self._pick(self.rows, SETTINGS.search_batch)
         log_q = F.log_softmax(self.networks(self._masked_inputs(batch)), -1)
         inputs = self.vae.inputs(batch.x, batch.observed)
         noise = torch.randn(inputs.shape, generator=self.generator, device=self.device)
@@ -210,7 +190,7 @@ class LabelSearch:
         kept = chance >= self.masking_rates
         kept = kept if batch.observed is None else kept & batch.observed
         inputs = self.vae.inputs(batch.x.expand(kept.shape), kept)
-        return inputs.repeat_interleave(N_FOLDS, 0)
+        return inputs.repeat_interleave(SETTINGS.n_folds, 0)
 
     def _pick(self, batch: Batch, size: int) -> tuple[Batch, Tensor]:
         index = torch.randint(
@@ -220,18 +200,20 @@ class LabelSearch:
 
     @torch.inference_mode()
     def errors(self) -> Tensor:
-        """Return by setting and labelled row whether its class was mistaken."""
+        """Return the cross-validation errors, (settings, labelled rows), 0 or 1."""
         inputs = self.vae.inputs(self.labelled.x, self.labelled.observed)
         found = self.networks(inputs).argmax(-1)
-        wrong = ((found != self.codes) & self.is_own).view(self.n_settings, N_FOLDS, -1)
+        wrong = ((found != self.codes) & self.is_own).view(
+            self.n_settings, SETTINGS.n_folds, -1
+        )
         return wrong.any(1).to(self.labelled.x.dtype)
 
 
 def stratified_folds(codes: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the fold of every row: classes are spread evenly, by chance otherwise."""
+    """Return the fold of every row, stratified by class."""
     n_rows, device = len(codes), codes.device
     order = torch.randperm(n_rows, generator=generator, device=device)
     order = order[codes[order].argsort(stable=True)]
     folds = torch.empty_like(order)
-    folds[order] = torch.arange(n_rows, device=device) % N_FOLDS
+    folds[order] = torch.arange(n_rows, device=device) % SETTINGS.n_folds
     return folds

@@ -20,7 +20,6 @@ from .._training.plan import split_rows
 from .._training.progress import Progress, plan_units
 from .._training.random import Random
 from .fit_labels import (
-    BUDGET,
     fit_labels,
     resolve_plan,
     search_stages,
@@ -45,11 +44,7 @@ from .model import (
     set_label_state,
 )
 from .objectives import log_evidence
-from .selection import Regularisation
-
-#: A latent variable of M1 whose posterior mean varies less than this carries nothing,
-#: and M2 does not see it (Kingma et al. 2014, their code).
-LEAST_DEVIATION = 0.1
+from .settings import SETTINGS, Regularisation
 
 #: The stage of M1 in the progress of a fit.
 M1 = "epoch of M1"
@@ -61,7 +56,7 @@ class Stacked:
     Parameters
     ----------
     density : VAEModel
-        M1, which knows no labels.
+        M1, which does not see labels.
     module : LabelledVAE or None
         M2; None until M1 is trained.
     active : ndarray of bool of shape (n_components,) or None
@@ -111,7 +106,7 @@ class Stacked:
         batch = labelled_batch(self.groups, data, str(random.generator.device))
         features = {**params, "objective": "elbo"}
         own_split = split_rows(len(batch), features, random.state)
-        own_plan = self.density.plan(features, len(own_split[0]), BUDGET)
+        own_plan = self.density.plan(features, len(own_split[0]), SETTINGS.budget)
         seed = None if resume else random.new_seed()
         chosen = self.regularisation if resume else None
         n_classes, n_latent = len(data.classes), self.architecture["n_latent"]
@@ -164,7 +159,7 @@ class Stacked:
         parts = [qz.mean for _, qz in posterior(self.density.module, batch)]
         latents = torch.cat(parts)
         deviation = latents.std(0, correction=0)
-        active = deviation > LEAST_DEVIATION
+        active = deviation > SETTINGS.least_deviation
         if not active.any():
             active = deviation >= deviation.max()
         self.active = active.cpu().numpy()
@@ -204,7 +199,7 @@ class Stacked:
         return probabilities(self.module, batch, self._view, self.density.module.widest)
 
     def means(self, data: Encoded) -> np.ndarray:
-        """Return E[z | x] of M1, which knows nothing of labels."""
+        """Return E[z | x] of M1, which does not depend on labels."""
         return self.density.means(data)
 
     def log_likelihood(self, data: Encoded) -> np.ndarray:
@@ -237,8 +232,8 @@ class Stacked:
         px = features.decode(z)
         log_p = features.joint.log_prob(px, chunk.x, chunk.observed)
         active = self._seen(z)
-        silent = z[..., ~active]  # M2 does not see these: their prior is M1's
-        log_silent = features.prior().log_prob(silent)
+        unused = z[..., ~active]  # M2 does not see these: their prior is M1's
+        log_unused = features.prior().log_prob(unused)
         shape = (*z.shape[:-1], noise.shape[-1])
         log_prior = log_evidence(
             self.module,
@@ -246,7 +241,7 @@ class Stacked:
             None,
             noise.expand(shape).reshape(1, -1, noise.shape[-1]),
         )
-        log_prior = log_prior[0].view(z.shape[:-1]) + log_silent
+        log_prior = log_prior[0].view(z.shape[:-1]) + log_unused
         return log_p + log_prior - qz.log_prob(z)
 
     def sample(self, codes: np.ndarray, generator: torch.Generator) -> np.ndarray:

@@ -34,20 +34,7 @@ from .optimizer import (
 )
 from .plan import History, Plan, weighted_mean
 from .progress import MAIN, Progress
-
-#: Steps over which the learning rate rises; short fits (checks, partial budgets) warm
-#: up over a tenth of their steps.
-LEARNING_RATE_WARMUP = 100
-
-#: The share of the learning rate that each schedule falls to in the end. "adaptive"
-#: falls by steps of its own, see ``Monitor.stall``; "constant" has no warm-up either.
-LEARNING_RATE_END = {"cosine": 0.01, "adaptive": 1.0}
-
-#: Gradient norms above this, per square root of the number of columns, are clipped.
-GRADIENT_CLIP = 5.0
-
-#: Training rows that the choice between scales is fitted on.
-SCALE_ROWS = 5_000
+from .settings import SETTINGS
 
 
 def train_step(
@@ -58,11 +45,12 @@ def train_step(
     objective: Callable[..., Terms],
     gradient: str,
     kl_weight: float,
+    clip: float = SETTINGS.gradient_clip,
 ) -> Terms:
     """One step of gradient ascent on the objective; nothing leaves the device."""
     terms = objective(vae, batch, noise, kl_weight=kl_weight, gradient=gradient)
     loss = -weighted_mean(terms.objective, batch.weight)
-    minimise(loss, optimizer, clip=GRADIENT_CLIP * math.sqrt(vae.joint.n_columns))
+    minimise(loss, optimizer, clip=clip * math.sqrt(vae.joint.n_columns))
     return Terms(*(term.detach() for term in terms))
 
 
@@ -175,6 +163,7 @@ class Net(NeuralNet):  # type: ignore[misc]
             plan.bound,
             plan.gradient,
             kl_weight,
+            plan.settings.gradient_clip,
         )
         self.step_ += 1
         return terms
@@ -185,8 +174,9 @@ class Net(NeuralNet):  # type: ignore[misc]
         rate = plan.learning_rate_init * self.rate_factor_
         if plan.learning_rate == "constant":
             return rate
-        warmup = min(LEARNING_RATE_WARMUP, n_steps // 10) + 1
-        end = LEARNING_RATE_END[plan.learning_rate]
+        warmup = min(plan.settings.learning_rate_warmup, n_steps // 10) + 1
+        # "adaptive" falls by steps of its own, see Monitor.stall
+        end = plan.settings.cosine_end if plan.learning_rate == "cosine" else 1.0
         return cosine(step, n_steps, initial=rate, warmup=warmup, end=end)
 
     def prepare(self, total_steps: int, record: History) -> None:
@@ -218,7 +208,7 @@ class Reporter(Callback):  # type: ignore[misc]
 def choose_scales(
     vae: VAE, train: Batch, valid: Batch, free_scale: Tensor, net: Net
 ) -> None:
-    """Drop the scale per cell in columns where validation favours one per column."""
+    """Give a column one scale where validation favours it over a scale per cell."""
     vae.eval()
     sides = []
     for batch in (train, valid):
@@ -298,7 +288,7 @@ def train(
     run_epochs(net, batches, valid, progress)
     monitor.restore(net)
     if valid is not None and free_scale is not None:
-        sample = batches.take(train_rows[:SCALE_ROWS])
+        sample = batches.take(train_rows[: plan.settings.scale_rows])
         choose_scales(vae, sample, valid, free_scale, net)
     state = net.optimizer_.save()
     unflatten_parameters(vae)  # the flat tensor goes with the optimizer

@@ -1,4 +1,4 @@
-"""Scores each epoch, keeps the best weights, decides when to stop."""
+"""Validation scores by epoch, the best weights, early stopping."""
 
 from __future__ import annotations
 
@@ -15,22 +15,7 @@ from .batches import Batches
 from .optimizer import part_of_flat
 from .plan import Plan, weighted_mean
 from .progress import Progress
-
-#: Without improvement a schedule goes back to the best weights and divides the
-#: learning rate by this, at most that many times, before training stops.
-RATE_FACTOR, RATE_DROPS = 4.0, 3
-
-#: The most that a validation row may say for or against the start, in nats: a row that
-#: the start cannot explain at all would make the standard error as large as the gain.
-GAIN_LIMIT = 10.0
-
-#: Draws of a validation score of the ELBO, as long as rows times draws stay below the
-#: second number.
-VALIDATION_DRAWS, VALIDATION_EVALUATIONS = 16, 4_000
-
-#: A latent variable is active if the variance of its posterior mean over rows
-#: exceeds this share of the prior's (Burda, Grosse, Salakhutdinov 2016, section 5.2).
-ACTIVE_UNIT_VARIANCE = 0.01
+from .settings import SETTINGS, Settings
 
 
 class StopTraining(Exception):
@@ -64,13 +49,13 @@ class Monitor(Callback):  # type: ignore[misc]
         self.valid = valid
         self.generator = generator
         self.progress = Progress() if progress is None else progress
-        self.start_rows: Tensor | None = None
+        self.initial_rows: Tensor | None = None
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **_: Any) -> None:
         self.best_score = -math.inf
-        part = part_of_flat(net.module_, self.plan.judged)
-        self.judged = net.flat_.data[part]
-        self.best_weights = self.judged.clone()
+        part = part_of_flat(net.module_, self.plan.selected_submodule)
+        self.selected = net.flat_.data[part]
+        self.best_weights = self.selected.clone()
         self.stalled = 0
         self.drops = 0
         if self.valid is None:
@@ -79,18 +64,19 @@ class Monitor(Callback):  # type: ignore[misc]
         n_rows = len(self.valid)
         noise = self.valid.x.new_empty(self._n_draws(), n_rows, net.module_.n_noise)
         self.noise = noise.normal_(generator=self.generator)
-        # the start itself is a candidate: it may be an exact linear model
-        self.start_weights = self.best_weights.clone()
-        self.start_rows = self.best_rows = self.score_rows(net)
-        self.best_score = net.record.best_score = self.mean(self.start_rows)
+        # the initial model is a candidate: it may be an exact linear model
+        self.initial_weights = self.best_weights.clone()
+        self.initial_rows = self.best_rows = self.score_rows(net)
+        self.best_score = net.record.best_score = self.mean(self.initial_rows)
 
     def _n_draws(self) -> int:
         """Return the number of draws per validation row."""
         assert self.valid is not None
         n_draws = self.plan.n_draws
         if self.plan.objective == "elbo":
-            affordable = VALIDATION_EVALUATIONS // len(self.valid)
-            n_draws = max(n_draws, min(VALIDATION_DRAWS, affordable))
+            settings = self.plan.settings
+            affordable = settings.validation_evaluations // len(self.valid)
+            n_draws = max(n_draws, min(settings.validation_draws, affordable))
         return n_draws
 
     @torch.inference_mode()
@@ -118,9 +104,9 @@ class Monitor(Callback):  # type: ignore[misc]
         self, net: Any, dataset_train: Batches | None = None, **_: Any
     ) -> None:
         assert dataset_train is not None
-        record, active_units = (
-            net.record,
-            count_active_units(net.module_, dataset_train),
+        record = net.record
+        active_units = count_active_units(
+            net.module_, dataset_train, self.plan.settings
         )
         rows = None
         if self.valid is not None:
@@ -144,7 +130,7 @@ class Monitor(Callback):  # type: ignore[misc]
         if score > self.best_score:
             self.best_score = net.record.best_score = score
             if rows is not None:
-                self.best_weights.copy_(self.judged)
+                self.best_weights.copy_(self.selected)
                 self.best_rows = rows
         if net.step_ <= net.kl_warmup_steps_:  # the objective itself still changes
             self.stalled = 0
@@ -157,39 +143,43 @@ class Monitor(Callback):  # type: ignore[misc]
             f"{what} did not improve more than tol={plan.tol:f} for "
             f"{plan.n_iter_no_change} consecutive epochs."
         )
-        if plan.learning_rate == "constant" or self.drops == RATE_DROPS:
+        if plan.learning_rate == "constant" or self.drops == plan.settings.rate_drops:
             say(f"{message} Stopping.")
             net.record.converged = True
             raise StopTraining
-        say(f"{message} Dividing the learning rate by {RATE_FACTOR:g}.")
+        factor = plan.settings.rate_factor
+        say(f"{message} Dividing the learning rate by {factor:g}.")
         self.drops, self.stalled = self.drops + 1, 0
-        net.rate_factor_ /= RATE_FACTOR
+        net.rate_factor_ /= factor
         if self.valid is not None:
-            self.judged.copy_(self.best_weights)
+            self.selected.copy_(self.best_weights)
 
     def restore(self, net: Any) -> None:
-        """Put the best weights back: the start, unless it is beaten clearly.
+        """Put the best weights back: the initial ones, unless these are clearly beaten.
 
         Few validation rows favour some later weights by chance. In the spirit of the
         one-standard-error rule (Breiman et al. 1984), the simplest model stays unless
         the mean gain over rows exceeds twice its standard error.
         """
-        if self.valid is None or self.start_rows is None:  # Ctrl-C came before it
+        if self.valid is None or self.initial_rows is None:  # Ctrl-C came before it
             return
-        self.judged.copy_(self.best_weights)
-        if not self.plan.prefer_start:
+        self.selected.copy_(self.best_weights)
+        if not self.plan.prefer_initial:
             return
-        gain = (self.best_rows - self.start_rows).clamp(-GAIN_LIMIT, GAIN_LIMIT)
+        limit = self.plan.settings.gain_limit
+        gain = (self.best_rows - self.initial_rows).clamp(-limit, limit)
         error = float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else 0.0
         if self.mean(gain) < 2 * error:
-            self.judged.copy_(self.start_weights)
-            net.record.best_score = self.mean(self.start_rows)
+            self.selected.copy_(self.initial_weights)
+            net.record.best_score = self.mean(self.initial_rows)
 
 
 @torch.inference_mode()
-def count_active_units(vae: VAE, batches: Batches, n_rows: int = 256) -> int:
+def count_active_units(
+    vae: VAE, batches: Batches, settings: Settings = SETTINGS
+) -> int:
     """Count latent variables whose posterior means vary over rows."""
-    sample = batches.take(batches.rows[:n_rows])
+    sample = batches.take(batches.rows[: settings.active_unit_rows])
     mean = vae.encode(sample.x, sample.observed, sample.c).mean
-    limit = ACTIVE_UNIT_VARIANCE * vae.prior_variance()
+    limit = settings.active_unit_variance * vae.prior_variance()
     return int((mean.var(0, correction=0) > limit).sum())

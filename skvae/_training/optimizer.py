@@ -52,7 +52,7 @@ def part_of_flat(module: nn.Module, name: str | None) -> slice:
 
 
 def decay_of_weights(module: VAE, rate: float) -> Tensor:
-    """Return the decay of every parameter: that of what bends the linear model.
+    """Return the weight decay of every parameter: only nonlinear parts decay.
 
     Biases, the heads and the linear paths, which start at a regression, do not decay.
     """

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from .bounds import OBJECTIVES, Terms
+from .settings import SETTINGS, Budget, Settings
 
 #: What steers a fit where an estimator has no parameter of that name.
 DEFAULTS: Mapping[str, Any] = {
@@ -26,25 +27,6 @@ DEFAULTS: Mapping[str, Any] = {
     "n_iter_no_change": None,
     "tol": 1e-4,
 }
-
-#: Optimizer steps over which the weight of the KL term rises from 0, where training
-#: does not start at a linear model.
-WARMUP_STEPS = 1_000
-
-#: Validation rows of small tables, see ``validation_fraction``.
-MIN_VALIDATION_ROWS = 50
-
-#: The most rows that the validation score is computed on.
-MAX_VALIDATION_ROWS = 10_000
-
-
-class Budget(NamedTuple):
-    """Steps and epochs of a fit, and of a stall, where the parameters say None."""
-
-    steps: int = 5_000
-    epochs: int = 50
-    patience_steps: int = 1_000
-    patience_epochs: int = 10
 
 
 @dataclass(frozen=True)
@@ -63,13 +45,13 @@ class Plan:
     early_stopping: bool
     n_iter_no_change: float
     tol: float
-    prefer_start: bool = True  # see Monitor.restore
+    prefer_initial: bool = True  # see Monitor.restore
     weight_decay: float = 0.0  # decoupled, of the weights of layers
     #: What validation rows are scored by, where that is not the objective.
     score: Callable[..., Terms] | None = None
-    #: Which submodule's weights validation rows choose (and the rest ends as it is);
-    #: None: all.
-    judged: str | None = None
+    #: The submodule whose weights validation rows choose; None means all.
+    selected_submodule: str | None = None
+    settings: Settings = SETTINGS
 
     @classmethod
     def resolve(
@@ -93,8 +75,8 @@ class Plan:
         budget : Budget
             Steps and epochs where ``max_iter`` and ``n_iter_no_change`` are None.
         is_linear : bool
-            Whether training starts at a linear model: without one all latents could
-            switch off before they are used, so the KL term is warmed up.
+            Whether training starts at a linear model; otherwise the KL term is warmed
+            up.
         incremental : bool
             Whether this is one pass over a chunk of rows.
         **others
@@ -108,12 +90,13 @@ class Plan:
         if patience is None:
             steps = math.ceil(budget.patience_steps / n_batches)
             patience = max(budget.patience_epochs, steps)
+        warmup = others.get("settings", SETTINGS).kl_warmup_steps
         resolved = {
             "objective": params["objective"],
             "gradient": params["gradient"],
             "n_draws": params["n_draws"],
             "kl_weight": params["kl_weight"],
-            "kl_warmup_steps": 0 if is_linear or incremental else WARMUP_STEPS,
+            "kl_warmup_steps": 0 if is_linear or incremental else warmup,
             "max_iter": 1 if incremental else max_iter,
             "batch_size": batch_size,
             "learning_rate_init": params["learning_rate_init"],
@@ -122,7 +105,7 @@ class Plan:
             "n_iter_no_change": math.inf if incremental else patience,
             "tol": params["tol"],
             # without normal latent variables it is no linear model, but noise
-            "prefer_start": params["latent"] == "normal",
+            "prefer_initial": params["latent"] == "normal",
         }
         return cls(**{**resolved, **others})
 
@@ -179,7 +162,10 @@ def resolve_batch_size(batch_size: int | str, n_rows: int) -> int:
 
 
 def split_rows(
-    n_rows: int, params: Mapping[str, Any], random: np.random.RandomState
+    n_rows: int,
+    params: Mapping[str, Any],
+    random: np.random.RandomState,
+    settings: Settings = SETTINGS,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the numbers of the training and of the validation rows.
 
@@ -190,10 +176,10 @@ def split_rows(
         return order, None
     fraction = params["validation_fraction"]
     if fraction is None:
-        # fewer rows than this choose weights by chance, more leave too few to fit
-        fraction = min(max(0.1, MIN_VALIDATION_ROWS / n_rows), 0.25)
+        # more than a quarter would leave too few rows to fit
+        fraction = min(max(0.1, settings.min_validation_rows / n_rows), 0.25)
     n_valid = round(fraction * n_rows)
-    n_valid = min(max(1, n_valid), n_rows - 1, MAX_VALIDATION_ROWS)
+    n_valid = min(max(1, n_valid), n_rows - 1, settings.max_validation_rows)
     if n_valid < 1:
         raise ValueError(
             "Validation rows are set aside, so a fit needs at least 2 rows of positive "

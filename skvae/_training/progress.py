@@ -1,4 +1,4 @@
-"""What a fit tells of itself: progress, lines, and who ended it.
+"""Progress of a fit: callbacks, verbose lines, interruption.
 
 A fit consists of stages, such as epochs of a VAE behind the steps of another network.
 Each is divided into units of about equal cost, which are the subtasks that callbacks of

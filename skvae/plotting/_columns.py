@@ -22,7 +22,7 @@ MAX_FEATURES = 12
 # Columns that are chosen
 # ---------------------------------------------------------------------------
 def columns_of(estimator: Any) -> list[Column]:
-    """Return what the estimator knows of its columns.
+    """Return the columns of the training table.
 
     Nothing else in the pictures looks inside an estimator.
     """

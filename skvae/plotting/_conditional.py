@@ -19,12 +19,12 @@ from ._axes import (
     stack_categories,
 )
 from ._columns import Selection
-from ._display import plot_mosaic_or_panels
+from ._display import DecodedDisplay
 from ._latents import check_decoder, check_latent_rows, decode, has_labels
 from ._priors import prior_draws
 
 
-class ConditionalGridDisplay:
+class ConditionalGridDisplay(DecodedDisplay):
     """Picture of the same latents decoded with every label.
 
     A row of the grid is one value of the latent variables, a column one label. What
@@ -181,41 +181,6 @@ class ConditionalGridDisplay:
             categories=drawn.categories,
         )
         return display.plot(ax=ax, vmin=vmin, vmax=vmax)
-
-    def plot(
-        self, ax: Any = None, *, vmin: float | None = None, vmax: float | None = None
-    ) -> ConditionalGridDisplay:
-        """Draw the display.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, array of Axes or None, default=None
-            Where to draw; None makes a new figure. For columns, one Axes is divided
-            into panels.
-        vmin, vmax : float or None, default=None
-            Pixel values that are white and black. None leaves out the lowest and
-            the highest 1% of the pixels.
-
-        Returns
-        -------
-        display : ConditionalGridDisplay
-            The display itself.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        ValueError
-            If the number of axes is wrong.
-        """
-        self.ax_, self.axes_, self.figure_ = plot_mosaic_or_panels(
-            self,
-            ax,
-            plot_images=lambda ax: self._plot_images(ax, vmin, vmax),
-            plot_column=self._plot_column,
-            size=(3.2, 2.5),
-        )
-        return self
 
     def _plot_images(self, ax: Any, vmin: float | None, vmax: float | None) -> Any:
         """Draw a row of images for each value of the latents."""

@@ -1,57 +1,71 @@
-"""Pictures of images in one mosaic, or of columns in a panel each."""
+"""Base class of displays of images in one mosaic, or of columns in a panel each."""
 
 # SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
 
 from ._axes import check_matplotlib, columns_for, panels
 
 
-def plot_mosaic_or_panels(
-    display: Any,
-    ax: Any,
-    plot_images: Callable[[Any], Any],
-    plot_column: Callable[[Any, int, Sequence | None], None],
-    size: tuple[float, float],
-) -> tuple[Any, np.ndarray | None, Any]:
-    """Draw a display: images if its columns have no names, else the columns.
+class DecodedDisplay(ABC):
+    """Display of decoded rows: one mosaic of images, or a panel for each column."""
 
-    Parameters
-    ----------
-    display : display
-        Its ``feature_names`` and ``categories`` are read.
-    ax : Axes, sequence of Axes or None
-        Where to draw; None makes a new figure.
-    plot_images : callable
-        Draws a mosaic on ``ax`` and returns its axes.
-    plot_column : callable
-        Draws a column into a panel, given the panel, the position of the column
-        among the drawn ones and its categories (None for numbers).
-    size : (float, float)
-        Width and height of a panel of a new figure, in inches.
+    #: Width and height of a panel of a new figure, in inches.
+    _panel_size: ClassVar[tuple[float, float]] = (3.2, 2.5)
 
-    Returns
-    -------
-    ax_ : Axes or None
-        The axes of the images.
-    axes_ : ndarray of Axes or None
-        The panels of the columns.
-    figure_ : Figure
-        The figure of these axes.
-    """
-    check_matplotlib(f"{type(display).__name__}.plot")
-    names = display.feature_names
-    if names is None:
-        ax = plot_images(ax)
-        return ax, None, ax.figure
-    axes = panels(ax, len(names), columns_for(len(names)), size)
-    for k, (panel, name) in enumerate(zip(axes, names, strict=True)):
-        categories = None if display.categories is None else display.categories[k]
-        plot_column(panel, k, categories)
-        panel.set_title(name)
-    return None, axes, axes[0].figure
+    feature_names: Sequence[str] | None
+    categories: Sequence | None
+
+    def plot(
+        self, ax: Any = None, *, vmin: float | None = None, vmax: float | None = None
+    ) -> Self:
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, array of Axes or None, default=None
+            Where to draw; None makes a new figure. For columns, one Axes is divided
+            into panels.
+        vmin, vmax : float or None, default=None
+            Pixel values that are white and black. None leaves out the lowest and
+            the highest 1% of the pixels.
+
+        Returns
+        -------
+        display : display
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If the number of axes is wrong.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        names = self.feature_names
+        self.ax_ = self.axes_ = None
+        if names is None:
+            self.ax_ = self._plot_images(ax, vmin, vmax)
+            self.figure_ = self.ax_.figure
+            return self
+        self.axes_ = panels(ax, len(names), columns_for(len(names)), self._panel_size)
+        for k, (panel, name) in enumerate(zip(self.axes_, names, strict=True)):
+            self._plot_column(
+                panel, k, None if self.categories is None else self.categories[k]
+            )
+            panel.set_title(name)
+        self.figure_ = self.axes_[0].figure
+        return self
+
+    @abstractmethod
+    def _plot_images(self, ax: Any, vmin: float | None, vmax: float | None) -> Any:
+        """Draw a mosaic on ``ax`` and return its axes."""
+
+    @abstractmethod
+    def _plot_column(self, ax: Any, place: int, categories: Sequence | None) -> None:
+        """Draw a column; ``categories`` is None for numbers."""

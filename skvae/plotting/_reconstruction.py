@@ -12,7 +12,7 @@ from sklearn.utils import _safe_indexing
 
 from ._axes import GREY, TEAL, bare, check_matplotlib, name_categories, plot_mosaic
 from ._columns import Selection
-from ._display import plot_mosaic_or_panels
+from ._display import DecodedDisplay
 from ._latents import check_decoder, check_latents, decode, has_labels, latents_of
 
 #: Images that are drawn if no rows are chosen, at most.
@@ -22,7 +22,7 @@ MAX_IMAGES = 10
 MAX_WRITTEN = 6
 
 
-class ReconstructionDisplay:
+class ReconstructionDisplay(DecodedDisplay):
     """Picture of rows and their reconstructions.
 
     A reconstruction is what the decoder expects at the posterior mean of a row's
@@ -65,6 +65,8 @@ class ReconstructionDisplay:
     (344, 1)
     >>> plt.show()  # doctest: +SKIP
     """
+
+    _panel_size = (3.0, 2.8)
 
     def __init__(
         self,
@@ -150,41 +152,6 @@ class ReconstructionDisplay:
             categories=given.categories,
         )
         return display.plot(ax=ax, vmin=vmin, vmax=vmax)
-
-    def plot(
-        self, ax: Any = None, *, vmin: float | None = None, vmax: float | None = None
-    ) -> ReconstructionDisplay:
-        """Draw the display.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, array of Axes or None, default=None
-            Where to draw; None makes a new figure. For columns, one Axes is divided
-            into panels.
-        vmin, vmax : float or None, default=None
-            Pixel values that are white and black. None leaves out the lowest and
-            the highest 1% of the pixels.
-
-        Returns
-        -------
-        display : ReconstructionDisplay
-            The display itself.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        ValueError
-            If the number of axes is wrong.
-        """
-        self.ax_, self.axes_, self.figure_ = plot_mosaic_or_panels(
-            self,
-            ax,
-            plot_images=lambda ax: self._plot_images(ax, vmin, vmax),
-            plot_column=self._plot_column,
-            size=(3.0, 2.8),
-        )
-        return self
 
     def _plot_images(self, ax: Any, vmin: float | None, vmax: float | None) -> Any:
         """Draw the reconstructions below the originals."""

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import scipy.stats
@@ -21,7 +21,7 @@ from ._axes import (
     stack_categories,
 )
 from ._columns import Selection
-from ._display import plot_mosaic_or_panels
+from ._display import DecodedDisplay
 from ._latents import check_components, check_decoder, check_start, check_values, decode
 from ._priors import move, quantiles
 
@@ -35,7 +35,7 @@ MAX_COMPONENTS = 8
 MAX_TICKS = 7
 
 
-class LatentTraversalDisplay:
+class LatentTraversalDisplay(DecodedDisplay):
     """Picture of what each latent variable does to a row.
 
     One latent variable after the other runs from a low to a high quantile of its
@@ -203,42 +203,15 @@ class LatentTraversalDisplay:
 
     def plot(
         self, ax: Any = None, *, vmin: float | None = None, vmax: float | None = None
-    ) -> LatentTraversalDisplay:
-        """Draw the display.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, array of Axes or None, default=None
-            Where to draw; None makes a new figure. For columns, one Axes is divided
-            into panels.
-        vmin, vmax : float or None, default=None
-            Pixel values that are white and black. None leaves out the lowest and
-            the highest 1% of the pixels.
-
-        Returns
-        -------
-        display : LatentTraversalDisplay
-            The display itself.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        ValueError
-            If the number of axes is wrong.
-        """
-        self.ax_, self.axes_, self.figure_ = plot_mosaic_or_panels(
-            self,
-            ax,
-            plot_images=lambda ax: self._plot_images(ax, vmin, vmax),
-            plot_column=self._plot_column,
-            size=(3.2, 2.5),
-        )
+    ) -> Self:
+        super().plot(ax, vmin=vmin, vmax=vmax)
         if self.axes_ is not None:
             n_panels = len(self.axes_)
             right_end = self.axes_[min(columns_for(n_panels), n_panels) - 1]
             right_end.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return self
+
+    plot.__doc__ = DecodedDisplay.plot.__doc__
 
     def _plot_images(self, ax: Any, vmin: float | None, vmax: float | None) -> Any:
         """Draw a row of images for each latent variable."""

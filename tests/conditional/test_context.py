@@ -2,7 +2,8 @@
 
 import torch
 
-from skvae._conditional.features import LEAST_DEVIATION, FeatureEmbedding
+from skvae._conditional.features import FeatureEmbedding
+from skvae._conditional.settings import SETTINGS
 from skvae._distributions.joint import Joint
 from skvae._distributions.registry import make_head
 from skvae._networks.vae import VAE
@@ -31,7 +32,7 @@ def test_inputs_are_standardised():
     deviation = c.std(0, correction=0)
     torch.testing.assert_close(deviation[:5], torch.ones(5))
     # a rare flag stays quieter than a number
-    expected = x[:, 3].std(correction=0) / LEAST_DEVIATION
+    expected = x[:, 3].std(correction=0) / SETTINGS.least_deviation
     torch.testing.assert_close(deviation[5], expected)
 
 

@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,18 +12,20 @@ from encoder_gradients import encoder_gradients
 from linear_gaussian import normal_noise
 from scipy import integrate, stats
 
-from skvae import VAEImputer, VAETransformer
+from skvae import VAERegressor, VAETransformer
 from skvae._distributions.families import FAMILIES
 from skvae._distributions.joint import Joint
 from skvae._distributions.normal import Mixture
 from skvae._distributions.registry import make_head
 from skvae._networks.batch import Batch
 from skvae._networks.vae import VAE
+from skvae._training import plan
 from skvae._training.bounds import elbo, iwae
 from skvae._training.gradients import DRAWS
 from skvae._training.loop import train_step
 from skvae._training.optimizer import Adam, flatten_parameters
-from skvae._training.plan import Budget, Plan
+from skvae._training.plan import Plan
+from skvae._training.settings import Budget
 
 OTHERS = ["lognormal", "gamma", "beta", "dirichlet"]
 SMALL = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0}
@@ -43,6 +46,8 @@ ESTIMATORS = [
 def make_vae(latent="normal", prior=None, *, n_latent=2, n_context=0, masked=False):
     joint = Joint([make_head("normal", 3, 0), make_head("poisson", 2, 0)])
     generator = torch.Generator().manual_seed(0)
+    if isinstance(prior, str):
+        prior = {prior: 3}
     return VAE(
         joint,
         n_latent,
@@ -53,7 +58,6 @@ def make_vae(latent="normal", prior=None, *, n_latent=2, n_context=0, masked=Fal
         prior=prior,
         n_context=n_context,
         masked=masked,
-        n_prior_components=3,
     ).double()
 
 
@@ -346,7 +350,8 @@ def test_transformer(latent, counts, calls):
 
 @pytest.mark.parametrize("latent", OTHERS)
 @pytest.mark.parametrize("gradient", DRAWS)
-def test_every_gradient_trains_every_family(latent, gradient, counts):
+def test_every_gradient_trains_every_family(latent, gradient, counts, monkeypatch):
+    monkeypatch.setattr(plan, "SETTINGS", replace(plan.SETTINGS, kl_warmup_steps=0))
     vae = VAETransformer(
         2,
         latent=latent,
@@ -356,7 +361,7 @@ def test_every_gradient_trains_every_family(latent, gradient, counts):
         likelihood="poisson",
         **SMALL,
     )
-    vae.set_params(max_iter=8, kl_warmup_steps=0, early_stopping=False).fit(counts)
+    vae.set_params(max_iter=8, early_stopping=False).fit(counts)
     assert vae.loss_curve_[-1] < vae.loss_curve_[0]
 
 
@@ -369,10 +374,18 @@ def test_latents_explain_more_than_the_marginals(counts):
 
 
 @pytest.mark.parametrize(
-    "prior", ["mixture", "vamp", (0.5, [1.0, 2.0]), {"scale": 2.0}]
+    ("prior", "n_mixed"),
+    [
+        ("mixture", 10),
+        ("vamp", 10),
+        ({"mixture": 4}, 4),
+        ({"vamp": 4}, 4),
+        ((0.5, [1.0, 2.0]), None),
+        ({"scale": 2.0}, None),
+    ],
 )
-def test_priors_of_normal_variables(prior, numbers):
-    vae = VAETransformer(2, prior=prior, n_prior_components=4, **SMALL).fit(numbers)
+def test_priors_of_normal_variables(prior, n_mixed, numbers):
+    vae = VAETransformer(2, prior=prior, **SMALL).fit(numbers)
     plain = VAETransformer(2, **SMALL).fit(numbers)
     assert not np.allclose(vae.score_samples(numbers), plain.score_samples(numbers))
     assert not np.allclose(vae.sample(5, random_state=0), plain.sample(5, 0))
@@ -380,8 +393,8 @@ def test_priors_of_normal_variables(prior, numbers):
     np.testing.assert_array_equal(
         loaded.score_samples(numbers), vae.score_samples(numbers)
     )
-    if isinstance(prior, str):
-        assert len(vae._model.module.prior().log_weight) == 4
+    if n_mixed is not None:
+        assert len(vae._model.module.prior().log_weight) == n_mixed
 
 
 def test_parameters_of_the_prior_are_those_given(counts):
@@ -403,33 +416,6 @@ def test_a_learned_prior_is_trained(numbers):
         assert vae.score(two_groups) > start.score(two_groups)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"latent": "gamma"},
-        {"latent": "lognormal"},
-        {"latent": "beta", "gradient": "grep"},
-        {"latent": "dirichlet"},
-        {"latent": "gamma", "prior": (2.0, 1.0)},
-        {"prior": "mixture"},
-        {"prior": "vamp"},
-    ],
-)
-def test_imputer(options, numbers):
-    X = numbers.copy()
-    X[::3, 1] = np.nan
-    X[5] = np.nan
-    vae = VAEImputer(2, **options, **SMALL).fit(X)
-    seen = ~np.isnan(X)
-    tables = [vae.transform(X), *vae.sample(X, 2, random_state=0)]
-    for table in [*tables, *vae.predict_interval(X)]:
-        assert np.isfinite(table).all()
-        np.testing.assert_array_equal(table[seen], X[seen])
-    assert np.isfinite(vae.score_samples(X)).all()
-    loaded = pickle.loads(pickle.dumps(vae))
-    np.testing.assert_array_equal(loaded.sample(X, 1, 0)[0], vae.sample(X, 1, 0)[0])
-
-
 def test_training_goes_on(counts):
     vae = VAETransformer(2, latent="gamma", warm_start=True, **SMALL).fit(counts)
     assert vae.fit(counts).n_iter_ == 6
@@ -445,15 +431,28 @@ def test_training_goes_on(counts):
         ({"gradient": "rloo"}, "use n_draws > 1"),
         ({"gradient": "score", "objective": "iwae"}, "evidence lower bound"),
         ({"gradient": "grep", "objective": "iwae", "n_draws": 3}, "evidence lower"),
+    ],
+)
+def test_impossible_gradients_are_refused(options, message, numbers):
+    with pytest.raises(ValueError, match=message):
+        VAETransformer(**options, **SMALL).fit(numbers)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
         ({"latent": "gamma", "prior": "vamp"}, "use latent='normal'"),
+        ({"latent": "gamma", "prior": {"mixture": 3}}, "use latent='normal'"),
+        ({"prior": {"mixture": 0}}, "number of components, at least 1"),
+        ({"prior": {"mixture": 3, "vamp": 3}}, "number of components, at least 1"),
         ({"latent": "gamma", "prior": (1.0,)}, "takes concentration, rate"),
         ({"latent": "dirichlet", "n_components": 1}, "n_components must be at least 2"),
     ],
 )
-def test_impossible_options_are_refused(options, message, numbers):
-    for estimator in (VAETransformer, VAEImputer):
+def test_impossible_latents_are_refused(options, message, numbers):
+    for estimator in (VAETransformer, VAERegressor):
         with pytest.raises(ValueError, match=message):
-            estimator(**options, **SMALL).fit(numbers)
+            estimator(**options, **SMALL).fit(numbers, numbers)
 
 
 def test_decoding_asks_for_the_support(counts):
@@ -494,6 +493,6 @@ def test_only_a_linear_start_is_preferred(numbers):
     for latent, preferred in (("normal", True), ("gamma", False)):
         vae = VAETransformer(2, latent=latent, **SMALL).fit(numbers)
         is_linear = vae._model.architecture["linear_path"]
-        plan = Plan.resolve(vae.get_params(), 60, Budget(), is_linear=is_linear)
-        assert plan.prefer_start is preferred
-        assert (plan.kl_warmup_steps == 0) is preferred
+        found = Plan.resolve(vae.get_params(), 60, Budget(), is_linear=is_linear)
+        assert found.prefer_initial is preferred
+        assert (found.kl_warmup_steps == 0) is preferred

@@ -19,6 +19,7 @@ from skvae._distributions.registry import LIKELIHOODS
 from skvae._imputation.model import ImputationModel
 from skvae._semi_supervised.model import LabelledModel
 from skvae._semi_supervised.stacked import Stacked
+from skvae._training.plan import DEFAULTS
 from skvae._training.progress import Progress
 from skvae._training.random import Random
 
@@ -191,7 +192,7 @@ def make_case(name):
         )
     model = estimator._model
     assert type(model) is kind
-    params = estimator.get_params(deep=False)
+    params = {**DEFAULTS, **estimator.get_params(deep=False)}
     return Case(model, data, columns, params, encoded, others)
 
 

@@ -11,7 +11,12 @@ from linear_gaussian import normal_noise
 from scipy import stats
 from torch import distributions as D
 
-from skvae._distributions.families import FAMILIES, check_support, resolve_prior
+from skvae._distributions.families import (
+    FAMILIES,
+    check_support,
+    resolve_parameters,
+    resolve_prior,
+)
 from skvae._distributions.gamma import (
     CONCENTRATION_FLOOR,
     GAMMA_NOISE,
@@ -237,7 +242,10 @@ def test_draws_of_a_mixture(mixture):
 
 def test_priors_are_resolved():
     assert resolve_prior("gamma", None, 2) is None
-    assert resolve_prior("normal", "vamp", 2) == "vamp"
+    assert resolve_prior("normal", "vamp", 2) == {"vamp": 10}
+    assert resolve_prior("normal", {"mixture": 3}, 2) == {"mixture": 3}
+    found = resolve_prior("normal", {"vamp": np.int64(1)}, 2)
+    assert found == {"vamp": 1} and type(found["vamp"]) is int
     expected = {"concentration": [0.3, 0.3], "rate": [1.0, 2.0]}
     assert resolve_prior("gamma", (0.3, [1, 2]), 2) == expected
     assert resolve_prior("gamma", {"concentration": 0.3}, 1)["rate"] == [1.0]
@@ -248,7 +256,17 @@ def test_priors_are_resolved():
     "latent, prior, message",
     [
         ("gamma", "vamp", "use latent='normal'"),
-        ("normal", "other", "unknown"),
+        ("beta", {"mixture": 3}, "prior='mixture' is a mixture of normal"),
+        ("normal", "other", "prior='other' is unknown"),
+        ("normal", {"mixture": 0}, "number of components, at least 1, but got"),
+        ("normal", {"mixture": -2}, "at least 1"),
+        ("normal", {"mixture": True}, "at least 1, but got {'mixture': True}"),
+        ("normal", {"vamp": 2.0}, "at least 1"),
+        ("normal", {"vamp": None}, "at least 1"),
+        ("normal", {"mixture": 3, "vamp": 3}, "A learned prior is"),
+        ("normal", {"mixture": 3, "scale": 2.0}, "A learned prior is"),
+        ("normal", {"scale": 2.0, "vamp": 3}, "A learned prior is"),
+        ("normal", 3, "takes loc, scale, but got 3"),
         ("gamma", (1.0,), "takes concentration, rate"),
         ("gamma", {"shape": 1.0}, "takes concentration, rate, but got 'shape'"),
         ("gamma", (0.0, 1.0), "concentration must be positive"),
@@ -261,6 +279,20 @@ def test_priors_are_resolved():
 def test_impossible_priors_are_refused(latent, prior, message):
     with pytest.raises(ValueError, match=message):
         resolve_prior(latent, prior, 2)
+
+
+def test_parameters_are_resolved():
+    assert resolve_parameters("gamma", {}, 2, "start") == {
+        "concentration": [1.0, 1.0],
+        "rate": [1.0, 1.0],
+    }
+    assert resolve_parameters("normal", (1, [0.5, 2]), 2, "start") == {
+        "loc": [1.0, 1.0],
+        "scale": [0.5, 2.0],
+    }
+    for wrong in ("vamp", b"loc", {"mixture": 3}, 1.0):  # a name is no sequence
+        with pytest.raises(ValueError, match="The start of a normal distribution"):
+            resolve_parameters("normal", wrong, 2, "start")
 
 
 @pytest.mark.parametrize(

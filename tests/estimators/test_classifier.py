@@ -250,35 +250,6 @@ def test_the_grid_of_latents_and_labels(blobs):
             )
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"latent": "gamma"},
-        {"latent": "lognormal", "objective": "shot"},
-        {"latent": "beta", "objective": "m1"},
-        {"latent": "dirichlet", "n_components": 3},
-        {"prior": {"mixture": 3}},
-        {"prior": {"vamp": 3}},
-        {"prior": (1.0, 2.0)},
-    ],
-)
-def test_latent_families_and_priors(blobs, options):
-    X, few, _ = blobs
-    vae = VAEClassifier(**SHORT | options).fit(X, few)
-    assert np.isfinite(vae.score_samples(X)).all()
-    assert np.isfinite(vae.sample(4, y=1, random_state=0)[0]).all()
-    Z = vae.transform(X)
-    assert np.isfinite(Z).all()
-    if options.get("latent", "normal") != "normal":
-        assert Z.min() > 0
-
-
-def test_stacked_models_take_normal_latents(blobs):
-    X, few, _ = blobs
-    with pytest.raises(ValueError, match="needs latent='normal'"):
-        VAEClassifier(objective="m1+m2", latent="gamma", **SHORT).fit(X, few)
-
-
 @pytest.mark.parametrize("objective", ["m1", "m2", "shot"])
 def test_densities_of_rows_with_gaps_integrate_to_one(blobs, objective):
     """Although no cell was missing in training."""

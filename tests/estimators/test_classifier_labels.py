@@ -200,7 +200,9 @@ def test_models_survive_a_pickle(mixed_table, objective):
 
 def test_in_a_search_and_a_pipeline(blobs):
     X, _, y = blobs
-    search = GridSearchCV(VAEClassifier(**SHORT), {"consistency_weight": [0.0, 1.0]}, cv=2)
+    search = GridSearchCV(
+        VAEClassifier(**SHORT), {"consistency_weight": [0.0, 1.0]}, cv=2
+    )
     assert 0 <= search.fit(X, y).best_score_ <= 1
     weights = np.arange(120) % 3 + 1
     with config_context(enable_metadata_routing=True):

@@ -36,16 +36,12 @@ def test_self_masking_removes_bias(self_masked, sizes):
 
     ignorant, ignorant_drawn, model = bias()
     assert model.missingness_slopes_ == {}
-    aware, aware_drawn, model = bias(
-        missingness={"x2": "high"}
-    )
+    aware, aware_drawn, model = bias(missingness={"x2": "high"})
     assert list(model.missingness_slopes_) == ["x2"]
     assert model.missingness_slopes_["x2"] > 0.5
     assert aware < 0.7 * ignorant
     assert aware_drawn < 0.7 * ignorant_drawn
-    median, _, _ = bias(
-        missingness={2: "high"}, strategy="median"
-    )
+    median, _, _ = bias(missingness={2: "high"}, strategy="median")
     assert median < 0.8 * ignorant
     # the wrong sign is not found
     _, _, model = bias(missingness={"x2": "low"})
@@ -62,19 +58,65 @@ def test_agnostic_finds_the_sign(self_masked):
     assert slopes["x2"] > 0.5
 
 
+def test_one_word_is_of_all_numeric_columns(self_masked):
+    X, _ = self_masked
+    found = {}
+    for word in ("mar", "high", "low", "agnostic"):
+        model = VAEImputer(hidden_layer_sizes=(), missingness=word, random_state=0)
+        found[word] = model.fit(X).missingness_slopes_
+    assert found["mar"] == {}
+    for word in ("high", "low", "agnostic"):
+        assert list(found[word]) == ["x0", "x1", "x2"]
+    assert found["high"]["x2"] == pytest.approx(found["agnostic"]["x2"], rel=1e-3)
+    assert found["low"]["x2"] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_dict_has_a_word_by_column(self_masked):
+    """Low values hide in one column, high ones in another, and one has none."""
+    X = self_masked[1].copy()
+    chance = 1 / (1 + np.exp(1 - 2 * X))
+    draws = np.random.default_rng(1).random((2, len(X)))
+    X[draws[0] < chance[:, 0], 0] = np.nan
+    X[draws[1] < 1 - chance[:, 1], 1] = np.nan
+    model = VAEImputer(hidden_layer_sizes=(), random_state=0)
+    model.set_params(missingness={"x0": "high", 1: "low"}).fit(X)
+    slopes = model.missingness_slopes_
+    assert sorted(slopes) == ["x0", "x1"]
+    assert slopes["x0"] > 0.5 and slopes["x1"] < -0.5
+    # what a word forbids, "agnostic" finds
+    model.set_params(missingness={0: "low", "x1": "agnostic"}).fit(X)
+    assert model.missingness_slopes_["x0"] == pytest.approx(0, abs=1e-3)
+    assert model.missingness_slopes_["x1"] < -0.5
+    model.set_params(missingness={}).fit(X)
+    assert model.missingness_slopes_ == {}
+
+
 @pytest.mark.parametrize(
-    ("direction", "message"),
+    ("missingness", "message"),
     [
-        ({"x9": "high"}, "'x9'"),
-        ({9: "high"}, "9"),
-        ({"x0": "up"}, "'high' or 'low'"),
+        ({"x9": "high"}, "missingness names 'x9', which is no numeric column"),
+        ({9: "high"}, "missingness names 9, which is no numeric column"),
+        ({"x0": "up"}, "missingness of column 'x0' must be .*but got 'up'"),
+        ({"x1": "high", 0: 1}, "missingness of column 0 must be .*but got 1"),
+        ({"x0": "mar"}, "missingness of column 'x0'.*leaves out are missing at random"),
+        ("self-masking", "The 'missingness' parameter of VAEImputer"),
+        (None, "The 'missingness' parameter of VAEImputer"),
     ],
 )
-def test_directions_are_checked_before_the_training(holes, direction, message):
-    model = imputer(missingness=direction)
+def test_missingness_is_checked_before_the_training(holes, missingness, message):
+    model = imputer(missingness=missingness)
     with pytest.raises(ValueError, match=message):
         model.fit(holes)
     assert not hasattr(model, "_model")
+
+
+def test_categories_cannot_hide_themselves(mixed_table):
+    model = imputer(missingness={"island": "high"})
+    with pytest.raises(ValueError, match="missingness names 'island'"):
+        model.fit(mixed_table())
+    # a word is of the numbers alone
+    slopes = imputer(missingness="high").fit(mixed_table()).missingness_slopes_
+    assert slopes and "island" not in slopes
 
 
 def test_slopes_of_a_sorted_table(self_masked):
@@ -97,12 +139,12 @@ def test_slopes_count_weights(self_masked):
         assert abs(model.missingness_slopes_["x2"]) > 0.3
 
 
-@pytest.mark.parametrize("point", ["mean", "median"])
+@pytest.mark.parametrize("strategy", ["mean", "median"])
 @pytest.mark.parametrize("sizes", [(8,), ()])
-def test_self_masked_points_depend_on_no_other_row(self_masked, sizes, point):
+def test_self_masked_points_depend_on_no_other_row(self_masked, sizes, strategy):
     X = self_masked[0][:300]
-    options = {"max_iter": 2, "random_state": 0, "missingness": "self-masking"}
-    model = VAEImputer(hidden_layer_sizes=sizes, point=point, **options).fit(X)
+    options = {"max_iter": 2, "random_state": 0, "missingness": "high"}
+    model = VAEImputer(hidden_layer_sizes=sizes, strategy=strategy, **options).fit(X)
     order = np.random.default_rng(0).permutation(300)
     filled = model.transform(X)
     assert model.missingness_slopes_["x2"] > 0
@@ -110,15 +152,15 @@ def test_self_masked_points_depend_on_no_other_row(self_masked, sizes, point):
     np.testing.assert_allclose(model.transform(X[:7]), filled[:7], atol=1e-5)
 
 
-def test_directions_by_any_label(self_masked):
+def test_missingness_by_any_label(self_masked):
     pd = pytest.importorskip("pandas")
     X = self_masked[0][:200]
-    options = {"missingness": "self-masking", "hidden_layer_sizes": ()}
+    options = {"hidden_layer_sizes": (), "random_state": 0}
     for table, key in (
         (X, np.int64(2)),
         (X, -1),
         (pd.DataFrame(X, columns=[2020, 2021, 2022]), 2022),
         (pd.DataFrame(X, columns=list("abc")), "c"),
     ):
-        model = VAEImputer(direction={key: "high"}, random_state=0, **options)
+        model = VAEImputer(missingness={key: "high"}, **options)
         assert next(iter(model.fit(table).missingness_slopes_.values())) > 0

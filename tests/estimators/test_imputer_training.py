@@ -206,15 +206,9 @@ def test_without_layers_counts_are_numbers():
     assert model.score(X) > model.score(shuffled)
 
 
-@pytest.mark.parametrize("objective", ["elbo", "iwae"])
-def test_objectives(holes, objective):
-    """Each has its own result, which tells rows of the table from others."""
-    options = {"n_draws": 2, "early_stopping": False}
-    model = imputer(objective=objective, **options).fit(holes)
-    score = model.score(holes)
-    assert score > model.score(holes[:, ::-1]) + 1
-    model.set_params(objective={"elbo": "iwae", "iwae": "elbo"}[objective])
-    assert abs(model.fit(holes).score(holes) - score) > 1e-3
+def test_scores_tell_rows_of_the_table_from_others(holes):
+    model = imputer().fit(holes)
+    assert model.score(holes) > model.score(holes[:, ::-1]) + 1
 
 
 def test_likelihoods(numbers, holes):
@@ -258,7 +252,7 @@ def test_categories_only():
 def test_pipeline_and_search(holes):
     y = np.nan_to_num(holes[:, 0]) > 0
     pipeline = make_pipeline(imputer(), LogisticRegression())
-    grid = {"vaeimputer__point": ["mean", "median"]}
+    grid = {"vaeimputer__strategy": ["mean", "median"]}
     search = GridSearchCV(pipeline, grid, cv=2).fit(holes, y)
     assert search.best_score_ > 0.6
     density = GridSearchCV(imputer(), {"n_components": [1, 2]}, cv=2).fit(holes)

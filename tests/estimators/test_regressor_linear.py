@@ -30,7 +30,6 @@ def linear(table):
         hidden_layer_sizes=(),
         likelihood="normal_isotropic",
         numeric_transform="none",
-        gradient="stl",  # no noise at the optimum
         early_stopping=False,
         max_iter=150,
         batch_size=1000,
@@ -168,7 +167,7 @@ def test_the_start_is_the_regression_with_missing_outputs(table):
 def with_spread(model, spread):
     """The model with other factors."""
     model = copy.copy(model)
-    model._model.spread = np.asarray(spread, dtype=float)
+    model._model.interval_scale = np.asarray(spread, dtype=float)
     return model
 
 
@@ -178,15 +177,15 @@ def test_a_spread_stretches_everything_around_the_mean(table, linear):
     mean, deviation = linear.predict(X, return_std=True)
     wide_mean, wide_deviation = wide.predict(X, return_std=True)
     np.testing.assert_array_equal(wide_mean, mean)
-    np.testing.assert_allclose(wide_deviation, deviation * wide._model.spread)
+    np.testing.assert_allclose(wide_deviation, deviation * wide._model.interval_scale)
     draws, wide_draws = (m.sample(X, 20, random_state=0) for m in (linear, wide))
-    expected = mean + (draws - mean) * wide._model.spread
+    expected = mean + (draws - mean) * wide._model.interval_scale
     np.testing.assert_allclose(wide_draws, expected, atol=1e-4)
     np.testing.assert_array_equal(wide_draws[..., 1:4], draws[..., 1:4])
     for bound, wide_bound in zip(
         linear.predict_interval(X), wide.predict_interval(X), strict=True
     ):
-        expected = mean + (bound - mean) * wide._model.spread
+        expected = mean + (bound - mean) * wide._model.interval_scale
         np.testing.assert_allclose(wide_bound, expected, atol=1e-4)
 
 
@@ -220,7 +219,7 @@ def test_the_spread_covers_what_was_held_out(linear, weighted):
     outputs = y.astype(np.float32)
     data = Encoded(model._encoder, outputs, observed, weight, features=features)
     model._model._widen(model._model.batch(data))
-    spread = model._model.spread
+    spread = model._model.interval_scale
     np.testing.assert_allclose(spread[:3], [3, 1, 1], rtol=0.15)
     assert spread[3] == 1 < spread[4]
     lower, upper = model.predict_interval(X)

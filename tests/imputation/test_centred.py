@@ -16,7 +16,11 @@ N_ROWS, N_CONTEXT = 6, 7
 FAMILIES = ["normal", "lognormal", "gamma", "beta", "dirichlet"]
 CASES = [(family, None) for family in FAMILIES]
 CASES += [("normal", "mixture"), ("normal", "vamp"), ("gamma", "fixed")]
-FIXED = {"concentration": [2.0] * 3, "rate": [0.5] * 3}
+PRIORS = {
+    "mixture": {"mixture": 10},
+    "vamp": {"vamp": 10},
+    "fixed": {"concentration": [2.0] * 3, "rate": [0.5] * 3},
+}
 
 
 def generator(seed=0):
@@ -35,7 +39,7 @@ def make_vae(latent="normal", prior=None, hidden_layer_sizes=(9,), centres=CENTR
         n_context=N_CONTEXT,
         linear_path=True,
         latent=latent,
-        prior=FIXED if prior == "fixed" else prior,
+        prior=PRIORS.get(prior),
     ).double()
     with torch.no_grad():  # away from the start
         for p in vae.parameters():

@@ -1,4 +1,4 @@
-"""The search for hidden share and consistency_weight, on tables where the answer is known."""
+"""Choosing masking rate and consistency weight, where the better one is known."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from skvae._distributions.registry import make_head
 from skvae._networks.batch import Batch
 from skvae._semi_supervised import selection
 from skvae._semi_supervised.labelled_vae import LabelledVAE
-from skvae._semi_supervised.selection import N_FOLDS, Regularisation
+from skvae._semi_supervised.settings import SETTINGS, Regularisation
 
 HIDING, ALL, RULE = (
     Regularisation(0.6, 1.0),
@@ -44,7 +44,7 @@ def scales(n_rows, seed=0):
     return x, ((x[:, 0] + 3) * (x[:, 1] + 3) > (x[:, 2] + 3) * (x[:, 3] + 3)).long()
 
 
-def test_a_rule_wants_every_cell_and_no_smoothness():
+def test_a_rule_wants_every_cell_and_no_consistency():
     x, codes = scales(160)
     vae = build(4)
     settings = [HIDING, RULE]
@@ -59,7 +59,7 @@ def test_a_rule_wants_every_cell_and_no_smoothness():
     assert chosen == RULE
 
 
-def test_clusters_want_smoothness():
+def test_clusters_want_consistency():
     """Two clusters, of each of which a few rows have a wrong label."""
     noise = torch.randn(400, 2, generator=generator(1))
     codes = torch.arange(400) % 2
@@ -109,7 +109,7 @@ def test_rows_count_by_their_weight(monkeypatch):
 
 def test_few_labels_say_nothing(monkeypatch):
     monkeypatch.setattr(selection, "left_out_errors", None)
-    x, codes = scales(selection.MIN_LABELLED - 1)
+    x, codes = scales(SETTINGS.least_labels - 1)
     arguments = build(4), batch(x, codes), Batch(x)
     assert selection.choose_setting(*arguments, [ALL, RULE], 0.5, generator()) == ALL
     x, codes = scales(50)
@@ -131,7 +131,7 @@ def test_classes_are_spread_over_folds(codes, seed):
     codes = torch.tensor(codes)
     folds = selection.stratified_folds(codes, generator(seed))
     for rows in (codes >= 0, *(codes == code for code in range(5))):
-        counts = folds[rows].bincount(minlength=N_FOLDS)
+        counts = folds[rows].bincount(minlength=SETTINGS.n_folds)
         assert counts.max() - counts.min() <= 1
 
 

@@ -75,17 +75,23 @@ def test_encoder_and_classifier_see_scaled_numbers():
     assert not inputs[:, N_COLUMNS:].any()  # the mask is no number
 
 
+def mean_of_m2(vae, batch, noise):
+    """Average over draws of the bounds; each step takes one."""
+    options = LabelOptions(1.0, 0.0, 0.0)
+    values = [semi.m2(vae, batch, draw[None], options).objective for draw in noise]
+    return torch.stack(values).mean(0)
+
+
 def test_bounds_are_tight_at_the_exact_posterior(exact):
     vae, log_given_label = exact
     x = randn(5, N_COLUMNS, seed=1).double()
     expected = torch.logsumexp(log_given_label(x) + vae.log_prior, 1)
-    options = LabelOptions(1.0, 0.0, 0.0)
     noise = cubature_noise(5, N_LATENT)
     unknown = Batch(x, y=one_hot([-1] * 5).double())
     known = Batch(x, y=one_hot([0, 1, 2, 0, 1]).double())
-    found = semi.m2(vae, unknown, noise, options).objective
+    found = mean_of_m2(vae, unknown, noise)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
-    found = semi.m2(vae, known, noise, options).objective
+    found = mean_of_m2(vae, known, noise)
     joint = ((log_given_label(x) + vae.log_prior) * known.y).sum(1)
     torch.testing.assert_close(found, joint, atol=1e-6, rtol=0)
 
@@ -108,7 +114,7 @@ def test_bounds_lie_below_the_mixture_likelihood(exact, wrong):
     exact_value = torch.logsumexp(log_given_label(x) + vae.log_prior, 1)
     noise = cubature_noise(50, N_LATENT)
     batch = Batch(x, y=one_hot([-1] * 50).double())
-    bound = semi.m2(vae, batch, noise, LabelOptions(1.0, 0.0, 0.0)).objective
+    bound = mean_of_m2(vae, batch, noise)
     assert (bound < exact_value).all()
     assert bound.mean() < exact_value.mean() - 0.01
 
@@ -168,9 +174,8 @@ def test_every_label_at_once_is_one_after_the_other(hidden_layer_sizes, linear_p
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("n_draws", [1, 3])
-def test_bounds_by_label_are_those_of_a_conditional_vae(kind, n_draws):
-    vae, noise = build(kind), randn(n_draws, 5, N_LATENT)
+def test_bounds_by_label_are_those_of_a_conditional_vae(kind):
+    vae, noise = build(kind), randn(1, 5, N_LATENT)
     x = randn(5, N_COLUMNS, seed=1)
     found = semi.label_bounds(vae, vae.inputs(x, None), Batch(x), noise)
     for label in range(1 if kind == "m1" else N_CLASSES):

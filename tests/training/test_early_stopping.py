@@ -122,21 +122,21 @@ def trained(numbers):
 def test_the_start_stays_unless_it_is_clearly_beaten(trained, gain, kept):
     """Clearly: by more than two standard errors of the mean gain over rows."""
     net, monitor = trained
-    weights = {"start": monitor.start_weights, "best": monitor.best_weights}
+    weights = {"start": monitor.initial_weights, "best": monitor.best_weights}
     assert not torch.equal(weights["start"], weights["best"])
     n_rows = len(monitor.valid)
     noise = torch.linspace(-1, 1, n_rows)
     noise *= 0.1 * math.sqrt(n_rows) / noise.std()  # two standard errors are 0.2
-    monitor.best_rows = monitor.start_rows + noise + gain
+    monitor.best_rows = monitor.initial_rows + noise + gain
     net.record.best_score = best_score = monitor.mean(monitor.best_rows)
-    for prefer_start in (True, False):  # False: a start that is no linear model
-        monitor.plan = replace(monitor.plan, prefer_start=prefer_start)
+    for prefer_initial in (True, False):  # False: a start that is no linear model
+        monitor.plan = replace(monitor.plan, prefer_initial=prefer_initial)
         monitor.restore(net)
-        expected = weights[kept if prefer_start else "best"]
+        expected = weights[kept if prefer_initial else "best"]
         found = net.flat_.detach()
         assert torch.equal(found, expected)
-        if prefer_start:
-            of_start = monitor.mean(monitor.start_rows)
+        if prefer_initial:
+            of_start = monitor.mean(monitor.initial_rows)
             expected = {"start": of_start, "best": best_score}[kept]
             assert net.record.best_score == expected
 
@@ -154,9 +154,9 @@ def test_rows_that_the_start_cannot_explain_do_not_speak_for_it(trained):
     net, monitor = trained
     n_rows = len(monitor.valid)
     usual = torch.linspace(0.5, 1.5, n_rows)
-    for gains, kept in ((usual, "best"), (usual - 1, "start")):
+    for gains, kept in ((usual, "best"), (usual - 1, "initial")):
         gains[-1] = 1e7
-        monitor.best_rows = monitor.start_rows + gains
+        monitor.best_rows = monitor.initial_rows + gains
         monitor.restore(net)
         found = net.flat_.detach()
         assert torch.equal(found, getattr(monitor, f"{kept}_weights"))

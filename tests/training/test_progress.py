@@ -326,7 +326,7 @@ def test_ctrl_c_in_the_vae_keeps_the_best_weights(monkeypatch):
             found.append(net.flat_.detach().clone())
 
     progress = Progress(callbacks=[Weights()])
-    plan = replace(PLAN, prefer_start=False)
+    plan = replace(PLAN, prefer_initial=False)
     with pytest.warns(UserWarning) as caught:
         vae, record = train_vae(progress, plan)
     assert [str(w.message) for w in caught] == [INTERRUPTED]
@@ -447,7 +447,9 @@ def test_every_loop_refuses_what_is_not_finite():
     match = rf"conditional mean became non-finite. Lower learning_rate_init.*{remedy}"
     with pytest.raises(ValueError, match=match):
         train_mean(learning_rate=1e30)
-    match = rf"masking_rate and consistency_weight became non-finite. Look for .*{remedy}"
+    match = (
+        rf"masking_rate and consistency_weight became non-finite. Look for .*{remedy}"
+    )
     with pytest.raises(ValueError, match=match):
         search(scale=math.nan)
     with pytest.raises(ValueError, match="parameters of q became non-finite"):

@@ -123,8 +123,8 @@ def test_what_builds_the_model_must_stay(numbers, method, changed):
 
 def test_the_number_of_prior_components_must_stay(numbers):
     vae = VAETransformer(2, prior="mixture", warm_start=True, max_iter=1)
-    vae.fit(numbers).set_params(n_prior_components=3)
-    with pytest.raises(ValueError, match="n_prior_components"):
+    vae.fit(numbers).set_params(prior={"mixture": 3})
+    with pytest.raises(ValueError, match="resumes a model with prior='mixture'"):
         vae.fit(numbers)
 
 
@@ -156,7 +156,6 @@ def test_the_shape_of_images_must_stay(numbers):
         ({"hidden_layer_sizes": 4}, {"hidden_layer_sizes": (4,)}),
         ({"hidden_layer_sizes": pd.Series([4])}, {"hidden_layer_sizes": [4]}),
         ({"categorical_features": pd.Index([0])}, {"categorical_features": [0]}),
-        ({}, {"n_prior_components": 3}),  # of learned priors alone
     ],
 )
 def test_other_words_for_the_same_model_are_no_change(numbers, before, after):
