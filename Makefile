@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test lint format types unit docs picture benchmarks clean
+.PHONY: help quickstart install test lint format types unit docs picture benchmarks pages clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -72,8 +72,12 @@ picture: $(VENV)/.installed-docs ## redraw the picture of the README
 	@$(BIN)/python docs/readme_picture.py docs/_static/overview.png
 
 benchmarks: ## say how the figures of the README are made
-	@echo "One script per table; each prints its options with --help and needs --data DIR."
-	@ls benchmarks/[a-z]*.py | sed 's|^|  $(BIN)/python |'
+	@echo "One script per table; each prints its options with --help; most need --data DIR."
+	@echo "benchmarks/README.md says where figures land and how caches work."
+	@ls benchmarks/[a-z]*.py | grep -v /pages.py | sed 's|^|  $(BIN)/python |'
+
+pages: $(VENV)/.installed-test ## renew benchmarks/results/*.md from their raw figures
+	@$(BIN)/python benchmarks/pages.py
 
 clean: ## remove what the other targets made, except .venv
 	rm -rf quickstart docs/_build docs/auto_examples docs/generated \

@@ -4,23 +4,23 @@ The versions take turns, one process each, so that a machine whose speed drifts 
 both alike; what counts is the ratio within a pair. A digest of the results tells
 whether both versions computed the same numbers.
 
-    python benchmarks/compare_versions.py OLD_CHECKOUT NEW_CHECKOUT [--repeats 5]
+    python benchmarks/compare_versions.py --checkouts OLD NEW --text "what they are"
+
+A comparison is added to the page, or takes the place of the one with its ``--title``.
 """
 
-import argparse
 import hashlib
-import json
-import os
-import platform
-import subprocess
-import sys
 import time
-from datetime import date
 from pathlib import Path
 from statistics import median
 
+from harness import report
+from harness.processes import Processes, answer
+from harness.run import read_options
+
 CASES = ["VAETransformer", "VAEImputer", "VAEClassifier", "VAERegressor"]
 TABLES = ["diabetes", "breast_cancer", "penguins"]
+HEADER = ["estimator", "table", "fit old s", "ratio", "use old ms", "ratio", "results"]
 
 
 def load(name):
@@ -34,28 +34,33 @@ def load(name):
     return getattr(datasets, f"load_{name}")(return_X_y=True)
 
 
-def run(case, table):
-    """Fit and use one estimator; print processor seconds and a digest."""
+def prepare(case, table, max_iter):
+    """Return an estimator, what it is fitted to, and a function that uses it."""
     import numpy as np
-    import torch
 
     import skvae
     from skvae.datasets import ampute
 
-    torch.set_num_threads(1)
     X, y = load(table)
     codes = np.unique(np.asarray(y), return_inverse=True)[1]
-    model = getattr(skvae, case)(max_iter=40, random_state=0)
+    model = getattr(skvae, case)(max_iter=max_iter, random_state=0)
     if case == "VAEImputer":
         X = ampute(X, random_state=0)
-        arguments, use = (X,), lambda: model.transform(X)
-    elif case == "VAETransformer":
-        arguments, use = (X,), lambda: model.transform(X)
-    elif case == "VAEClassifier":
+    if case == "VAEClassifier":
         few = np.where(np.arange(len(codes)) % 10 == 0, codes % 3, -1)
-        arguments, use = (X, few), lambda: model.predict_proba(X)
-    else:
-        arguments, use = (X, codes.astype(float)), lambda: model.predict(X)
+        return model, (X, few), lambda: model.predict_proba(X)
+    if case == "VAERegressor":
+        return model, (X, codes.astype(float)), lambda: model.predict(X)
+    return model, (X,), lambda: model.transform(X)
+
+
+def measure(case, table, max_iter):
+    """Return processor seconds of fit and of one use, and a digest of the result."""
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(1)
+    model, arguments, use = prepare(case, table, max_iter)
     start = time.process_time()
     model.fit(*arguments)
     fitted = time.process_time()
@@ -63,57 +68,85 @@ def run(case, table):
         result = use()
     used = time.process_time()
     digest = hashlib.sha256(repr(np.asarray(result).tolist()).encode()).hexdigest()
-    print(json.dumps([fitted - start, (used - fitted) / 5, digest[:12]]))
+    return fitted - start, (used - fitted) / 5, digest[:12]
 
 
-def measure(checkout, case, table):
-    """Return what a process of its own prints for one version."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", __file__, "--run", case, table]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def compare(old, new, repeats):
-    """Print a row for every estimator and table, and the median ratios."""
-    print(f"{date.today()}, {platform.processor() or platform.machine()}, one thread")
-    print(f"Command: python benchmarks/compare_versions.py OLD NEW --repeats {repeats}")
-    print("\n| estimator | table | fit old s | ratio | use old ms | ratio | results |")
-    print("|---|---|---|---|---|---|---|", flush=True)
-    ratios = [[], []]
-    for case in CASES:
-        for table in TABLES:
+def compare(processes, old, new, options):
+    """Yield the row of every estimator and table."""
+    for case in options.cases:
+        for table in options.tables:
+            job = {"case": case, "table": table, "max_iter": options.max_iter}
             pairs = []
-            for index in range(repeats):
-                order = [old, new] if index % 2 == 0 else [new, old]
-                found = {path: measure(path, case, table) for path in order}
+            for index in range(options.repeats):
+                found = {}
+                for path in (old, new) if index % 2 == 0 else (new, old):
+                    found[path] = processes.result(job, PYTHONPATH=str(path))
                 pairs.append((found[old], found[new]))
-            seconds = [median(a[k] for a, _ in pairs) for k in range(2)]
-            ratio = [median(b[k] / a[k] for a, b in pairs) for k in range(2)]
-            for k in range(2):
-                ratios[k].append(ratio[k])
-            same = "same" if all(a[2] == b[2] for a, b in pairs) else "differ"
-            print(
-                f"| {case} | {table} | {seconds[0]:.2f} | {ratio[0]:.2f} "
-                f"| {1e3 * seconds[1]:.1f} | {ratio[1]:.2f} | {same} |",
-                flush=True,
-            )
-    print(f"\nMedian ratios: fit {median(ratios[0]):.3f}, use {median(ratios[1]):.3f}")
+            row = {
+                "estimator": case,
+                "table": table,
+                "fit": median(a[0] for a, _ in pairs),
+                "fit ratio": median(b[0] / a[0] for a, b in pairs),
+                "use": median(a[1] for a, _ in pairs),
+                "use ratio": median(b[1] / a[1] for a, b in pairs),
+                "same": all(a[2] == b[2] for a, b in pairs),
+            }
+            print(*row.values(), flush=True)
+            yield row
+
+
+def comparison_lines(found):
+    """Return the table of one comparison and its medians."""
+    rows = [
+        [
+            *(row["estimator"], row["table"], row["fit"], row["fit ratio"]),
+            *(f"{1e3 * row['use']:.1f}", row["use ratio"]),
+            "same" if row["same"] else "differ",
+        ]
+        for row in found["rows"]
+    ]
+    fit, use = found["medians"]
+    medians = f"Median ratios: fit {fit:.3f}, use {use:.3f}"
+    return report.blocks(report.table(HEADER, rows, 2), medians)
+
+
+def page(raw):
+    (title, first), *others = raw["comparisons"].items()
+    sections = [
+        report.blocks(f"## {name}", found["text"], comparison_lines(found))
+        for name, found in others
+    ]
+    return report.blocks(
+        f"# {title}",
+        report.items(raw, first["text"]),
+        "Processor seconds of `fit` and milliseconds of one use of the fitted "
+        "estimator; both\nversions take turns, and a ratio is the median of those "
+        "within pairs.",
+        comparison_lines(first),
+        *sections,
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("paths", nargs="*", type=Path, help="old and new checkout")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--run", nargs=2, metavar=("CASE", "TABLE"))
-    arguments = parser.parse_args()
-    if arguments.run:
-        run(*arguments.run)
-    else:
-        old, new = (path.resolve() for path in arguments.paths)
-        compare(old, new, arguments.repeats)
+    if answer(measure):
+        return
+    options = read_options(
+        __doc__,
+        checkouts=["OLD", "NEW"],
+        title="Speed of two versions",
+        text="OLD, NEW: not said",
+        repeats=5,
+        max_iter=40,
+        cases=CASES,
+        tables=TABLES,
+    )
+    old, new = (Path(path).resolve() for path in options.checkouts)
+    rows = list(compare(Processes(), old, new, options))
+    medians = [median(row[f"{what} ratio"] for row in rows) for what in ("fit", "use")]
+    comparisons = (report.read_raw(options.output) or {}).get("comparisons", {})
+    found = {"text": options.text, "rows": rows, "medians": medians}
+    comparisons[options.title] = {**found, "environment": report.environment()}
+    report.publish(options, comparisons=comparisons)
 
 
 if __name__ == "__main__":

@@ -4,26 +4,13 @@ Each table is fitted three times per seed: its counts with "negative_binomial", 
 "poisson", and as numbers (the automatic choice for floats). A density stands for the
 probability of a count after uniform noise of [-0.5, 0.5) is added to it, which is at
 most the logarithm of the probability of the bin, and near it where bins are narrow.
-
-    python benchmarks/counts.py --data ../shared/data
 """
 
-import warnings
-
 import numpy as np
-import pandas as pd
-from _common import (
-    Checkpoint,
-    argument_parser,
-    cache_path,
-    environment,
-    environment_lines,
-    load_index,
-    markdown_table,
-    write_report,
-)
-
-from skvae import VAETransformer
+from harness import report
+from harness.cache import digest
+from harness.cases import load_index, read_table
+from harness.run import Run, read_options
 
 N_ROWS = 2000
 LIKELIHOOD = "negative_binomial"
@@ -31,7 +18,7 @@ LIKELIHOOD = "negative_binomial"
 
 def load(data, name):
     """Return up to N_ROWS shuffled rows, whole numbers as integers."""
-    table = pd.read_parquet(data / f"{name}.parquet")
+    table = read_table(data, name)
     table = table.sample(min(N_ROWS, len(table)), random_state=0, ignore_index=True)
     for column in table.select_dtypes("number"):
         if (table[column].dropna() % 1 == 0).all():
@@ -41,12 +28,16 @@ def load(data, name):
 
 def chosen(table):
     """Return the columns that "auto" takes for overdispersed counts."""
+    from skvae import VAETransformer
+
     model = VAETransformer(2, max_iter=1, random_state=0).fit(table)
     return [name for name in table if model.likelihood_[name] == LIKELIHOOD]
 
 
 def compare(table, columns, seed):
     """Return the gains over Poissons and over numbers, in nats per row and column."""
+    from skvae import VAETransformer
+
     n_train = int(0.7 * len(table))
     noise = np.random.default_rng(seed).uniform(-0.5, 0.5, (len(table), len(columns)))
     numbers = table.copy()
@@ -65,42 +56,41 @@ def compare(table, columns, seed):
     return [float(gain / len(columns)) for gain in gains]
 
 
-def main():
-    parser = argument_parser("counts", __doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore")
-    checkpoint = Checkpoint(cache_path("counts.jsonl"))
-    rows, n_columns = [], 0
-    for name in load_index(arguments.data):
-        if not (arguments.data / f"{name}.parquet").exists():
-            continue
-        table = load(arguments.data, name)
-        n_columns += len(table.select_dtypes("Int64").columns)
-        columns = chosen(table)
-        if not columns:
-            continue
-        for seed in arguments.seeds:
-            if (name, seed) not in checkpoint:
-                checkpoint.put((name, seed), compare(table, columns, seed))
-        gains = np.median([checkpoint.get((name, s)) for s in arguments.seeds], axis=0)
-        rows.append([name, ", ".join(columns), *map(float, gains)])
-        print(*rows[-1], flush=True)
-    report = environment()
-    lines = [
+TEXT = """\
+Of {} columns of whole numbers, "auto" gives these the negative
+binomial. Gains of the held-out bound on the log-likelihood of rows over the
+same columns as Poissons and as numbers (see the script), in nats per row and
+column, medians over the seeds; above 0 is better."""
+
+
+def page(raw):
+    return report.blocks(
         "# Counts that vary more than a Poisson lets them",
-        "",
-        *environment_lines(report),
-        f"- seeds: {arguments.seeds}",
-        "",
-        f'Of {n_columns} columns of whole numbers, "auto" gives these the negative',
-        "binomial. Gains of the held-out bound on the log-likelihood of rows over the",
-        "same columns as Poissons and as numbers (see the script), in nats per row and",
-        "column, medians over the seeds; above 0 is better.",
-        "",
-        *markdown_table(["table", "columns", "over Poisson", "over numbers"], rows),
-    ]
-    write_report(arguments.output, lines, {"environment": report, "rows": rows})
+        report.items(raw, f"seeds: {raw['seeds']}"),
+        TEXT.format(raw["n_columns"]),
+        report.table(["table", "columns", "over Poisson", "over numbers"], raw["rows"]),
+    )
+
+
+def main():
+    options = read_options(__doc__, seeds=[0, 1, 2], tables=[])
+    run = Run(options)
+    rows, n_columns = [], 0
+    for name in options.tables or load_index(options.data):
+        if not (options.data / f"{name}.parquet").exists():
+            continue
+        table = load(options.data, name)
+        n_columns += len(table.select_dtypes("Int64").columns)
+        case = digest(table)
+        columns = run.cell(name, case, "chosen", None, chosen, table)
+        if columns:
+            gains = [
+                run.cell(name, case, "gains", seed, compare, table, columns, seed)
+                for seed in options.seeds
+            ]
+            medians = np.median(gains, axis=0).tolist()
+            rows.append([name, ", ".join(columns), *medians])
+    report.publish(options, n_columns=n_columns, rows=rows)
 
 
 if __name__ == "__main__":

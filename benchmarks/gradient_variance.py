@@ -7,28 +7,22 @@ adds no variance. The variance is that of one draw; of RLOO, that of an estimate
 batch, with its gradient.
 """
 
+import itertools
 import time
 
 import numpy as np
-from _common import (
-    Checkpoint,
-    argument_parser,
-    cache_path,
-    environment,
-    environment_lines,
-    markdown_table,
-    write_report,
-)
+from harness import report
+from harness.run import Run, read_options
 
 CONCENTRATIONS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-ESTIMATORS = ("score", "rloo", "grep", "pathwise")
-LABELS = {
+ESTIMATORS = {
     "score": "score",
     "rloo": "score, RLOO",
     "grep": "G-REP",
     "pathwise": "implicit",
 }
 FAMILIES = {"gamma": "concentration", "beta": "a"}
+TITLES = {"gamma": "Gamma(α, 1)", "beta": "Beta(α, α)"}
 
 
 def measure(family, concentration, gradient, n_draws, n_estimates, repeats=5):
@@ -63,70 +57,79 @@ def measure(family, concentration, gradient, n_draws, n_estimates, repeats=5):
     }
 
 
-def draw_picture(results, path):
+def values_of(raw, family, estimator, what):
+    """Return a figure of an estimator, a list over the concentrations."""
+    found = {tuple(cell["key"]): cell[what] for cell in raw["cells"]}
+    return [found[family, a, estimator] for a in CONCENTRATIONS]
+
+
+def draw_picture(raw, path):
     """Draw the variances over α, one panel per family."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     axes = figure.subplots(1, 2)
     for ax, family in zip(axes, FAMILIES, strict=True):
-        for gradient in ESTIMATORS:
-            values = [results[family, a, gradient]["variance"] for a in CONCENTRATIONS]
-            ax.loglog(CONCENTRATIONS, values, "o-", ms=4, label=LABELS[gradient])
-        ax.set(title={"gamma": "Gamma(α, 1)", "beta": "Beta(α, α)"}[family], xlabel="α")
+        for gradient, label in ESTIMATORS.items():
+            values = values_of(raw, family, gradient, "variance")
+            ax.loglog(CONCENTRATIONS, values, "o-", ms=4, label=label)
+        ax.set(title=TITLES[family], xlabel="α")
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("variance of the gradient of E z²")
     axes[1].legend(frameon=False)
     figure.savefig(path, dpi=150)
 
 
-def main():
-    parser = argument_parser("gradient_variance", __doc__)
-    parser.add_argument("--estimates", type=int, default=200_000)
-    parser.add_argument("--draws", type=int, default=10, help="draws of RLOO")
-    options = parser.parse_args()
-    checkpoint = Checkpoint(cache_path("gradient_variance.jsonl"))
-    results = {}
-    for family in FAMILIES:
-        for concentration in CONCENTRATIONS:
-            for gradient in ESTIMATORS:
-                setting = (options.draws, options.estimates)
-                key = (family, concentration, gradient, *setting)
-                if key not in checkpoint:
-                    checkpoint.put(key, measure(*key))
-                results[key[:3]] = checkpoint.get(key)
-    lines = ["# Variance of gradient estimators", "", __doc__.strip(), ""]
-    for family, name in FAMILIES.items():
-        title = {"gamma": "Gamma(α, 1)", "beta": "Beta(α, α)"}[family]
-        rows = [
-            [f"{a:g}"]
-            + [f"{results[family, a, g]['variance']:.3g}" for g in ESTIMATORS]
-            + [f"{results[family, a, g]['mean']:.3g}" for g in ESTIMATORS]
-            for a in CONCENTRATIONS
-        ]
-        header = ["α", *LABELS.values(), *(f"mean: {v}" for v in LABELS.values())]
-        lines += [f"## {title}: by {name}", "", *markdown_table(header, rows), ""]
+def family_lines(raw, family):
+    """Return the table of variances and means of one family."""
+    columns = [
+        [f"{value:.3g}" for value in values_of(raw, family, estimator, what)]
+        for what in ("variance", "mean")
+        for estimator in ESTIMATORS
+    ]
+    rows = zip((f"{a:g}" for a in CONCENTRATIONS), *columns, strict=True)
+    names = ESTIMATORS.values()
+    header = ["α", *names, *(f"mean: {name}" for name in names)]
+    title = f"## {TITLES[family]}: by {FAMILIES[family]}"
+    return report.blocks(title, report.table(header, rows))
+
+
+def time_lines(raw):
+    """Return the table of microseconds, medians over the concentrations."""
     rows = [
-        [family]
-        + [
-            float(
-                np.median(
-                    [results[family, a, g]["microseconds"] for a in CONCENTRATIONS]
-                )
-            )
-            for g in ESTIMATORS
+        [
+            family,
+            *(np.median(values_of(raw, family, e, "microseconds")) for e in ESTIMATORS),
         ]
         for family in FAMILIES
     ]
-    lines += ["## Microseconds per draw and its gradient", ""]
-    lines += [*markdown_table(["", *LABELS.values()], rows, 2), ""]
-    picture = options.output.with_suffix(".png")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    draw_picture(results, picture)
-    lines += [f"![Variance of the estimators over α]({picture.name})", ""]
-    lines += environment_lines(environment())
-    values = [{"key": list(key), **value} for key, value in results.items()]
-    write_report(options.output, lines, values)
+    return report.table(["", *ESTIMATORS.values()], rows, 2)
+
+
+def page(raw):
+    return report.blocks(
+        "# Variance of gradient estimators",
+        __doc__.strip(),
+        *(family_lines(raw, family) for family in FAMILIES),
+        "## Microseconds per draw and its gradient",
+        time_lines(raw),
+        f"![Variance of the estimators over α]({raw['page']}.png)",
+        report.items(raw),
+    )
+
+
+def main():
+    options = read_options(__doc__, estimates=200_000, draws=10)
+    run = Run(options)
+    setting = (options.draws, options.estimates)
+    cells = []
+    for key in itertools.product(FAMILIES, CONCENTRATIONS, ESTIMATORS):
+        case = f"{key[0]} {key[1]}"
+        found = run.cell(
+            case, case, key[2], None, measure, *key, *setting, setting=setting
+        )
+        cells.append({"key": key, **found})
+    report.publish(options, cells=cells)
 
 
 if __name__ == "__main__":

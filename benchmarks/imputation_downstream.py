@@ -7,132 +7,88 @@ fitted on the training rows without the labels. Accuracy on the test rows.
 import time
 
 import numpy as np
-import pandas as pd
-from _common import (
-    Checkpoint,
-    argument_parser,
-    cache_path,
-    environment,
-    environment_lines,
-    markdown_table,
-    write_report,
-)
-from _imputation_peers import is_categorical, make_imputer
-from imputation import load_table
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.compose import make_column_transformer
+from harness import report
+from harness.cases import TARGET, read_features, read_table, split_rows
+from harness.peers.imputation import IMPUTERS
+from harness.run import Run, read_options
+from harness.tables import scaled_numbers
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-TABLES = [
-    "seeds",
-    "glass",
-    "heart_cleveland",
-    "vote",
-    "soybean",
-    "credit_approval",
-    "titanic",
-    "cmc",
-    "wine_red",
-    "wine_white",
-]
-METHODS = ("native NaN", "mean_mode", "knn", "ice", "missforest", "em", "ours")
+SMALL = "seeds glass heart_cleveland vote soybean credit_approval titanic cmc"
+TABLES = f"{SMALL} wine_red wine_white".split()
+METHODS = ("native NaN", *IMPUTERS, "ours")
+CLASSIFIERS = ("boosting", "logistic")
 
 
-def make_classifier(name):
-    """Return a classifier of mixed tables."""
-    if name == "boosting":
-        return HistGradientBoostingClassifier(
-            categorical_features="from_dtype", random_state=0
-        )
-    return make_pipeline(LinearEncoder(), LogisticRegression(max_iter=1_000))
-
-
-class LinearEncoder(TransformerMixin, BaseEstimator):
-    """Standardised numbers and one-hot categories."""
-
-    def fit(self, X, y=None):
-        numbers = [name for name in X if not is_categorical(X[name])]
-        others = [name for name in X if is_categorical(X[name])]
-        self.encode_ = make_column_transformer(
-            (StandardScaler(), numbers),
-            (OneHotEncoder(handle_unknown="ignore"), others),
-        ).fit(X)
-        return self
-
-    def transform(self, X):
-        return self.encode_.transform(X)
-
-
-def accuracies(data, name, method, seed):
-    """Return the accuracies of both classifiers after one imputer."""
+def imputer_of(method, seed):
+    """Return the imputer of a method."""
     from skvae import VAEImputer
-    from skvae.datasets import ampute
 
-    X = load_table(data, name)
-    y = pd.read_parquet(data / f"{name}.parquet")["target"].astype(str).to_numpy()
-    masked = ampute(X, "mcar", 0.3, random_state=seed)
-    order = np.random.default_rng(seed).permutation(len(X))
-    n_train = round(0.7 * len(X))
-    train, test = order[:n_train], order[n_train:]
+    return VAEImputer(random_state=seed) if method == "ours" else IMPUTERS[method](seed)
+
+
+def accuracies(method, split, seed):
+    """Return the accuracies of both classifiers after one imputer."""
+    train, y_train, test, y_test = split
     start = time.process_time()
-    if method == "native NaN":
-        completed = masked.iloc[train], masked.iloc[test]
-    else:
-        imputer = (
-            VAEImputer(random_state=seed)
-            if method == "ours"
-            else make_imputer(method, seed)
-        )
-        completed = (
-            imputer.fit_transform(masked.iloc[train]),
-            imputer.transform(masked.iloc[test]),
-        )
+    if method != "native NaN":
+        imputer = imputer_of(method, seed)
+        train, test = imputer.fit_transform(train), imputer.transform(test)
     results = {"seconds": time.process_time() - start}
-    for classifier in ("boosting", "logistic"):
-        if method == "native NaN" and classifier == "logistic":
-            continue
-        model = make_classifier(classifier).fit(completed[0], y[train])
-        results[classifier] = float(model.score(completed[1], y[test]))
+    boosting = HistGradientBoostingClassifier(
+        categorical_features="from_dtype", random_state=0
+    )
+    results["boosting"] = boosting.fit(train, y_train).score(test, y_test)
+    if method != "native NaN":
+        X, X_test = scaled_numbers(train, test)
+        logistic = LogisticRegression(max_iter=1_000).fit(X, y_train)
+        results["logistic"] = logistic.score(X_test, y_test)
     return results
 
 
+def load_split(data, name, seed):
+    """Return the training rows with hidden cells, their labels, and the test rows'."""
+    from skvae.datasets import ampute
+
+    X = read_features(data, name)
+    y = read_table(data, name)[TARGET].astype(str).to_numpy()
+    masked = ampute(X, "mcar", 0.3, random_state=seed)
+    train, test = split_rows(len(X), seed)
+    return masked.iloc[train], y[train], masked.iloc[test], y[test]
+
+
+def classifier_lines(raw, classifier):
+    """Return the table of one classifier, means over seeds."""
+    cells = raw["cells"]
+    methods = [m for m in METHODS if any(m in row for row in cells.values())]
+    rows = []
+    for name, row in cells.items():
+        found = [[*row.get(method, {}).values()] for method in methods]
+        values = [[c[classifier] for c in f if classifier in c] for f in found]
+        rows.append([name, *(float(np.mean(v)) if v else None for v in values)])
+    columns = list(zip(*rows, strict=True))[1:]
+    means = [None if None in column else float(np.mean(column)) for column in columns]
+    return report.table(["data", *methods], [*rows, ["mean", *means]])
+
+
+def page(raw):
+    parts = ["# Accuracy after imputation", report.items(raw)]
+    for name in CLASSIFIERS:
+        parts.append(f"## {name}, mean over seeds {raw['seeds']}")
+        parts.append(classifier_lines(raw, name))
+    return report.blocks(*parts)
+
+
 def main():
-    parser = argument_parser("imputation_downstream", __doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--tables", nargs="+", default=TABLES)
-    parser.add_argument("--rerun", default=None, help="method to compute again")
-    options = parser.parse_args()
-    checkpoint = Checkpoint(cache_path("imputation_downstream.jsonl"))
-    for seed in options.seeds:
+    options = read_options(__doc__, seeds=[0, 1, 2], tables=TABLES)
+    run = Run(options, METHODS[:-1])
+
+    def cases(seed):
         for name in options.tables:
-            for method in METHODS:
-                key = (name, method, seed)
-                if key not in checkpoint or method == options.rerun:
-                    value = accuracies(options.data, *key)
-                    checkpoint.put(key, value)
-                    print(*key, value, flush=True)
-    lines = ["# Accuracy after imputation", "", *environment_lines(environment()), ""]
-    for classifier in ("boosting", "logistic"):
-        rows = []
-        for name in options.tables:
-            row = [name]
-            for method in METHODS:
-                found = [checkpoint.get((name, method, s)) for s in options.seeds]
-                values = [f[classifier] for f in found if classifier in f]
-                row.append(float(np.mean(values)) if values else None)
-            rows.append(row)
-        means = [
-            float(np.mean([row[i] for row in rows])) if rows[0][i] else None
-            for i in range(1, len(METHODS) + 1)
-        ]
-        lines += [f"## {classifier}, mean over seeds {options.seeds}", ""]
-        table = markdown_table(["data", *METHODS], [*rows, ["mean", *means]])
-        lines += [*table, ""]
-    results = {" ".join(map(str, k)): v for k, v in checkpoint.records.items()}
-    write_report(options.output, lines, results)
+            yield name, METHODS, load_split(options.data, name, seed)
+
+    report.publish(options, cells=run.grid(cases, accuracies))
 
 
 if __name__ == "__main__":

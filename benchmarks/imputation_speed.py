@@ -8,14 +8,10 @@ import resource
 import time
 
 import numpy as np
-from _common import (
-    RESULTS,
-    argument_parser,
-    environment,
-    environment_lines,
-    markdown_table,
-    write_report,
-)
+from harness import report
+from harness.run import Run, read_options
+
+HEADER = ["rows x 20", "fit, s", "transform, s", "one row, ms", "peak / table"]
 
 
 def make_rows(n_rows, n_columns=20, seed=0):
@@ -45,44 +41,54 @@ def peak_megabytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def main():
-    parser = argument_parser("imputation_speed", __doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[10**4, 10**5, 10**6])
-    options = parser.parse_args()
+def measure(n_rows, max_iter):
+    """Return times and memory for so many rows."""
+    from skvae import VAEImputer
 
+    X = make_rows(n_rows)
+    before = peak_megabytes()
+    imputer = VAEImputer(max_iter=max_iter, random_state=0)
+    fit = seconds(imputer.fit, X)
+    transform = seconds(imputer.transform, X)
+    memory = (peak_megabytes() - before) / (X.nbytes / 2**20)
+    times = {"fit": fit, "transform": transform, "one row": one_row(imputer, X)}
+    return {"rows": n_rows, **times, "memory": memory}
+
+
+def measure_mixed(max_iter):
+    """Return the milliseconds of one row of a mixed table."""
     from skvae import VAEImputer
     from skvae.datasets import load_penguins
 
-    VAEImputer(max_iter=1).fit_transform(make_rows(100))  # imports are not timed
-    rows, results = [], {}
-    for n_rows in options.rows:
-        X = make_rows(n_rows)
-        before = peak_megabytes()
-        imputer = VAEImputer(random_state=0)
-        fit = seconds(imputer.fit, X)
-        transform = seconds(imputer.transform, X)
-        memory = (peak_megabytes() - before) / (X.nbytes / 2**20)
-        rows.append([n_rows, fit, transform, one_row(imputer, X), memory])
-        results[n_rows] = dict(
-            zip(("fit", "transform", "one row", "memory"), rows[-1][1:], strict=True)
-        )
-        print(rows[-1], flush=True)
     mixed = load_penguins().data
-    results["mixed"] = one_row(VAEImputer(random_state=0).fit(mixed), mixed)
-    header = ["rows x 20", "fit, s", "transform, s", "one row, ms", "peak / table"]
-    lines = [
+    return one_row(VAEImputer(max_iter=max_iter, random_state=0).fit(mixed), mixed)
+
+
+def page(raw):
+    names = ("rows", "fit", "transform", "one row", "memory")
+    rows = [[cell[name] for name in names] for cell in raw["cells"]]
+    return report.blocks(
         "# Time and memory of VAEImputer",
-        "",
-        *environment_lines(environment()),
-        "",
+        report.items(raw),
         "Peak memory is what the process grew by, over the size of the float64 table.",
-        "",
-        *markdown_table(header, rows, digits=2),
-        "",
+        report.table(HEADER, rows, digits=2),
         "One row of a mixed pandas table (penguins, 7 columns): "
-        f"{results['mixed']:.2f} ms.",
-    ]
-    write_report(options.output or RESULTS / "imputation_speed.md", lines, results)
+        f"{raw['mixed']:.2f} ms.",
+    )
+
+
+def main():
+    rows = [10**4, 10**5, 10**6]
+    options = read_options(__doc__, rows=rows, max_iter=0)
+    run, max_iter = Run(options), options.max_iter or None
+    measure(100, 1)  # imports are not timed
+
+    def cell(name, compute, *arguments):
+        where = (name, name, "ours", None)
+        return run.cell(*where, compute, *arguments, max_iter, max_iter=max_iter)
+
+    cells = [cell(f"{rows} rows", measure, rows) for rows in options.rows]
+    report.publish(options, cells=cells, mixed=cell("penguins", measure_mixed))
 
 
 if __name__ == "__main__":

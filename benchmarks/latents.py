@@ -15,19 +15,11 @@ CPU time.
    rows, and the held-out evidence of the weights that scored best.
 """
 
-import math
 import time
 
 import numpy as np
-from _common import (
-    Checkpoint,
-    argument_parser,
-    cache_path,
-    environment,
-    environment_lines,
-    markdown_table,
-    write_report,
-)
+from harness import report
+from harness.run import Run, read_options
 
 FAMILIES = {
     "normal": {},
@@ -50,6 +42,8 @@ ESTIMATORS = {
     "STL, 1 draw": {"gradient": "stl"},
 }
 COMPONENTS = {"digits": 16, "topics": 5}
+#: Of the epochs of a curve the raw figures hold every tenth.
+EVERY = 10
 
 
 def load(name, seed):
@@ -74,11 +68,11 @@ def topic_correlation(shares, Z):
     return float(np.abs(matrix).max(1).mean())
 
 
-def fit_family(data, family, seed, epochs):
+def fit_family(data, family, split, seed, epochs):
     """Return held-out evidence, seconds and the recovery of topics."""
     from skvae import VAETransformer
 
-    X, X_test, shares = load(data, seed)
+    X, X_test, shares = split
     start = time.process_time()
     model = VAETransformer(
         COMPONENTS[data],
@@ -94,15 +88,11 @@ def fit_family(data, family, seed, epochs):
     return {"value": model.score(X_test), "seconds": seconds, "topics": topics}
 
 
-def fit_estimator(estimator, seed, budget):
-    """Train for so many seconds; return the curve and the held-out evidence."""
+def stop_after(budget):
+    """Return a callback that ends training in time and records when epochs end."""
     from skorch.callbacks import Callback
 
-    from skvae import VAETransformer
-
     class Clock(Callback):
-        """Stops the training in time, and records when epochs end."""
-
         def on_train_begin(self, net, **_):
             self.start, self.times = time.process_time(), []
 
@@ -111,8 +101,15 @@ def fit_estimator(estimator, seed, budget):
             if self.times[-1] > budget:
                 raise KeyboardInterrupt
 
-    X, X_test, _ = load("digits", seed)
-    clock = Clock()
+    return Clock()
+
+
+def fit_estimator(estimator, split, seed, budget):
+    """Train for so many seconds; return the curve and the held-out evidence."""
+    from skvae import VAETransformer
+
+    X, X_test, _ = split
+    clock = stop_after(budget)
     model = VAETransformer(
         COMPONENTS["digits"],
         latent="gamma",
@@ -125,122 +122,109 @@ def fit_estimator(estimator, seed, budget):
         random_state=seed,
         **ESTIMATORS[estimator],
     ).fit(X)
-    n = len(model.validation_scores_)
+    scores = model.validation_scores_
     return {
         "value": model.score(X_test),
-        "epochs": n,
-        "times": clock.times[:n],
-        "scores": model.validation_scores_.tolist(),
+        "epochs": len(scores),
+        "best": float(max(scores)),
+        "times": [round(t, 2) for t in clock.times[: len(scores) : EVERY]],
+        "scores": [round(float(s), 2) for s in scores[::EVERY]],
     }
 
 
-def draw_picture(curves, path):
+def draw_picture(raw, path):
     """Draw the validation score over time, the first seed of each estimator."""
     from matplotlib.figure import Figure
 
+    curves = {name: found["fits"][0] for name, found in raw["gradients"].items()}
     figure = Figure(figsize=(7, 3.8), layout="constrained")
     ax = figure.subplots()
-    lowest = min(max(c["scores"]) for c in curves.values())
-    highest = max(max(c["scores"]) for c in curves.values())
+    tops = [max(curve["scores"]) for curve in curves.values()]
     for name, curve in curves.items():
         ax.plot(curve["times"], curve["scores"], lw=1.2, label=name)
-    margin = 0.15 * (highest - lowest)
+    margin = 0.15 * (max(tops) - min(tops))
     ax.set(
         xlabel="seconds of CPU time",
         ylabel="validation ELBO (nats per row)",
         xscale="log",
     )
     ax.set_xlim(left=0.05 * max(curves["score, 4 draws"]["times"]))
-    ax.set_ylim(lowest - 3 * margin, highest + margin)
+    ax.set_ylim(min(tops) - 3 * margin, max(tops) + margin)
     ax.legend(frameon=False, fontsize=8, loc="upper left")
     ax.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
 
 
-def mean_and_error(values):
+def with_error(mean, error):
     """Return "mean ± standard error"."""
-    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0
-    return f"{np.mean(values):.2f} ± {error:.2f}"
+    return f"{mean:.2f} ± {error:.2f}"
+
+
+def over_seeds(fits, what):
+    """Return "mean ± standard error" of a figure."""
+    return with_error(*report.mean_and_error([fit[what] for fit in fits]))
+
+
+def family_lines(raw, data):
+    """Return the table of the families on one data set."""
+    rows = []
+    for family in FAMILIES:
+        fits = raw["families"][f"{data}: {family}"]
+        seconds = float(np.mean([fit["seconds"] for fit in fits]))
+        row = [family, over_seeds(fits, "value"), seconds]
+        rows.append(row + ([over_seeds(fits, "topics")] if data == "topics" else []))
+    header = ["latent variables", "evidence, nats per row", "seconds"]
+    header += ["topics"] if data == "topics" else []
+    return report.blocks(f"## Families: {data}", report.table(header, rows, 1))
+
+
+def gradient_lines(raw):
+    """Return the table of the estimators."""
+    rows = []
+    for estimator, found in raw["gradients"].items():
+        fits = found["fits"]
+        epochs = float(np.mean([fit["epochs"] for fit in fits]))
+        best = with_error(*found["best"])
+        rows.append([estimator, best, over_seeds(fits, "value"), epochs])
+    header = ["estimator", "best validation ELBO", "evidence, nats per row", "epochs"]
+    return report.table(header, rows, 0)
+
+
+def page(raw):
+    return report.blocks(
+        "# Latent families and gradient estimators",
+        __doc__.strip(),
+        *(family_lines(raw, data) for data in COMPONENTS),
+        f"## Gradients: gamma variables on the digits, {raw['seconds']:g} seconds each",
+        gradient_lines(raw),
+        f"![Validation ELBO by time]({raw['page']}.png)",
+        f"Mean ± standard error over {len(raw['seeds'])} splits and seeds. Every seed\n"
+        "draws another table of topics, hence the errors of their evidence.",
+        report.items(raw),
+    )
 
 
 def main():
-    parser = argument_parser("latents", __doc__)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    options = parser.parse_args()
-    checkpoint = Checkpoint(cache_path("latents.jsonl"))
-    seeds = range(options.seeds)
-
-    def once(key, function, *arguments):
-        if key not in checkpoint:
-            checkpoint.put(key, function(*arguments))
-        return checkpoint.get(key)
-
-    lines = ["# Latent families and gradient estimators", "", __doc__.strip(), ""]
-    report = {"families": {}, "gradients": {}}
+    options = read_options(__doc__, seeds=[0, 1, 2], epochs=200, seconds=20.0)
+    run = Run(options)
+    families, gradients = {}, {}
     for data in COMPONENTS:
-        rows = []
-        for family in FAMILIES:
-            fits = [
-                once(
-                    ("family", data, family, seed, options.epochs),
-                    fit_family,
-                    data,
-                    family,
-                    seed,
-                    options.epochs,
-                )
-                for seed in seeds
-            ]
-            row = [family, mean_and_error([f["value"] for f in fits])]
-            row.append(float(np.mean([f["seconds"] for f in fits])))
-            if data == "topics":
-                row.append(mean_and_error([f["topics"] for f in fits]))
-            rows.append(row)
-            report["families"][f"{data}: {family}"] = fits
-        header = ["latent variables", "evidence, nats per row", "seconds"]
-        header += ["topics"] if data == "topics" else []
-        title = {"digits": "Families: digits", "topics": "Families: topics"}[data]
-        lines += [f"## {title}", "", *markdown_table(header, rows, 1), ""]
-    rows, curves = [], {}
-    for estimator in ESTIMATORS:
-        fits = [
-            once(
-                ("gradient", estimator, seed, options.seconds),
-                fit_estimator,
-                estimator,
-                seed,
-                options.seconds,
-            )
-            for seed in seeds
-        ]
-        curves[estimator] = fits[0]
-        best = mean_and_error([max(f["scores"]) for f in fits])
-        evidence = mean_and_error([f["value"] for f in fits])
-        epochs = float(np.mean([f["epochs"] for f in fits]))
-        rows.append([estimator, best, evidence, epochs])
-        report["gradients"][estimator] = fits
-    header = ["estimator", "best validation ELBO", "evidence, nats per row", "epochs"]
-    title = (
-        f"Gradients: gamma variables on the digits, {options.seconds:g} seconds each"
+        found = run.grid(
+            lambda seed, data=data: [(data, FAMILIES, load(data, seed))],
+            lambda *cell, data=data: fit_family(data, *cell, options.epochs),
+            epochs=options.epochs,
+        )
+        for family, fits in found[data].items():
+            families[f"{data}: {family}"] = list(fits.values())
+    found = run.grid(
+        lambda seed: [("digits", ESTIMATORS, load("digits", seed))],
+        lambda *cell: fit_estimator(*cell, options.seconds),
+        seconds=options.seconds,
     )
-    lines += [f"## {title}", "", *markdown_table(header, rows, 0), ""]
-    picture = options.output.with_suffix(".png")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    draw_picture(curves, picture)
-    lines += [f"![Validation ELBO by time]({picture.name})", ""]
-    lines += [
-        f"Mean ± standard error over {options.seeds} splits and seeds. Every seed",
-        "draws another table of topics, hence the errors of their evidence.",
-        "",
-    ]
-    lines += environment_lines(environment())
-    for fits in report["gradients"].values():
-        for f in fits:
-            f["times"] = [round(t, 2) for t in f["times"][::10]]
-            f["scores"] = [round(s, 2) for s in f["scores"][::10]]
-    write_report(options.output, lines, report)
+    for estimator, fits in found["digits"].items():
+        best = report.mean_and_error([fit["best"] for fit in fits.values()])
+        gradients[estimator] = {"best": best, "fits": list(fits.values())}
+    report.publish(options, families=families, gradients=gradients)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,10 @@ Target: pooled intervals cover 92 to 97%.
 """
 
 import numpy as np
-from _common import (
-    Checkpoint,
-    argument_parser,
-    cache_path,
-    environment,
-    environment_lines,
-    markdown_table,
-    write_report,
-)
+from harness import report
+from harness.cache import digest
+from harness.metrics import covered
+from harness.run import Run, read_options
 from scipy import stats
 
 TRUTH = 1.0
@@ -44,16 +39,16 @@ def regress(table):
     return coefficients[1], covariance[1, 1], freedom
 
 
-def simulate(seed, n_rows, n_draws):
+def simulate(table, missing, seed, n_draws):
     """Return estimate, lower and upper bound by method."""
     from skvae import VAEImputer, pool
 
-    table, missing = draw_table(n_rows, np.random.default_rng(seed))
     results = {}
     for name, rows in (("all cells", table), ("complete rows", table[~missing])):
         estimate, variance, freedom = regress(rows)
         margin = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
         results[name] = [estimate, estimate - margin, estimate + margin]
+    table = table.copy()
     table[missing, 1] = np.nan
     for name, sizes in IMPUTERS.items():
         imputer = VAEImputer(hidden_layer_sizes=sizes, random_state=seed).fit(table)
@@ -64,34 +59,36 @@ def simulate(seed, n_rows, n_draws):
     return results
 
 
-def main():
-    parser = argument_parser("multiple_imputation", __doc__)
-    parser.add_argument("--repetitions", type=int, default=200)
-    parser.add_argument("--rows", type=int, default=500)
-    parser.add_argument("--draws", type=int, default=10)
-    options = parser.parse_args()
-    checkpoint = Checkpoint(cache_path("multiple_imputation.jsonl"))
-    keys = [(s, options.rows, options.draws) for s in range(options.repetitions)]
-    for key in keys:
-        if key not in checkpoint:
-            checkpoint.put(key, simulate(*key))
-    rows = []
-    for name in checkpoint.get(keys[0]):
-        values = np.array([checkpoint.get(key)[name] for key in keys])
-        covers = (values[:, 1] <= TRUTH) & (values[:, 2] >= TRUTH)
-        width = np.mean(values[:, 2] - values[:, 1])
-        rows.append([name, values[:, 0].mean() - TRUTH, covers.mean(), width])
-    lines = [
+def summary(values):
+    """Return bias, coverage and width of estimates with their bounds."""
+    estimates, lower, upper = np.transpose(values)
+    bias, width = estimates.mean() - TRUTH, np.mean(upper - lower)
+    return [float(bias), covered(TRUTH, lower, upper), float(width)]
+
+
+def page(raw):
+    rows = [[name, *values] for name, values in raw["methods"].items()]
+    return report.blocks(
         "# Pooled intervals of a regression coefficient",
-        "",
-        *environment_lines(environment()),
-        "",
-        f"{options.repetitions} repetitions of {options.rows} rows, x1 missing in "
-        f"about 40% of them (MAR), {options.draws} completed tables each.",
-        "",
-        *markdown_table(["method", "bias", "coverage of 95%", "width"], rows),
-    ]
-    write_report(options.output, lines, {row[0]: row[1:] for row in rows})
+        report.items(raw),
+        f"{raw['repetitions']} repetitions of {raw['rows']} rows, x1 missing in "
+        f"about 40% of them (MAR), {raw['draws']} completed tables each.",
+        report.table(["method", "bias", "coverage of 95%", "width"], rows),
+    )
+
+
+def main():
+    options = read_options(__doc__, repetitions=200, rows=500, draws=10)
+    run, name, draws = Run(options), "ours", options.draws
+    found = []
+    for seed in range(options.repetitions):
+        table, missing = draw_table(options.rows, np.random.default_rng(seed))
+        case, arguments = digest(table, missing), (table, missing, seed, draws)
+        cell = run.cell(name, case, name, seed, simulate, *arguments, draws=draws)
+        found += [cell] if cell else []
+    options.repetitions = len(found)
+    methods = {name: summary([cell[name] for cell in found]) for name in found[0]}
+    report.publish(options, methods=methods)
 
 
 if __name__ == "__main__":

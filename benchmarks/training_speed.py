@@ -12,39 +12,33 @@ The bound is the matrix products of a training step alone: forward, gradient of 
 weights, and gradient of the inputs except for the first layer.
 """
 
-import json
-import os
+import itertools
 import statistics
-import subprocess
-import sys
 import time
 import warnings
 
 import numpy as np
-from _common import (
-    Checkpoint,
-    argument_parser,
-    cache_path,
-    environment,
-    environment_lines,
-    markdown_table,
-    write_report,
-)
-from _training_methods import METHODS, SLOW, layer_shapes
+from harness import report
+from harness.cache import version
+from harness.peers.loops import METHODS, SLOW, layer_shapes
+from harness.processes import Processes, answer
+from harness.run import Run, read_options
 
 # Inputs, hidden sizes, latents -> rows of an epoch, epochs timed by the fast methods.
 NETWORKS = {(30, 128, 128, 8): (20480, 8), (784, 200, 200, 50): (5120, 4)}
 BATCHES = (256, 1024)
 THREADS = (1, 2)
-TARGET = {"network": (30, 128, 128, 8), "batch": 256, "ratio": 2.5}
+TARGET = {"network": [30, 128, 128, 8], "batch": 256, "ratio": 2.5}
 TRANSFORM_ROWS, TRANSFORM_TARGET = 200_000, 500_000
 MEMORY_SHAPE, MEMORY_TARGET = (1_000_000, 30), 3.0
+HEADER = ["network, batch, threads", "method", "epoch, ms"]
+HEADER += ["/ bound", "/ loop", "set-up, ms"]
 
 
 # Workers: each runs in a process of its own and returns a JSON-able dict
 
 
-def epoch_worker(network, batch, repeats):
+def epoch_times(network, batch, repeats):
     """Return the seconds of every repetition of every method, interleaved."""
     network = tuple(network)
     rows, n_epochs = NETWORKS[network]
@@ -62,7 +56,7 @@ def epoch_worker(network, batch, repeats):
     return times
 
 
-def transform_worker(repeats):
+def transform_times(repeats):
     """Return the seconds of ``transform`` and of the encoder's matrix products."""
     import torch
 
@@ -103,7 +97,7 @@ def memory_bytes():
     return tuple(1024 * int(status[key].split()[0]) for key in ("VmRSS", "VmHWM"))
 
 
-def memory_worker():
+def memory_of_fit():
     """Return the memory of one epoch of ``fit`` on the large table, in bytes."""
     import skorch  # noqa: F401  (part of the idle process)
     import torch  # noqa: F401
@@ -130,44 +124,24 @@ def memory_worker():
     }
 
 
-WORKERS = {
-    "epoch": epoch_worker,
-    "transform": transform_worker,
-    "memory": memory_worker,
-}
+WORKERS = {"epoch": epoch_times, "transform": transform_times, "memory": memory_of_fit}
 
 
-def run_worker(name, threads, **arguments):
-    """Run a worker in a fresh process, as thread counts are global, and return it."""
-    job = json.dumps({"name": name, "threads": threads, "arguments": arguments})
-    counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    answer = subprocess.run(
-        [sys.executable, __file__, "--worker", job],
-        env={**os.environ, **dict.fromkeys(counts, str(threads))},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(answer.stdout.splitlines()[-1])
-
-
-def worker_main(job):
-    """Run the worker described by a JSON string and print its result."""
-    job = json.loads(job)
-    if job["name"] != "memory":
+def work(kind, threads, arguments):
+    """Return the result of a worker."""
+    if kind != "memory":
         import torch
 
-        torch.set_num_threads(job["threads"])
+        torch.set_num_threads(threads)
     warnings.simplefilter("ignore")  # a fit of so few epochs warns
-    print(json.dumps(WORKERS[job["name"]](**job["arguments"])))
+    return WORKERS[kind](**arguments)
 
 
-# Report
-
-
-def epoch_lines(network, batch, threads, times):
+def epoch_rows(cell):
     """Return table rows: seconds, ratios and set-up of every method."""
-    rows = []
+    rows, times = [], cell["result"]
+    network = tuple(cell["arguments"]["network"])
+    label = f"{network}, {cell['arguments']['batch']}, {cell['threads']}"
     for name, values in times.items():
         seconds = [value[0] for value in values]
         ratios = [
@@ -178,102 +152,113 @@ def epoch_lines(network, batch, threads, times):
         ]
         setups = [value[1] for value in values if value[1] is not None]
         setup = 1e3 * statistics.median(setups) if setups else None
-        label = f"{network}, {batch}, {threads}"
         epoch = 1e3 * statistics.median(seconds)
         rows.append([label, name, epoch, *ratios, setup])
     return rows
 
 
-def report_lines(results):
-    """Return the Markdown lines of all finished results."""
-    rows, targets, other = [], [], []
-    for key, value in results.items():
-        if key[0] == "epoch":
-            network, batch, threads = tuple(key[1]), key[2], key[3]
-            mine = epoch_lines(network, batch, threads, value)
-            rows += mine
-            _, _, _, over_bound, over_loop, _ = next(r for r in mine if r[1] == "ours")
-            if (network, batch) == (TARGET["network"], TARGET["batch"]):
-                met = over_bound <= TARGET["ratio"] and over_loop <= 1
-                targets.append(
-                    f"- {threads} thread(s): ours {over_bound:.2f} x the bound (target "
-                    f"{TARGET['ratio']}), {over_loop:.2f} x the hand-written loop "
-                    f"(target 1): {'met' if met else 'NOT met'}"
-                )
-        elif key[0] == "transform":
-            speed = TRANSFORM_ROWS / statistics.median(value["transform"])
-            bound = TRANSFORM_ROWS / statistics.median(value["products"])
-            other.append(
-                f"- transform, 30 columns, {key[1]} thread(s): {speed:,.0f} rows/s "
-                f"(target {TRANSFORM_TARGET:,}; matrix products alone {bound:,.0f}): "
-                f"{'met' if speed >= TRANSFORM_TARGET else 'NOT met'}"
-            )
-        else:
-            ratio = value["above_idle"] / value["data"]
-            used = value["above_used"] / value["data"]
-            other.append(
-                f"- fit of {MEMORY_SHAPE[0]:,} x {MEMORY_SHAPE[1]} float32 "
-                f"({value['data'] / 1e6:.0f} MB), one epoch, {value['seconds']:.1f} s, "
-                f"{key[1]} thread(s): peak "
-                f"{value['above_idle'] / 1e6:.0f} MB above the process with the "
-                f"libraries imported, {ratio:.2f} x the data (target {MEMORY_TARGET}; "
-                f"{used:.2f} x above the process that has fitted a small table); "
-                f"{value['above_holding'] / 1e6:.0f} MB above the process that holds "
-                f"the data: {'met' if ratio <= MEMORY_TARGET else 'NOT met'}"
-            )
-    header = ["network, batch, threads", "method", "epoch, ms"]
-    table = markdown_table([*header, "/ bound", "/ loop", "set-up, ms"], rows, 2)
-    return ["## One epoch", "", *table, "", "## Targets", "", *targets, *other]
+def epoch_target_lines(cell):
+    """Return the target on the time of an epoch, if the case is that of the target."""
+    given = cell["arguments"]
+    if any(given[name] != TARGET[name] for name in ("network", "batch")):
+        return []
+    rows = epoch_rows(cell)
+    _, _, _, over_bound, over_loop, _ = next(row for row in rows if row[1] == "ours")
+    met = over_bound <= TARGET["ratio"] and over_loop <= 1
+    return [
+        f"- {cell['threads']} thread(s): ours {over_bound:.2f} x the bound (target "
+        f"{TARGET['ratio']}), {over_loop:.2f} x the hand-written loop "
+        f"(target 1): {report.VERDICTS[met]}"
+    ]
 
 
-def parse_arguments():
-    """Return the command line's options."""
-    parser = argument_parser("training_speed", __doc__.split("\n\n")[0])
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, nargs="+", default=list(THREADS))
-    parser.add_argument("--batch", type=int, nargs="+", default=list(BATCHES))
-    parser.add_argument(
-        "--network", type=int, nargs="+", choices=[30, 784], default=[30, 784]
+def transform_line(cell):
+    """Return the target on ``transform``."""
+    value = cell["result"]
+    speed = TRANSFORM_ROWS / statistics.median(value["transform"])
+    bound = TRANSFORM_ROWS / statistics.median(value["products"])
+    return (
+        f"- transform, 30 columns, {cell['threads']} thread(s): {speed:,.0f} rows/s "
+        f"(target {TRANSFORM_TARGET:,}; matrix products alone {bound:,.0f}): "
+        f"{report.VERDICTS[speed >= TRANSFORM_TARGET]}"
     )
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
-    parser.add_argument("--worker", help="internal: a job as JSON")
-    return parser.parse_args()
+
+
+def memory_line(cell):
+    """Return the target on the memory."""
+    value = cell["result"]
+    ratio = value["above_idle"] / value["data"]
+    used = value["above_used"] / value["data"]
+    return (
+        f"- fit of {MEMORY_SHAPE[0]:,} x {MEMORY_SHAPE[1]} float32 "
+        f"({value['data'] / 1e6:.0f} MB), one epoch, {value['seconds']:.1f} s, "
+        f"{cell['threads']} thread(s): peak "
+        f"{value['above_idle'] / 1e6:.0f} MB above the process with the "
+        f"libraries imported, {ratio:.2f} x the data (target {MEMORY_TARGET}; "
+        f"{used:.2f} x above the process that has fitted a small table); "
+        f"{value['above_holding'] / 1e6:.0f} MB above the process that holds "
+        f"the data: {report.VERDICTS[ratio <= MEMORY_TARGET]}"
+    )
+
+
+def page(raw):
+    cells = {kind: [] for kind in WORKERS}
+    for cell in raw["cells"]:
+        cells[cell["kind"]].append(cell)
+    targets = [line for cell in cells["epoch"] for line in epoch_target_lines(cell)]
+    targets += map(transform_line, cells["transform"])
+    targets += map(memory_line, cells["memory"])
+    rows = [row for cell in cells["epoch"] for row in epoch_rows(cell)]
+    return report.blocks(
+        "# Speed and memory",
+        report.prose(__doc__),
+        report.items(raw, f"repetitions: {raw['repeats']}"),
+        "## One epoch",
+        report.table(HEADER, rows, 2),
+        "## Targets",
+        targets,
+    )
+
+
+def make_jobs(options):
+    """Return kind, threads and arguments of every job."""
+    repeats = {"repeats": options.repeats}
+    networks = [n for n in NETWORKS if n[0] in options.network]
+    jobs = []
+    for threads in options.threads:
+        for network, batch in itertools.product(networks, options.batch):
+            arguments = {"network": network, "batch": batch, **repeats}
+            jobs.append(("epoch", threads, arguments))
+        jobs.append(("transform", threads, repeats))
+    jobs.append(("memory", options.threads[0], {}))
+    return [job for job in jobs if job[0] in options.kinds]
 
 
 def main():
-    """Run what is missing, then write the report."""
-    options = parse_arguments()
-    if options.worker:
-        return worker_main(options.worker)
-    path = cache_path("training_speed.jsonl")
-    if options.fresh:
-        path.unlink(missing_ok=True)
-    checkpoint = Checkpoint(path)
-    jobs = {}
-    for threads in options.threads:
-        for network in (n for n in NETWORKS if n[0] in options.network):
-            for batch in options.batch:
-                arguments = {"network": network, "batch": batch}
-                jobs["epoch", network, batch, threads] = arguments
-        jobs["transform", threads] = {}
-    jobs["memory", options.threads[0]] = {}
-    results = {}
-    for key, arguments in jobs.items():
-        flat = [str(word) for word in key]
-        if flat not in checkpoint:
-            if key[0] != "memory":
-                arguments = {**arguments, "repeats": options.repeats}
-            checkpoint.put(flat, run_worker(key[0], key[-1], **arguments))
-            print(*key, flush=True)
-        results[key] = checkpoint.get(flat)
+    if answer(work):
+        return
+    options = read_options(
+        __doc__,
+        repeats=7,
+        threads=list(THREADS),
+        batch=list(BATCHES),
+        network=[network[0] for network in NETWORKS],
+        kinds=list(WORKERS),
+    )
+    run, processes, cells = Run(options), Processes(), []
+    # The times of the peers count within a repetition alone: they are run with ours.
+    packages = version("scikit-learn", "skorch")
+    for kind, threads, arguments in make_jobs(options):
+        job = {"kind": kind, "threads": threads, "arguments": arguments}
 
-    report = environment()
-    report["load average"] = f"{os.getloadavg()[0]:.1f}"
-    lines = ["# Speed and memory", "", __doc__.split("\n\n", 1)[1].strip(), ""]
-    lines += [*environment_lines(report), f"- repetitions: {options.repeats}", ""]
-    lines += report_lines(results)
-    named = {" ".join(map(str, key)): value for key, value in results.items()}
-    write_report(options.output, lines, {"environment": report, "results": named})
+        def compute(job=job):
+            return processes.result(job, threads=job["threads"])
+
+        result = run.cell(
+            *(kind, kind, "ours", None, compute), job=job, packages=packages
+        )
+        cells += [{**job, "result": result}] if result else []
+    report.publish(options, cells=cells)
 
 
 if __name__ == "__main__":

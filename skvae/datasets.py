@@ -173,7 +173,7 @@ def ampute(
 ) -> Any:
     """Make cells of a table missing: at random or by a known mechanism.
 
-    The opposite of imputation. As the hidden values are known, an imputer can be
+    The opposite of imputation. As the removed values are known, an imputer can be
     measured on them.
 
     Parameters
@@ -187,7 +187,7 @@ def ampute(
 
         - "mcar", missing completely at random: nothing. Every cell goes missing with
           the same probability.
-        - "mar", missing at random: other cells of its row, which stay visible. A
+        - "mar", missing at random: other cells of its row, which stay observed. A
           random third of the columns, at least one, is left as it is. In the other
           columns the log-odds of going missing are a random linear combination of the
           standardised columns that are left, of unit variance and with coefficients
@@ -269,7 +269,7 @@ def _mar_probabilities(
     """Probability that a cell goes missing, given the columns that stay: (n, d)."""
     if table.n_columns < 2:
         raise ValueError(
-            'mechanism="mar" hides cells by other columns that stay visible, but X has '
+            'mechanism="mar" removes cells by columns that stay observed, but X has '
             f'{table.n_columns} column(s). Add a column, or use "mcar" or "mnar".'
         )
     scores = _scores(table, rng)

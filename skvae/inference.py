@@ -185,7 +185,7 @@ def fit_variational(
 
     objective : {"elbo", "iwae"}, default="elbo"
         The evidence lower bound, or the importance-weighted bound of ``n_draws``
-        draws, which spreads q wider.
+        draws, which makes q wider.
 
     n_draws : int, default=10
         Draws of z per step.

@@ -58,10 +58,10 @@ class VAEClassifier(
         What is maximised, and what depends on the label.
 
         - "m2": p(x | z, y) and q(z | x, y), unknown labels summed out [1]_.
-        - "m1": a VAE that knows no labels, with a classifier q(y | z) of its latents,
+        - "m1": a VAE without labels, with a classifier q(y | z) of its latents,
           trained together. Its cost does not grow with the number of classes.
-        - "m1+m2": first a VAE that knows no labels, then "m2" on its latents, drawn
-          anew at every step.
+        - "m1+m2": first a VAE without labels, then "m2" on its latents, drawn anew at
+          every step.
         - "shot": p(x | z, y) and q(z | x). Between the mixture of two rows and the
           mixture of their labels q(y | x) should be linear [3]_; the partner of a row
           is the row of the batch with the nearest posterior.
@@ -76,22 +76,22 @@ class VAEClassifier(
         adversarial training (VAT) loss KL(q(y | x) || q(y | x + r)) for the worst
         step r of length ``vat_radius`` [2]_; the entropy of q(y | x); and the
         divergence of the mean of q(y | x) from ``class_prior_`` [4]_. With "shot" it
-        is the interpolation loss instead. "auto" takes 1, or 0 where classes are
-        rules rather than clusters (see ``masking_rate``); "shot" always 1. With 0,
-        rows without a label train the generator alone.
+        is the interpolation loss instead. "auto" takes 1; with 200 labels or more it
+        may take 0, except for "shot", see ``masking_rate``. With 0, rows without a
+        label train the generator alone.
 
     vat_radius : float, default=0.5
         Length of the adversarial step of the VAT loss, in units of the median
-        distance between a row and its nearest neighbour. In tables of hundreds of
-        columns, such as images, where neighbours differ in many columns at once, 0.2
-        leaves more room between the classes. "shot" has no use for it.
+        distance between a row and its nearest neighbour. For tables of hundreds of
+        columns, such as images, use about 0.2. "shot" ignores it.
 
     masking_rate : "auto" or float, default="auto"
         Share of the cells that are masked for the classifier in training, drawn anew
-        at every step. "auto" takes 0.2, or 0 where classes are rules rather than
-        clusters. What is "auto" of ``consistency_weight`` and ``masking_rate`` is
-        chosen together, by cross-validation of small networks on the labelled rows,
-        if these are 200 or more.
+        at every step. "auto" takes 0.2; with 200 labels or more it may take 0. Whether
+        ``consistency_weight`` and ``masking_rate``, as far as they are "auto", are 0 is
+        decided together by cross-validation of small networks on the labelled rows:
+        masking and consistency help where classes are clusters of rows, and mislead
+        where they are rules that need every cell.
 
     hidden_layer_sizes : tuple of int, default=(128, 128)
         Widths of the hidden layers of classifier and encoder; the decoder has them in
@@ -119,7 +119,8 @@ class VAEClassifier(
         indices or a mask, or none.
 
     kl_weight : float, default=1.0
-        Weight of the Kullback-Leibler term of z.
+        Weight of the Kullback-Leibler term of z. Where no column has a normal or
+        Student-t likelihood, it rises from 0 over the first 1,000 steps.
 
     max_iter : int, default=None
         Number of epochs (passes over the training rows), of each stage of "m1+m2".
@@ -159,7 +160,7 @@ class VAEClassifier(
         Improvement in nats per row that counts.
 
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the previous weights, column kinds and classes.
+        Whether ``fit`` resumes from the previous weights, column kinds and classes.
 
     callbacks : list of skorch callbacks, default=None
         Passed on to the training loop (for "m1+m2" of its second stage). Callbacks of
@@ -468,8 +469,8 @@ class VAEClassifier(
         -------
         Z : ndarray of shape (n_samples, n_components_), float32
             E[z | x] under q, averaged over q(y | x) where it depends on the label.
-            With "m2" and "shot" it holds what the label leaves open. With "m1+m2" it
-            is the latents of M1, which know nothing of labels.
+            With "m2" and "shot" it is the variation within a class. With "m1+m2" it
+            is the latents of the first VAE, which was trained without labels.
         """
         data = self._encode(X)
         return self._model.means(data)

@@ -102,8 +102,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     max_iter : int, default=None
         Number of epochs of the conditional VAE (passes over the training rows), and
-        an upper limit of those of the conditional mean. None takes what the size of
-        the table asks for.
+        an upper limit of those of the conditional mean. None chooses them by the
+        number of rows.
 
     batch_size : int or "auto", default="auto"
         Rows per step of the conditional VAE. "auto" takes an eighth of the rows,
@@ -114,7 +114,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         twice as much in tables of fewer than 5,000 rows.
 
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the previous weights and column kinds.
+        Whether ``fit`` resumes from the previous weights and column kinds.
 
     callbacks : list of skorch callbacks, default=None
         Passed on to the training loop of the conditional VAE. Callbacks of
@@ -208,13 +208,13 @@ class VAEImputer(TransformerMixin, BaseVAE):
     counts as missing for the estimates of the other cells, with a warning.
 
     Which method to use depends on the question. :meth:`transform` gives every cell
-    its best guess; these vary less than true values do, so variances and
-    correlations of a table completed by it are off. :meth:`sample` draws the missing
-    cells of a row jointly from p(x | z, c), as often as asked: analyse every table
-    and combine the results with :func:`skvae.pool`. Every table has another draw of
-    the parameters of the multivariate normal, so that tables differ by what the
-    training rows leave open as well [6]_; there are 20 of them, and as few as 5 for
-    tables with many columns. :meth:`predict_interval` takes quantiles over 99 draws,
+    its point estimate. Point estimates vary less than true values, so variances and
+    correlations of the completed table are biased. :meth:`sample` draws the missing
+    cells of a row jointly from p(x | z, c): analyse every table and combine the
+    results with :func:`skvae.pool`. Every table uses one of 20 posterior draws of the
+    mean and covariance of the multivariate normal (as few as 5 for wide tables), so
+    that tables also differ by the uncertainty of these parameters [6]_; further tables
+    repeat them. :meth:`predict_interval` takes quantiles over 99 draws,
     column by column. :meth:`score_samples` estimates
     log p of the observed cells by importance weighting [3]_, in nats and in the units
     of the columns as given.

@@ -93,8 +93,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         ``likelihood``.
 
     latent : {"normal", "lognormal", "gamma", "beta", "dirichlet"}, default="normal"
-        Family of the latent variables, as in :class:`VAETransformer`. The linear start
-        belongs to normal ones.
+        Family of the latent variables, as in :class:`VAETransformer`. Only normal ones
+        start at a linear model.
 
     prior : {"mixture", "vamp"}, dict or tuple, default=None
         The prior. None makes it a network of the features, p(z | x), in the family
@@ -103,7 +103,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
 
     kl_weight : float, default=1.0
         Weight of the Kullback-Leibler term; values other than 1 give a
-        beta-VAE, whose ``loss_`` no longer bounds log p(x).
+        beta-VAE, whose ``loss_`` no longer bounds log p(x). Where no output has a
+        normal or Student-t likelihood, or ``latent`` is not "normal", the weight rises
+        from 0 over the first 1,000 steps.
 
     max_iter : int, default=None
         Number of epochs (passes over the training rows). None takes 50, or as many
@@ -122,13 +124,13 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         at most, when the score has not improved for ``n_iter_no_change`` epochs.
 
     weight_decay : float, default=0.5
-        Rate, relative to the learning rate, at which the weights of the hidden layers
-        decay, and with them what bends the linear model (decoupled from Adam [2]_).
+        Rate, relative to the learning rate, at which the weights of the hidden layers,
+        the nonlinear part of the model, decay (decoupled from Adam [2]_).
 
     early_stopping : bool, default=True
         Whether to set rows aside, score them after each epoch, keep the weights
-        that score best and stop when the score no longer improves. The linear start
-        is kept if nothing beats it by more than two standard errors. Without early
+        that score best and stop when the score no longer improves. The initial
+        linear model is kept unless the gain exceeds two standard errors. Without early
         stopping the last weights are kept and the training objective decides when to
         stop.
 
@@ -145,7 +147,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         Improvement in nats per row that counts.
 
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the previous weights and column kinds.
+        Whether ``fit`` resumes from the previous weights and column kinds.
 
     callbacks : list of skorch callbacks, default=None
         Passed on to the training loop. Callbacks of scikit-learn are set with
@@ -200,7 +202,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
 
     best_validation_score_ : float or None
         Score of the weights that were kept: the highest of ``validation_scores_``, or
-        that of the linear start where no epoch improved on it clearly.
+        that of the initial linear model where no epoch was clearly better.
 
     history_ : dict of str to ndarray of shape (n_iter_,)
         "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent

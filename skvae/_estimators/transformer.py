@@ -102,8 +102,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         - "dreg" (doubly reparameterised [4]_): with "iwae" and several draws.
         - "score": the score function of black-box variational inference [6]_, for
           comparison: its variance is high. With "elbo", as the next two.
-        - "rloo": the score function; what the other draws of the row give is
-          subtracted. Needs several draws.
+        - "rloo": the score function with the mean over the other draws of the row as
+          its baseline. Needs several draws.
         - "grep" (generalised reparameterisation [7]_): through a standardised z, and
           the score function for what remains. Below concentrations of about 1 its
           variance exceeds that of the score function.
@@ -128,7 +128,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     kl_weight : float, default=1.0
         Weight of the Kullback-Leibler term; values other than 1 give a
-        beta-VAE, whose ``loss_`` no longer bounds log p(x).
+        beta-VAE, whose ``loss_`` no longer bounds log p(x). Where no column has a
+        normal or Student-t likelihood, or ``latent`` is not "normal", the weight rises
+        from 0 over the first 1,000 steps.
 
     max_iter : int, default=None
         Number of epochs (passes over the training rows). None takes 50, or as many
@@ -148,8 +150,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     early_stopping : bool, default=True
         Whether to set rows aside, score them after each epoch, keep the weights
-        that score best and stop when the score no longer improves. The linear start
-        is kept if nothing beats it by more than two standard errors. Without early
+        that score best and stop when the score no longer improves. The initial
+        linear model is kept unless the gain exceeds two standard errors. Without early
         stopping the last weights are kept and the training objective decides when to
         stop.
 
@@ -166,7 +168,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Improvement in nats per row that counts.
 
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the previous weights and column kinds.
+        Whether ``fit`` resumes from the previous weights and column kinds.
 
     callbacks : list of skorch callbacks, default=None
         Passed on to the training loop. Callbacks of scikit-learn are set with
@@ -218,7 +220,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     best_validation_score_ : float or None
         Score of the weights that were kept: the highest of ``validation_scores_``, or
-        that of the linear start where no epoch improved on it clearly.
+        that of the initial linear model where no epoch was clearly better.
 
     history_ : dict of str to ndarray of shape (n_iter_,)
         "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent

@@ -90,7 +90,7 @@ def fit_labels(
 
     some = view(batch.at_random(SETTINGS.neighbour_rows, beside()), None)
     radius = params["vat_radius"] * neighbour_distance(module, some)
-    settings = candidates(params, chosen)
+    settings = candidate_settings(params, chosen, len(labelled))
     regularisation = settings[0]
     if len(settings) > 1:
         search = beside()
@@ -171,17 +171,20 @@ def neighbour_distance(module: LabelledVAE, rows: Batch) -> float:
     return float(np.median(apart)) if len(apart) else 0.0
 
 
-def candidates(
-    params: Mapping[str, Any], chosen: Regularisation | None = None
+def candidate_settings(
+    params: Mapping[str, Any], chosen: Regularisation | None, n_labelled: int
 ) -> list[Regularisation]:
     """Return the pairs of masking rate and consistency weight to choose from.
 
-    What is given is in all of them, and what an earlier fit chose stays.
+    What is given is in all of them, and what an earlier fit chose stays. Few labels
+    leave the usual pair alone.
     """
     rate, weight = params["masking_rate"], params["consistency_weight"]
     options: Sequence[Regularisation] = (SETTINGS.clusters, SETTINGS.rules)
     if chosen is not None:
         options = [chosen]
+    elif n_labelled < SETTINGS.least_labels:
+        options = [SETTINGS.clusters]
     elif params["objective"] == "shot" and weight == "auto":
         weight = SETTINGS.clusters.consistency_weight
     settings = [
@@ -195,14 +198,9 @@ def candidates(
 
 
 def search_stages(
-    params: Mapping[str, Any],
-    chosen: Regularisation | None,
-    n_inputs: int,
-    n_classes: int,
-    n_steps: int,
+    n_settings: int, n_inputs: int, n_classes: int, n_steps: int
 ) -> list[Stage]:
     """Return the label search as a stage of a fit, if there is one."""
-    n_settings = len(candidates(params, chosen))
     if n_settings == 1:
         return []
     widths = [n_inputs, *SETTINGS.search_widths, n_classes]

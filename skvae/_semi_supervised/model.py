@@ -37,6 +37,7 @@ from .fit_labels import (
     LabelFit,
     View,
     as_they_are,
+    candidate_settings,
     fit_labels,
     resolve_plan,
     search_stages,
@@ -144,7 +145,9 @@ class LabelledModel:
         main = main_stage(self.module, plan, len(split[0]))
         n_inputs = self.module.n_row_inputs
         n_classes, n_steps = self.module.n_classes, search_steps(plan, len(split[0]))
-        stages = search_stages(params, chosen, n_inputs, n_classes, n_steps)
+        n_labelled = int((data.codes[split[0]] >= 0).sum())
+        n_settings = len(candidate_settings(params, chosen, n_labelled))
+        stages = search_stages(n_settings, n_inputs, n_classes, n_steps)
         progress.open(plan_units(main, plan.max_iter, stages))
         fit = fit_labels(
             self.module,

@@ -50,8 +50,6 @@ def choose_setting(
     the standard error of the difference, or if the search is cut short. The VAT loss
     is measured on ``rows``, labelled or not.
     """
-    if len(settings) == 1 or len(labelled) < SETTINGS.least_labels:
-        return settings[0]
     progress = Progress() if progress is None else progress
     wrong = left_out_errors(
         vae,

@@ -20,6 +20,7 @@ from .._training.plan import split_rows
 from .._training.progress import Progress, plan_units
 from .._training.random import Random
 from .fit_labels import (
+    candidate_settings,
     fit_labels,
     resolve_plan,
     search_stages,
@@ -120,7 +121,9 @@ class Stacked:
         )
         main = main_stage(self.density.module, plan, len(split[0]))
         n_steps = search_steps(plan, len(split[0]))
-        stages = search_stages(params, chosen, n_latent, n_classes, n_steps)
+        n_labelled = int((data.codes[split[0]] >= 0).sum())
+        n_settings = len(candidate_settings(params, chosen, n_labelled))
+        stages = search_stages(n_settings, n_latent, n_classes, n_steps)
         units = plan_units(main, plan.max_iter, stages)
         progress.open({M1: own_plan.max_iter, **units})
         self.density.train(

@@ -139,7 +139,7 @@ def test_every_parameter_has_an_effect(blobs, name, value):
 # -- masking rate and consistency weight ---------------------------------------------
 
 
-def balance(n_labelled=120, seed=0):
+def balance(n_labelled=220, seed=0):
     """Which arm of a scale is heavier: a rule, without clusters."""
     grid = np.array(list(itertools.product(range(1, 6), repeat=4)), dtype=float)
     y = np.sign(grid[:, 0] * grid[:, 1] - grid[:, 2] * grid[:, 3]).astype(int) + 1
@@ -174,7 +174,7 @@ def test_what_is_given_is_taken(objective, monkeypatch):
 
     def choose(vae, labelled, rows, settings, radius, generator, **options):
         offered.append(settings)
-        assert len(labelled) == 120 and len(rows) == len(X)
+        assert len(labelled) == 220 and len(rows) == len(X)
         return settings[-1]
 
     monkeypatch.setattr(fit_labels, "choose_setting", choose)

@@ -10,6 +10,7 @@ from skvae._distributions.joint import Joint
 from skvae._distributions.registry import make_head
 from skvae._networks.batch import Batch
 from skvae._semi_supervised import selection
+from skvae._semi_supervised.fit_labels import candidate_settings
 from skvae._semi_supervised.labelled_vae import LabelledVAE
 from skvae._semi_supervised.settings import SETTINGS, Regularisation
 
@@ -107,13 +108,12 @@ def test_rows_count_by_their_weight(monkeypatch):
     assert choose(heavy_first.flip(0)) == HIDING
 
 
-def test_few_labels_say_nothing(monkeypatch):
-    monkeypatch.setattr(selection, "left_out_errors", None)
-    x, codes = scales(SETTINGS.least_labels - 1)
-    arguments = build(4), batch(x, codes), Batch(x)
-    assert selection.choose_setting(*arguments, [ALL, RULE], 0.5, generator()) == ALL
-    x, codes = scales(50)
-    assert selection.choose_setting(*arguments, [RULE], 0.5, generator()) == RULE
+def test_few_labels_leave_nothing_to_choose():
+    params = {"masking_rate": "auto", "consistency_weight": "auto", "objective": "m2"}
+    both = [SETTINGS.clusters, SETTINGS.rules]
+    assert candidate_settings(params, None, SETTINGS.least_labels) == both
+    assert candidate_settings(params, None, SETTINGS.least_labels - 1) == both[:1]
+    assert candidate_settings(params, RULE, SETTINGS.least_labels) == [RULE]
 
 
 def test_left_out_labels_are_not_seen():

@@ -475,6 +475,7 @@ def test_ctrl_c_in_the_first_stage_of_the_imputer(numbers, monkeypatch):
 @pytest.mark.parametrize("objective", ["m2", "m1+m2"])
 def test_ctrl_c_before_labels_count_ends_the_fit(numbers, monkeypatch, objective):
     """An untrained classifier is no "best so far": the fit of before stays."""
+    numbers = np.tile(numbers, (3, 1))  # enough labels for a search
     y = (numbers[:, 0] > 0).astype(int)
     model = VAEClassifier(objective=objective, max_iter=3, random_state=0)
     before = model.fit(numbers, y).predict_proba(numbers)

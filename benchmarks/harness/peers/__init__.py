@@ -1,0 +1,1 @@
+"""The methods that skvae is compared with, one file per kind of task."""
