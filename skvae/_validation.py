@@ -37,12 +37,19 @@ def check_count(number: Any, name: str, least: int = 1) -> int:
     return int(number)
 
 
-def weighted_rows(X: Any, weights: np.ndarray) -> tuple[Any, np.ndarray | None]:
-    """Return the rows with a weight, and their weights (None where all are equal)."""
-    if not weights.all():  # a row of weight zero is a row that is not there
+def weighted_rows(sample_weight: Any, *tables: Any) -> tuple[Any, ...]:
+    """Check row weights; return them and the rows of tables that have one.
+
+    Rows of weight zero are left out. Weights that are all equal become None.
+    """
+    if sample_weight is None:
+        return None, *tables
+    weights = check_weights(sample_weight, tables[0])
+    if not weights.all():
         rows = np.flatnonzero(weights)
-        X, weights = _safe_indexing(X, rows), weights[rows]
-    return X, None if (weights == weights[0]).all() else weights
+        tables = tuple(_safe_indexing(table, rows) for table in tables)
+        weights = weights[rows]
+    return None if (weights == weights[0]).all() else weights, *tables
 
 
 #: Packages whose lines may stand between that of the user and ours.

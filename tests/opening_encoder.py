@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator
 from skvae._distributions.registry import LIKELIHOODS
 from skvae._tables import encoder
 from skvae._tables.libraries import open_table
+from skvae._validation import check_weights
 
 
 class TableEncoder(BaseEstimator):
@@ -18,7 +19,10 @@ class TableEncoder(BaseEstimator):
     def fit(self, X, sample_weight=None):
         table = open_table(self, X, reset=True)
         unfitted = encoder.TableEncoder(LIKELIHOODS, **self.options)
-        self.encoder = unfitted.fit(table, sample_weight)
+        weights = None
+        if sample_weight is not None:
+            weights = check_weights(sample_weight, X)
+        self.encoder = unfitted.fit(table, weights)
         return self
 
     def encode(self, X):

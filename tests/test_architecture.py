@@ -149,7 +149,7 @@ def test_every_library_offers_the_same():
     ]
     shared = set.intersection(*functions)
     assert {name for name, *_ in shared} == {
-        *("read", "build", "cells", "fill"),
+        *("read", "build", "fill"),
         *("replace_marker", "missing_mask", "mask_cells"),
     }
 

@@ -147,7 +147,7 @@ def test_every_head_stays_on_its_device(head):
         qz = vae.encode(batch.x, batch.observed)
         noise = torch.empty(4, N_ROWS, N_LATENT, device="meta")
         assert log_weights(vae, batch, qz, noise).shape == (4, N_ROWS)
-        vae.joint.point(vae.decode(qz.loc))
+        vae.joint.point_estimate(vae.decode(qz.loc))
         vae.initialise_marginals(batch.x, torch.ones_like(batch.x))
 
 

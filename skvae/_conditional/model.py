@@ -369,7 +369,7 @@ class ConditionalModel:
                 if add_noise:
                     x = vae.joint.sample(px, generator, temperature)
                 else:
-                    x = vae.joint.point(px)
+                    x = vae.joint.point_estimate(px)
                 if scale is not None:
                     mean = self._means(vae, rows)
                     x = torch.where(scale > 1, mean + scale * (x - mean), x)

@@ -1,66 +1,39 @@
-"""Outputs: the containers that y comes in, and errors that name them."""
+"""Outputs of a conditional model: their checks, encoder and shape."""
 
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.utils import _safe_indexing
 
 from .._density.rows import head_key
-from .._distributions.registry import LIKELIHOODS
-from .._tables.columns import CATEGORY_KINDS, Column
+from .._distributions.registry import LIKELIHOODS, models_categories
+from .._tables.columns import Column
 from .._tables.encoder import TableEncoder
-from .._tables.libraries import TableSchema, open_table
+from .._tables.libraries import TableSchema, checked_table
+from .._tables.missing import missing_mask
 from .._tables.table import Table
 from .._tables.transforms import Affine
 from .image_vae import shape_of_context
 
-#: Likelihood of numbers where ``likelihood`` leaves it to the data.
-AUTO_LIKELIHOOD = "normal"
+
+def complete_pairs(weights: Any, X: Any, outputs: Any) -> tuple[Any, Any, Any]:
+    """Return the rows that have an output: others do not tell p(y | x)."""
+    has_output = (~missing_mask(outputs)).any(1)
+    if not has_output.any():
+        raise ValueError("Input y contains NaN only: there is nothing to learn.")
+    if not has_output.all():
+        rows = np.flatnonzero(has_output)
+        X, outputs = _safe_indexing(X, rows), _safe_indexing(outputs, rows)
+        weights = None if weights is None else weights[rows]
+    return weights, X, outputs
 
 
-class Outputs(NamedTuple):
-    """Which containers ``y`` came in: predictions come in the like."""
-
-    is_1d: bool
-    is_frame: bool
-
-
-def declared_categories(likelihood: str | dict, outputs: Table) -> str | list[int]:
-    """Return which outputs hold categories.
-
-    In arrays that are not of numbers those that have a likelihood of categories.
-    """
-    if outputs.library != "numpy" or outputs.array is not None:
-        return "from_dtype"
-    if isinstance(likelihood, dict):
-        return [key for key, name in likelihood.items() if name in CATEGORY_KINDS]
-    return list(range(outputs.n_columns)) if likelihood in CATEGORY_KINDS else []
-
-
-def completed_likelihood(
-    likelihood: dict, outputs: Table, categories: str | list[int]
-) -> dict:
-    """Return likelihoods by index, with those of numbers that the dict leaves out."""
-    plain = TableEncoder(
-        LIKELIHOODS, categorical_features=categories, likelihood=AUTO_LIKELIHOOD
-    ).fit(outputs)
-    labels = plain.schema_.labels
-    numbers = [i for i, c in enumerate(plain.columns_) if c.kind == "numeric"]
-    completed: dict = dict.fromkeys(numbers, AUTO_LIKELIHOOD)
-    for key, name in likelihood.items():
-        if name != "auto":
-            completed[labels.index(key) if key in labels else key] = name
-    return completed
-
-
-def output_encoder(
-    outputs: Table, likelihood: str | dict, transform: str | dict, sample_weight: Any
+def fit_output_encoder(
+    outputs: Table, weights: np.ndarray | None, **options: Any
 ) -> TableEncoder:
     """Fit the encoder of outputs.
 
@@ -69,19 +42,9 @@ def output_encoder(
     ValueError
         If an output has no value.
     """
-    with naming_outputs():
-        categories = declared_categories(likelihood, outputs)
-        if isinstance(likelihood, dict):
-            likelihood = completed_likelihood(likelihood, outputs, categories)
-        encoder = TableEncoder(
-            LIKELIHOODS,
-            categorical_features=categories,
-            numeric_transform=transform,
-            likelihood=likelihood,
-        ).fit(outputs, sample_weight)
-    if encoder.schema_.library == "numpy":
-        for index, column in enumerate(encoder.columns_):
-            column.name = f"y{index}"
+    categories = categorical_outputs(options["likelihood"], outputs)
+    encoder = TableEncoder(LIKELIHOODS, categorical_features=categories, **options)
+    encoder.fit(outputs, weights)
     empty = [column.name for column in encoder.columns_ if column.is_empty]
     if empty:
         raise ValueError(
@@ -91,76 +54,59 @@ def output_encoder(
     return encoder
 
 
+def categorical_outputs(likelihood: str | dict, outputs: Table) -> str | list:
+    """Return the outputs that hold categories, as ``categorical_features``.
+
+    In arrays that are not numeric, those with a likelihood of categories.
+    """
+    if outputs.library != "numpy" or outputs.array is not None:
+        return "from_dtype"
+    if isinstance(likelihood, dict):
+        return [key for key, name in likelihood.items() if models_categories(name)]
+    return list(range(outputs.n_columns)) if models_categories(likelihood) else []
+
+
 def share_map(columns: list[Column]) -> None:
-    """Give all columns of pixels the mean and the scale of all their cells."""
-    maps, spread = [], []
+    """Give all columns of pixels one map, with the mean and scale of all cells."""
+    maps, scales = [], []
     for column in columns:
         if isinstance(column.map, Affine) and not column.is_empty:
             maps.append(column.map)
-            spread.append(0.0 if column.constant is not None else column.map.scale)
+            scales.append(0.0 if column.constant is not None else column.map.scale)
     means = np.array([map_.mean for map_ in maps])
     mean = float(means.mean())
-    scale = float(np.sqrt(np.mean(np.square(spread) + np.square(means - mean)))) or 1.0
+    scale = float(np.sqrt(np.mean(np.square(scales) + np.square(means - mean)))) or 1.0
     for column in columns:
         if column.transform == "standard":
             column.map = Affine(mean, scale)
         column.constant = None
 
 
-def as_table(y: Any, name: Any = None) -> tuple[Any, Outputs]:
-    """Return outputs as a table, and what they came as.
-
-    ``name`` is that of a single output, whatever the name of the series.
-    """
-    y = nw.to_native(y, pass_through=True)
-    series = nw.from_native(y, series_only=True, pass_through=True)
-    if isinstance(series, nw.Series):
-        if name is not None:
-            series = series.rename(name)
-        return series.to_frame().to_native(), Outputs(True, True)
-    if nw.dependencies.is_into_dataframe(y):
-        return y, Outputs(False, True)
-    array = np.asarray(y)
-    if array.ndim == 1:
-        return array.reshape(-1, 1), Outputs(True, False)
-    if array.ndim != 2:
-        raise ValueError(
-            f"y must be one- or two-dimensional, but has {array.ndim} dimensions."
-        )
-    return array, Outputs(False, False)
-
-
 def open_outputs(
     estimator: Any, outputs: Any, schema: TableSchema | None = None
 ) -> Table:
-    """Check a table of outputs and give access to its columns.
+    """Check a table of outputs and return read access to its columns.
 
-    With ``schema`` it must have the columns of the training table. The estimator is
-    named in errors; its feature names are those of X, and stay so.
+    With ``schema`` it must have the columns of the training table.
     """
-    owner = type(type(estimator).__name__, (BaseEstimator,), {})()
-    if schema is not None:
-        owner.n_features_in_ = len(schema.labels)
-        if schema.library != "numpy" and all(isinstance(n, str) for n in schema.labels):
-            owner.feature_names_in_ = np.array(schema.labels, dtype=object)
-    with naming_outputs():
-        return open_table(owner, outputs, reset=schema is None)
-
-
-@contextmanager
-def naming_outputs():
-    """Say of errors in a table of outputs that y is meant."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        text = (
-            str(error)
-            .replace("Input X", "Input y")
-            .replace(
-                "declare it in categorical_features", "give it likelihood='categorical'"
-            )
+    name = type(estimator).__name__
+    table = checked_table(outputs, name, "y", min_rows=2 if schema is None else 1)
+    if schema is None:
+        return table
+    if table.n_columns != len(schema.labels):
+        raise ValueError(
+            f"y has {table.n_columns} columns, but {name} was fitted with "
+            f"{len(schema.labels)} outputs."
         )
-        raise type(error)(f"In the outputs y: {text}") from error
+    labels = [*table.labels, *schema.labels]
+    is_named = all(isinstance(label, str) for label in labels)
+    is_array = "numpy" in (table.library, schema.library)
+    if is_named and not is_array and table.labels != schema.labels:
+        raise ValueError(
+            f"The columns of y must be {', '.join(map(repr, schema.labels))} in this "
+            f"order, but are {', '.join(map(repr, table.labels))}."
+        )
+    return table
 
 
 def image_shapes(
@@ -210,8 +156,8 @@ def checked_image_shape(image_shape: Any, columns: list[Column]) -> list[int]:
         for column in columns
     ):
         raise ValueError(
-            "image_shape needs pixels of one kind: numbers with one likelihood and "
-            "numeric_transform 'auto', 'standard' or 'none'."
+            "image_shape needs pixels of one kind: numeric columns with one likelihood "
+            "and numeric_transform 'auto', 'standard' or 'none'."
         )
     return [int(side) for side in (1, *shape)[-3:]]
 

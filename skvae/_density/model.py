@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from .._distributions.families import check_support, resolve_prior
+from .._distributions.registry import with_scale_per_column
 from .._networks.arrays import load_arrays, to_arrays
 from .._networks.batch import Batch
 from .._networks.vae import VAE
 from .._tables.columns import Column
-from .._tables.repeated_values import cut_into_values, limits_of_values
+from .._tables.repeated_values import cut_into_values, cut_points_of_values
 from .._training.loop import train
 from .._training.plan import History, Plan, split_rows
 from .._training.progress import MAIN, Progress, Stage
@@ -148,7 +149,7 @@ class VAEModel:
         self.limits = {}  # a chunk does not show how often values occur
         if not incremental:
             generator = self.new_generator()
-            self.limits = limits_of_values(
+            self.limits = cut_points_of_values(
                 self.groups.columns, lambda n_rows: self._draw(n_rows, generator)
             )
         return FitResult(history, plan, {})
@@ -207,7 +208,9 @@ class VAEModel:
             If latent variables lie outside the support of their family.
         """
         check_support(z, self.architecture["latent"])
-        return self.groups.restored(decoded(self.module, z, self.module.joint.point))
+        return self.groups.restored(
+            decoded(self.module, z, self.module.joint.point_estimate)
+        )
 
     def sample(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
         """Return draws of encoded rows, (n_rows, n_columns of the table)."""
@@ -436,5 +439,5 @@ def chosen_likelihoods(groups: ColumnGroups, module: VAE) -> dict[str, str]:
     per_cell = module.joint.has_scale_per_cell()
     for column, varies in zip(groups.columns, per_cell, strict=True):
         if not varies:
-            names[column.name] = column.likelihood.removesuffix("_heteroscedastic")
+            names[column.name] = with_scale_per_column(column.likelihood)
     return names

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._distributions.joint import Joint
-from .._distributions.registry import make_head
+from .._distributions.registry import make_head, with_scale_per_column
 from .._networks.batch import Batch
 from .._tables.columns import Column
 from .._tables.encoder import TableEncoder
@@ -145,4 +145,4 @@ def drop_cell_scales(columns: Sequence[Column]) -> None:
     """
     for column in columns:
         if column.is_automatic:
-            column.likelihood = column.likelihood.removesuffix("_heteroscedastic")
+            column.likelihood = with_scale_per_column(column.likelihood)

@@ -1,4 +1,4 @@
-"""Likelihoods of booleans, categories, ordered categories and counts."""
+"""Likelihoods of boolean, categorical, ordinal and count columns."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from .head import Head, common_noise, weighted_moments
 from .location_scale import Normal
 from .normal import LOG_2PI
 
-#: Upper bound of a Poisson's log rate, which keeps float32 finite.
+#: Upper bound of the log mean of counts: exp(20) and its square are finite in float32.
 LOG_RATE_LIMIT = 20.0
 
-#: Bounds of the log of a negative binomial's dispersion r. At the upper one it differs
-#: from a Poisson by less than 1e-5 nats for counts of a few.
+#: Bounds of the log of a negative binomial's dispersion r: r and 1/r keep their digits
+#: in float32. At the upper bound it differs from a Poisson by less than 1e-5 nats for
+#: small counts.
 LOG_DISPERSION_RANGE = (-7.0, 14.0)
 
-#: A marginal fit starts no nearer to a Poisson: from there the dispersion could hardly
-#: be learned, as its gradient vanishes.
-LARGEST_START = 1e3
+#: Largest dispersion r of a marginal fit. A larger one is so near to a Poisson that its
+#: gradient vanishes and r would not be learned.
+LARGEST_INITIAL_DISPERSION = 1e3
 
-#: Stirling's series is exact to float32 from here on.
+#: Stirling's series is exact in float32 from this value on.
 STIRLING_FROM = 8.0
 
-#: Rates drawn are cut off here: GPUs draw Poisson counts as 32-bit integers.
+#: Largest rate of a Poisson draw: GPUs draw Poisson counts as 32-bit integers.
 LARGEST_RATE = 2.0**31
 
-#: At lower temperatures categories are the most probable ones: their logits are
-#: divided by the temperature.
+#: At lower temperatures draws of categories are modes: logits are divided by the
+#: temperature, which overflows near 0.
 LEAST_TEMPERATURE = 1e-3
 
 
 class Bernoulli(Head):
-    """Columns with values 0 and 1, or grey values between them."""
+    """Bernoulli columns: values 0 and 1, or grey values between them."""
 
     is_numeric = False
     input_link = "logit"
@@ -52,30 +53,30 @@ class Bernoulli(Head):
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         return x * outputs - F.softplus(outputs)
 
-    def point(self, outputs: Tensor) -> Tensor:
+    def point_estimate(self, outputs: Tensor) -> Tensor:
         return torch.sigmoid(outputs)
 
     def variance(self, outputs: Tensor) -> Tensor:
-        probability = self.point(outputs)
+        probability = self.point_estimate(outputs)
         return probability * (1 - probability)
 
     def sample(
         self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
     ) -> Tensor:
         if temperature < LEAST_TEMPERATURE:
-            return self.point(outputs).round()
+            return self.point_estimate(outputs).round()
         probability = torch.sigmoid(outputs / temperature)
         return torch.bernoulli(probability, generator=generator)
 
-    def point_head(self) -> Bernoulli:
+    def point_estimate_head(self) -> Bernoulli:
         return Bernoulli(self.n_columns)
 
-    def point_outputs(self) -> Sequence[int]:
+    def point_estimate_outputs(self) -> Sequence[int]:
         return range(self.n_outputs)
 
 
 class Codes(Head):
-    """Columns of codes 0 .. n_categories - 1, whose mean says nothing.
+    """Columns of codes 0 .. n_categories - 1, whose point estimate is the mode.
 
     Parameters
     ----------
@@ -112,11 +113,11 @@ class Codes(Head):
         code = x.long().unsqueeze(-1).expand(*log_probability.shape[:-1], 1)
         return log_probability.gather(-1, code).squeeze(-1)
 
-    def point(self, outputs: Tensor) -> Tensor:
+    def point_estimate(self, outputs: Tensor) -> Tensor:
         return self.log_probabilities(outputs).argmax(-1).to(outputs.dtype)
 
     def variance(self, outputs: Tensor) -> Tensor:
-        return torch.zeros_like(self.point(outputs))
+        return torch.zeros_like(self.point_estimate(outputs))
 
     def predictive_moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the code that is most probable over the draws, and variance 0."""
@@ -127,18 +128,18 @@ class Codes(Head):
         self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
     ) -> Tensor:
         if temperature < LEAST_TEMPERATURE:
-            return self.point(outputs)
+            return self.point_estimate(outputs)
         probability = self.probabilities(outputs, temperature)
         flat = probability.flatten(0, -2)
         codes = torch.multinomial(flat, 1, generator=generator)
         return codes.reshape(probability.shape[:-1]).to(probability.dtype)
 
-    def point_head(self) -> Categorical:
+    def point_estimate_head(self) -> Categorical:
         return Categorical(self.n_columns, self.n_categories)
 
 
 class Categorical(Codes):
-    """Columns of codes without an order: one logit per code."""
+    """Categorical columns: one logit per code."""
 
     input_link = "log"
 
@@ -167,15 +168,15 @@ class Categorical(Codes):
     def probabilities(self, outputs: Tensor, temperature: float = 1.0) -> Tensor:
         return F.softmax(self._logits(outputs) / temperature, dim=-1)
 
-    def point(self, outputs: Tensor) -> Tensor:
+    def point_estimate(self, outputs: Tensor) -> Tensor:
         return self._logits(outputs).argmax(-1).to(outputs.dtype)
 
-    def point_outputs(self) -> Sequence[int]:
+    def point_estimate_outputs(self) -> Sequence[int]:
         return range(self.n_outputs)
 
 
 class Ordinal(Codes):
-    """Columns of ordered codes: a cumulative logit with learned thresholds.
+    """Ordinal columns: cumulative logits with learned thresholds.
 
     P(x <= c) = sigmoid(threshold_c - output), thresholds increasing in c.
     """
@@ -222,7 +223,7 @@ class Ordinal(Codes):
 
 
 class Counts(Head):
-    """Columns of non-negative whole numbers, whose means have a log link."""
+    """Count columns: non-negative whole numbers whose mean has a log link."""
 
     is_numeric = True
 
@@ -235,7 +236,7 @@ class Counts(Head):
     def initialise(self, x: Tensor, weight: Tensor) -> Tensor:
         return torch.log(weighted_moments(x, weight)[0].clamp(min=1e-3))
 
-    def point(self, outputs: Tensor) -> Tensor:
+    def point_estimate(self, outputs: Tensor) -> Tensor:
         return outputs.clamp(max=LOG_RATE_LIMIT).exp()
 
     @abstractmethod
@@ -245,39 +246,39 @@ class Counts(Head):
     def sample(
         self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
     ) -> Tensor:
-        """Draw counts; at other temperatures deviations from the mean are scaled."""
-        mean = self.point(outputs)
+        """Draw counts; the temperature multiplies their deviations from the mean."""
+        mean = self.point_estimate(outputs)
         draw = self.draw(mean, generator)
         if temperature == 1:
             return draw
         return (mean + temperature * (draw - mean)).round()
 
     def sample_common(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw what is as normal as the means make it."""
-        mean = self.point(outputs)
+        """Draw from normal distributions with the same mean and variance."""
+        mean = self.point_estimate(outputs)
         noise = common_noise(mean[:, :1], generator)
         return (mean + self.variance(outputs).sqrt() * noise).clamp(min=0)
 
-    def point_head(self) -> Normal:
+    def point_estimate_head(self) -> Normal:
         return Normal(self.n_columns)
 
 
 class Poisson(Counts):
-    """Counts with a log rate."""
+    """Poisson columns with a log rate."""
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         log_rate = outputs.clamp(max=LOG_RATE_LIMIT)
         return x * log_rate - log_rate.exp() - torch.lgamma(x + 1)
 
     def variance(self, outputs: Tensor) -> Tensor:
-        return self.point(outputs)
+        return self.point_estimate(outputs)
 
     def draw(self, mean: Tensor, generator: torch.Generator) -> Tensor:
         return torch.poisson(mean, generator=generator)
 
 
 class NegativeBinomial(Counts):
-    """Counts with a log mean m and one learned dispersion r per column.
+    """Negative binomial columns: a log mean m per cell, a dispersion r per column.
 
     Their variance is m + m²/r: a Poisson whose rate is a gamma variable of shape r.
     """
@@ -290,7 +291,7 @@ class NegativeBinomial(Counts):
         mean, variance = weighted_moments(x, weight)
         excess = (variance - mean).clamp(min=1e-12)
         low = math.exp(LOG_DISPERSION_RANGE[0])
-        dispersion = (mean.square() / excess).clamp(low, LARGEST_START)
+        dispersion = (mean.square() / excess).clamp(low, LARGEST_INITIAL_DISPERSION)
         with torch.no_grad():
             self.log_dispersion.copy_(dispersion.log())
         return super().initialise(x, weight)
@@ -316,11 +317,11 @@ class NegativeBinomial(Counts):
             - 0.5 * (LOG_2PI + torch.log(some) + torch.log1p(some / r))
         )
         nats = torch.where(x > 0, nats, -r * torch.log1p(mean / r))
-        # below the limit of log_mean the log-probability is linear in it
+        # below the lower bound of log_mean the log-probability is linear in it
         return nats + x * (outputs + LOG_RATE_LIMIT).clamp(max=0)
 
     def variance(self, outputs: Tensor) -> Tensor:
-        mean = self.point(outputs)
+        mean = self.point_estimate(outputs)
         return mean + mean.square() / self.dispersion()
 
     def draw(self, mean: Tensor, generator: torch.Generator) -> Tensor:

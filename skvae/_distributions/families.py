@@ -1,13 +1,13 @@
-"""Latent families: what q(z | x) and p(z) may be, as functions of network outputs.
+"""Latent families: the distributions q(z | x) and p(z), given network outputs.
 
 Families are "normal", "lognormal", "gamma", "beta" and "dirichlet"; all but the last
 have independent components. Every distribution draws by ``rsample(noise)`` from
-*standard normal* noise of shape (..., components * width), ``width`` being
-``FAMILIES[name].noise_width``: the draw is a function of noise and parameters. So the
-same noise gives comparable draws at different parameters, and a row's draws depend on
-no other row.
+*standard normal* noise of shape (..., components * width), where ``width`` is
+``FAMILIES[name].noise_width``: a draw is a function of noise and parameters. So common
+random numbers give comparable draws at different parameters, and the draws of a row
+depend on no other row.
 
-Gamma draws accept or reject proposals that the noise holds (Marsaglia, Tsang 2000);
+Gamma draws accept or reject proposals made of the noise (Marsaglia, Tsang 2000);
 their gradients, like those of beta and Dirichlet draws, are implicit: dz/dv is
 -∂_v F(z; v) / q(z; v) with F the distribution function (Figurnov, Mohamed, Mnih 2018).
 
@@ -31,21 +31,18 @@ import numpy as np
 from .gamma import GAMMA_NOISE, Beta, Dirichlet, Gamma
 from .normal import DiagonalNormal, LogNormal, Mixture, StandardNormal
 
-#: Priors that are learned without a context, of normal latent variables.
+#: Learned priors p(z) of normal latent variables that do not depend on a context.
 LEARNED_PRIORS = ("mixture", "vamp")
 
-#: Components of a learned prior that is given by its name alone.
+#: Default number of components of a learned prior.
 N_PRIOR_COMPONENTS = 10
 
-
 Latent = DiagonalNormal | LogNormal | Gamma | Beta | Dirichlet
-
-
 Prior = Latent | StandardNormal | Mixture
 
 
 class Family(NamedTuple):
-    """What the model needs to know of a latent family."""
+    """Properties of a latent family."""
 
     distribution: type[Latent]
     n_outputs: int  # network outputs per latent variable

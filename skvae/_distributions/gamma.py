@@ -15,13 +15,12 @@ from .normal import SMALLEST
 #: to zero in four of ten cases.
 CONCENTRATION_FLOOR = 0.1
 
-#: Smallest mean of a gamma posterior.
+#: Smallest mean of a gamma posterior: its rate, concentration over mean, is finite.
 MEAN_FLOOR = 1e-3
 
 #: Proposals per gamma draw. One is accepted with probability above 0.95, so all are
 #: rejected in fewer than one draw in 100,000; the last one is then taken.
 N_PROPOSALS = 4
-
 
 #: Normal draws that a gamma draw takes: proposals, tests of all but the last, boost.
 GAMMA_NOISE = 2 * N_PROPOSALS
@@ -358,11 +357,11 @@ def _standard_log_gamma(concentration: Tensor, noise: Sequence[Tensor]) -> Tenso
     *proposals, last = noise[:N_PROPOSALS]
     *tests, boost = noise[N_PROPOSALS:]
     d = concentration + (1 - 1 / 3)
-    spread = torch.rsqrt(9 * d)
-    log_v = _log_cube(1 + spread * last)
-    # backwards, so that the first accepted proposal is what stays
+    scale = torch.rsqrt(9 * d)
+    log_v = _log_cube(1 + scale * last)
+    # from the last to the first, so that the first accepted proposal remains
     for proposal, test in zip(reversed(proposals), reversed(tests), strict=True):
-        cube_root = 1 + spread * proposal
+        cube_root = 1 + scale * proposal
         log_cube = _log_cube(cube_root)
         log_bound = 0.5 * proposal.square() + d * (log_cube - torch.expm1(log_cube))
         accepted = torch.special.ndtr(test) < log_bound.exp()

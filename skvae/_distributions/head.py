@@ -1,12 +1,11 @@
-"""What a likelihood of columns is: one small class per decoder head.
+"""Decoder heads: the interface of a likelihood p(x | z).
 
-A *head* turns decoder outputs into the likelihood of a group of like columns;
-:class:`skvae._distributions.joint.Joint` puts the heads of a table side by side. Heads
-never draw by themselves: ``sample`` takes the generator. Every density is in nats, with
-every constant.
+A *head* turns decoder outputs into the likelihood of a group of columns of one kind;
+:class:`skvae._distributions.joint.Joint` puts the heads of a table side by side. Random
+draws take an explicit generator. Every density is in nats, with all its constants.
 
-A new likelihood is one class here or in a file of its own, and one line in the
-registry: the rest of the package asks heads, and never which class they are of.
+A new likelihood is one class, here or in a file of its own, and one line in the
+registry. The rest of the package calls methods of heads and never tests their class.
 
 Shapes: ``...`` stands for any leading dimensions (draws, rows).
 """
@@ -22,39 +21,40 @@ from torch import Tensor, nn
 
 
 class Cells(NamedTuple):
-    """Decoded rows beside what was observed."""
+    """Decoder outputs of some rows with the observed values and their weights."""
 
     outputs: Tensor  # (rows, n_outputs)
     x: Tensor  # (rows, n_columns)
     weight: Tensor  # (rows, n_columns), 0 where missing
 
 
-class LocationSlot(NamedTuple):
-    """Where a column with a location and a scale is, counted within its head."""
+class LocationScaleIndex(NamedTuple):
+    """Indices of a column with a location and a scale, within its head."""
 
     column: int
-    input: int  # the encoder's view of it
-    output: int  # its location
+    input: int  # its encoder input
+    output: int  # the decoder output that is its location
 
 
 class Head(nn.Module, ABC):
-    """Likelihood of ``n_columns`` columns of one kind.
+    """Likelihood of ``n_columns`` columns of one kind, given decoder outputs.
 
     Parameters
     ----------
     n_columns : int
         Number of columns of the group.
     n_inputs : int
-        Width of the encoder's view of the group, see :meth:`embed`.
+        Number of encoder inputs of the group, see :meth:`embed`.
     n_outputs : int
         Number of decoder outputs that the group needs.
     """
 
-    #: Whether columns hold numbers, whose values have means: not what is 0 or 1.
+    #: Whether the columns are numeric: their point estimate is a mean in the units of
+    #: the column. Booleans are not: theirs is a probability.
     is_numeric: ClassVar[bool]
 
-    #: What turns the expected value of an input into the output that stands for it,
-    #: the k-th input into the k-th output; None where nothing does.
+    #: Link function from the expected value of the k-th encoder input to the k-th
+    #: decoder output; None where the head has no such function.
     input_link: ClassVar[Literal["identity", "logit", "log"] | None] = None
 
     def __init__(self, n_columns: int, n_inputs: int, n_outputs: int) -> None:
@@ -64,7 +64,7 @@ class Head(nn.Module, ABC):
         self.n_outputs = n_outputs
 
     def embed(self, x: Tensor) -> Tensor:
-        """Return what the encoder sees: (..., n_columns) -> (..., n_inputs)."""
+        """Return the encoder inputs: (..., n_columns) -> (..., n_inputs)."""
         return x
 
     @abstractmethod
@@ -86,8 +86,8 @@ class Head(nn.Module, ABC):
         return self.log_prob(outputs, x).sum(-1)
 
     @abstractmethod
-    def point(self, outputs: Tensor) -> Tensor:
-        """Return means, of booleans probabilities, of categories modes.
+    def point_estimate(self, outputs: Tensor) -> Tensor:
+        """Return the mean of numeric columns, P(x = 1) of booleans, else the mode.
 
         (..., n_outputs) -> (..., n_columns).
         """
@@ -102,56 +102,62 @@ class Head(nn.Module, ABC):
     ) -> Tensor:
         """Draw one value per column: (..., n_outputs) -> (..., n_columns).
 
-        A temperature below 1 pulls draws towards the centre, which they are at 0.
+        A temperature below 1 moves draws towards the point estimate; at 0 they are
+        equal to it.
         """
 
     # -- over draws of z ---------------------------------------------------------
 
     def predictive_moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and variance: (draws, rows, n_outputs) -> (rows, n_columns)."""
-        point, variance = self.point(outputs), self.variance(outputs)
-        return point.mean(0), variance.mean(0) + point.var(0, correction=0)
+        mean, variance = self.point_estimate(outputs), self.variance(outputs)
+        return mean.mean(0), variance.mean(0) + mean.var(0, correction=0)
 
     def sample_common(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw numbers with the same noise in every row; others are their points.
+        """Draw with common random numbers: the same noise in every row.
 
-        (draws, rows, n_outputs) -> (draws, rows, n_columns). What is averaged over such
-        draws depends on no other row.
+        (draws, rows, n_outputs) -> (draws, rows, n_columns). An average over such draws
+        depends on no other row. Columns that are not numeric give their point
+        estimates.
         """
-        return self.point(outputs)
+        return self.point_estimate(outputs)
 
     # -- locations and scales ----------------------------------------------------
 
-    def location_slots(self) -> Sequence[LocationSlot]:
-        """Return where the columns with a location and a scale are.
+    def location_scale_indices(self) -> Sequence[LocationScaleIndex]:
+        """Return the indices of the columns with a location and a scale.
 
-        Heads that have any are all of class ``LocationScale``.
+        Only heads of class ``LocationScale`` have such columns.
         """
         return ()
 
     def log_scale_outputs(self) -> Sequence[int]:
-        """Return the outputs that move log-scales from cell to cell, by column."""
+        """Return the indices of the outputs that shift the log-scales, by column."""
         return ()
+
+    def varies_by_cell(self) -> list[bool]:
+        """Tell for every column whether its scale depends on the cell."""
+        return [False] * self.n_columns
 
     # -- the conditional mean of the imputer -------------------------------------
 
     @abstractmethod
-    def point_head(self) -> Head:
-        """Return a head for point estimates of the same columns.
+    def point_estimate_head(self) -> Head:
+        """Return the head of the conditional mean of the same columns.
 
-        Its outputs have an ``input_link``: a linear model may give them.
+        It has an ``input_link``, so that a linear model can give its outputs.
         """
 
-    def point_outputs(self) -> Sequence[int]:
-        """Return the outputs that mean what those of :meth:`point_head` do, in order.
+    def point_estimate_outputs(self) -> Sequence[int]:
+        """Return the outputs that are also those of :meth:`point_estimate_head`.
 
-        None do where the two are different families.
+        In its order; empty where the two heads are different families.
         """
         return ()
 
 
 def weighted_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted mean and variance per column."""
+    """Return the weighted mean and variance of every column."""
     total = weight.sum(0).clamp(min=1e-12)
     mean = (weight * x).sum(0) / total
     variance = (weight * (x - mean).square()).sum(0) / total
@@ -159,10 +165,10 @@ def weighted_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def common_noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Return normal noise whose mean over draws is 0 and whose variance is 1.
+    """Return normal noise with mean 0 and variance 1 over the draws exactly.
 
-    For common random numbers: what chance has it wrong would be wrong in the same way
-    for every row.
+    As common random numbers are the same for every row, their sampling error would be
+    the same for every row too.
     """
     noise = torch.empty_like(like).normal_(generator=generator)
     noise = noise - noise.mean(0)

@@ -1,4 +1,4 @@
-"""Quantiles and intervals of draws in NumPy arrays."""
+"""Quantiles and prediction intervals of draws, in NumPy arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 #: fifth smallest is the 5% quantile without bias: (n + 1) p is whole.
 INTERVAL_DRAWS = 99
 
-#: The most that intervals may cover: more would take too many draws.
+#: Largest coverage of intervals: it takes 19,999 draws.
 MOST_COVERAGE = 0.9999
 
 
@@ -25,7 +25,9 @@ def weighted_median(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def interval_draws(coverage: float) -> int:
-    """Return the number of draws whose least and greatest are beyond the ends.
+    """Return the number of draws that intervals of this coverage need.
+
+    The least and the greatest of them lie beyond the ends of the interval.
 
     Raises
     ------
@@ -58,27 +60,27 @@ def sorted_quantiles(x: np.ndarray, levels: list[float]) -> np.ndarray:
 def repeated_interval(x: np.ndarray, coverage: float) -> np.ndarray:
     """Return ends of intervals of draws that repeat their values: (2, rows).
 
-    ``x`` are (draws, rows). Of neighbouring values an end is the one that leaves the
-    share outside that is nearest to what it should be. Ends that leave at most as much
-    would cover far too often where there are few values.
+    ``x`` are (draws, rows). An end is the value for which the probability beyond it is
+    nearest to ``(1 - coverage) / 2``. Conservative ends, with at most that probability
+    beyond them, would cover far too often where a column has few values.
     """
     ordered = np.sort(x, axis=0)
-    share = (1 - coverage) / 2
-    lower, upper = _lower_end(ordered, share), -_lower_end(-ordered[::-1], share)
+    tail = (1 - coverage) / 2
+    lower, upper = _lower_end(ordered, tail), -_lower_end(-ordered[::-1], tail)
     middle = ordered[len(x) // 2]
     crossed = lower > upper
     ends: np.ndarray = np.where(crossed, middle, np.stack([lower, upper]))
     return ends
 
 
-def _lower_end(ordered: np.ndarray, share: float) -> np.ndarray:
+def _lower_end(ordered: np.ndarray, tail: float) -> np.ndarray:
     n = len(ordered)
-    rank = int(share * (n + 1) + 1e-9) - 1
+    rank = int(tail * (n + 1) + 1e-9) - 1
     value = ordered[max(rank, 0)]
     below, up_to = (ordered < value).sum(0), (ordered <= value).sum(0)
     following = np.take_along_axis(ordered, np.minimum(up_to, n - 1)[None], 0)[0]
     # the draw of rank k, from one, is the k / (n + 1) quantile without bias
-    too_few = share - (below + 1) / (n + 1)
-    too_many = (up_to + 1) / (n + 1) - share
+    too_few = tail - (below + 1) / (n + 1)
+    too_many = (up_to + 1) / (n + 1) - tail
     end: np.ndarray = np.where(too_few <= too_many, value, following)
     return end

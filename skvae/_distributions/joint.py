@@ -1,4 +1,4 @@
-"""The likelihoods of all columns side by side."""
+"""Joint likelihood of all columns of a table."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ class Joint(nn.Module):
     def log_prob_cells(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Return the log-density of every cell, (..., n_columns)."""
         if len(self.heads) == 1:
-            return self._head(0).log_prob(outputs, x)
+            (head,) = self
+            return head.log_prob(outputs, x)
         groups = zip(self.split(outputs), x.split(self.columns, -1), strict=True)
         return torch.cat([h.log_prob(out, part) for (h, out), part in groups], -1)
 
@@ -70,9 +71,9 @@ class Joint(nn.Module):
         cells = self.log_prob_cells(outputs, x)
         return (cells * observed.to(cells.dtype)).sum(-1)
 
-    def point(self, outputs: Tensor) -> Tensor:
-        """Return means of number columns and modes of the others."""
-        return torch.cat([h.point(o) for h, o in self.split(outputs)], -1)
+    def point_estimate(self, outputs: Tensor) -> Tensor:
+        """Return the point estimates of all columns, see Head."""
+        return torch.cat([h.point_estimate(o) for h, o in self.split(outputs)], -1)
 
     def sample(
         self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
@@ -82,7 +83,7 @@ class Joint(nn.Module):
         return torch.cat(parts, -1)
 
     def sample_common(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw numbers with the same noise in every row, see Head.
+        """Draw with common random numbers, see Head.
 
         (draws, rows, n_outputs) -> (draws, rows, n_columns).
         """
@@ -91,27 +92,27 @@ class Joint(nn.Module):
 
     @property
     def is_numeric(self) -> bool:
-        """Whether all columns hold numbers, whose values have means."""
+        """Whether all columns are numeric, see Head."""
         return all(head.is_numeric for head in self)
 
     # -- locations and scales ----------------------------------------------------
 
     def location_scale_indices(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return where columns with location and scale, their inputs and locations are.
+        """Return the indices of the columns with a location and a scale.
 
-        Three index vectors of the same length: into the columns, into the encoder
-        inputs and into the decoder outputs.
+        Three index vectors of the same length: of the columns, of their encoder inputs,
+        and of the decoder outputs that are their locations.
         """
         indices: list[tuple[int, int, int]] = []
         first_column = first_input = first_output = 0
         for head in self:
             indices += [
                 (
-                    first_column + slot.column,
-                    first_input + slot.input,
-                    first_output + slot.output,
+                    first_column + index.column,
+                    first_input + index.input,
+                    first_output + index.output,
                 )
-                for slot in head.location_slots()
+                for index in head.location_scale_indices()
             ]
             first_column += head.n_columns
             first_input += head.n_inputs
@@ -121,9 +122,10 @@ class Joint(nn.Module):
         return columns, inputs, outputs
 
     def deviation(self) -> Tensor:
-        """Return the noise of columns with location and scale, see LocationScale.
+        """Return the standard deviations of the noise, see LocationScale.
 
-        In the order of :meth:`location_scale_indices`, as are the arguments below.
+        One for every column with a location and a scale, in the order of
+        :meth:`location_scale_indices`, as are the arguments of the methods below.
         """
         parts = [h.deviation() for h in self if isinstance(h, LocationScale)]
         return torch.cat(parts) if parts else torch.zeros(0)
@@ -151,7 +153,7 @@ class Joint(nn.Module):
     def _by_location_scale(
         self, values: Tensor
     ) -> Iterator[tuple[LocationScale, Tensor]]:
-        """Yield heads with a location and a scale, and their part of ``values``."""
+        """Yield the heads with locations and scales, with their part of ``values``."""
         start = 0
         for head in self:
             if isinstance(head, LocationScale):
@@ -159,7 +161,7 @@ class Joint(nn.Module):
                 start += head.n_columns
 
     def quantiles(self, outputs: Tensor, levels: np.ndarray, column: int) -> np.ndarray:
-        """Return quantiles of a column with location and scale given z.
+        """Return quantiles of a column with a location and a scale, given z.
 
         (..., n_outputs) -> (levels, ...), in float64.
         """
@@ -176,7 +178,7 @@ class Joint(nn.Module):
         valid: tuple[Tensor, Tensor, Tensor],
         free: Tensor,  # (n_columns,) bool
     ) -> None:
-        """Choose between scales per cell and per column, see LocationScale."""
+        """Choose between a scale per cell and per column, see LocationScale."""
         sides = []
         for outputs, x, weight in (train, valid):
             parts = (
@@ -191,19 +193,8 @@ class Joint(nn.Module):
                 head.choose_scale(*group)
 
     def has_scale_per_cell(self) -> list[bool]:
-        """Tell for every column whether its scale moves from cell to cell."""
-        flags: list[bool] = []
-        for head in self:
-            if isinstance(head, LocationScale):
-                flags += head.varies_by_cell()
-            else:
-                flags += [False] * head.n_columns
-        return flags
-
-    def _head(self, index: int) -> Head:
-        head = self.heads[index]
-        assert isinstance(head, Head)
-        return head
+        """Tell for every column whether its scale depends on the cell."""
+        return [flag for head in self for flag in head.varies_by_cell()]
 
     def split(self, outputs: Tensor) -> list[tuple[Head, Tensor]]:
         """Return the heads with their parts of decoder outputs."""

@@ -1,4 +1,4 @@
-"""Likelihoods with a location and a scale: Normal and Student-t."""
+"""Location-scale likelihoods: Normal and Student-t."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor, nn
 
-from .head import Cells, Head, LocationSlot, common_noise, weighted_moments
+from .head import Cells, Head, LocationScaleIndex, common_noise, weighted_moments
 from .normal import LOG_2PI
 
-#: Smallest scale of a Normal or Student-t head, in units of the encoded columns
-#: (standard deviations). A column with repeated values would otherwise drive its
-#: scale to zero and the likelihood to infinity.
+#: Smallest scale, in standard deviations of the encoded column. A column with repeated
+#: values would otherwise drive its scale to zero and the likelihood to infinity.
 SCALE_FLOOR = 1e-3
 
-#: A per-cell log-scale moves at most this far from its column's log-scale.
+#: Largest distance of a cell's log-scale from that of its column: exp(7) is finite and
+#: far beyond the ratio of scales that data show.
 LOG_SCALE_RANGE = 7.0
 
-#: Encoder inputs are cut off this many standard deviations from their column's mean:
-#: one wild cell must not throw the latents of its row out of the range
+#: Encoder inputs are clipped at this many standard deviations from the mean of their
+#: column: an outlier must not move the latent variables of its row out of the range
 #: that the decoder was trained on.
 INPUT_RANGE = 10.0
 
-#: Degrees of freedom that a Student-t column may start from: whichever suits its
-#: marginal distribution, from practically Normal to heavy tails.
-START_FREEDOM = (400.0, 30.0, 8.0)
+#: Candidates for the initial degrees of freedom of a Student-t column, from practically
+#: Normal to heavy tails: the one with the highest marginal likelihood is taken.
+INITIAL_FREEDOM = (400.0, 30.0, 8.0)
 
 
 class LocationScale(Head):
-    """Columns with a location from the decoder and a learned, floored scale.
+    """Columns with a location from the decoder and a learned scale with a floor.
 
     ``scale="column"`` learns one scale per column, ``"cell"`` lets the decoder move
     each cell's log-scale around that of its column, ``"isotropic"`` shares one scale
@@ -54,7 +54,7 @@ class LocationScale(Head):
         # scale = floor + exp(raw_log_scale): smooth, never below the floor
         self.raw_log_scale = nn.Parameter(torch.zeros(n_scales))
         self.gate: Tensor
-        # 0 for columns whose scale is better left alone, see choose_scale
+        # 0 for columns with one scale for all cells, see choose_scale
         self.register_buffer("gate", torch.ones(n_columns if per_cell else 0))
         self.floor: Tensor
         self.register_buffer("floor", torch.full((n_scales,), SCALE_FLOOR))
@@ -77,13 +77,13 @@ class LocationScale(Head):
         return F.pad(mean, (0, self.n_outputs - self.n_columns))
 
     def deviation_per_scale(self) -> Tensor | float:
-        """Return the standard deviation of the noise over its scale."""
+        """Return the ratio of the noise's standard deviation to its scale."""
         return 1.0
 
     def deviation(self) -> Tensor:
         """Return the standard deviation of the noise by column, (n_columns,).
 
-        Where scales move from cell to cell, that of a cell whose scale stays.
+        With a scale per cell, that of a cell whose log-scale has no shift.
         """
         scale = self.floor + self.raw_log_scale.exp()
         return (scale * self.deviation_per_scale()).expand(self.n_columns)
@@ -125,7 +125,7 @@ class LocationScale(Head):
         """Return the location, (..., n_columns)."""
         return outputs[..., : self.n_columns] if self.per_cell else outputs
 
-    def point(self, outputs: Tensor) -> Tensor:
+    def point_estimate(self, outputs: Tensor) -> Tensor:
         return self.loc(outputs)
 
     def variance(self, outputs: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class LocationScale(Head):
         """Draw deviations from the location in units of the scale."""
 
     def common_noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the same for :meth:`sample_common`, (draws, 1, n_columns)."""
+        """Return the noise of :meth:`sample_common`, (draws, 1, n_columns)."""
         return self.noise(like, generator)
 
     @abstractmethod
@@ -169,24 +169,24 @@ class LocationScale(Head):
         quantiles: np.ndarray = loc[..., column].cpu().numpy() + noise * scale
         return quantiles
 
-    def location_slots(self) -> Sequence[LocationSlot]:
-        return [LocationSlot(k, k, k) for k in range(self.n_columns)]
+    def location_scale_indices(self) -> Sequence[LocationScaleIndex]:
+        return [LocationScaleIndex(k, k, k) for k in range(self.n_columns)]
 
     def log_scale_outputs(self) -> Sequence[int]:
         return range(self.n_columns, self.n_outputs)
 
-    def point_head(self) -> Normal:
+    def point_estimate_head(self) -> Normal:
         return Normal(self.n_columns)
 
-    def point_outputs(self) -> Sequence[int]:
+    def point_estimate_outputs(self) -> Sequence[int]:
         return range(self.n_columns)
 
     @torch.no_grad()
     def choose_scale(self, train: Cells, valid: Cells, free: Tensor) -> None:
-        """Give up the scale per cell where ``valid`` favours one scale per column.
+        """Choose one scale per column where it has the higher likelihood on ``valid``.
 
-        The one scale is the best of a grid on ``train``; only columns of the mask
-        ``free`` are changed.
+        That scale is the best of a grid on ``train``. Only columns of the mask ``free``
+        are changed.
         """
         if not self.per_cell:
             return
@@ -207,10 +207,8 @@ class LocationScale(Head):
         self.raw_log_scale.copy_(torch.where(dropped, best, raw))
 
     def varies_by_cell(self) -> list[bool]:
-        """Tell for every column whether its scale moves from cell to cell."""
-        if not self.per_cell:
-            return [False] * self.n_columns
-        return [bool(gate) for gate in self.gate]
+        per_column = super().varies_by_cell()
+        return [bool(gate) for gate in self.gate] if self.per_cell else per_column
 
 
 def score_columns(head: Head, cells: Cells) -> Tensor:
@@ -219,7 +217,7 @@ def score_columns(head: Head, cells: Cells) -> Tensor:
 
 
 class Normal(LocationScale):
-    """Normal columns."""
+    """Normal columns, given z."""
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         scale = self.scale(outputs)
@@ -242,9 +240,9 @@ class HeavyTail(torch.autograd.Function):
     """sum over columns of power * log(1 + (rate * (loc - x))^2), (...,).
 
     ``loc`` is (..., n_columns) and may have more leading dimensions than ``x``;
-    ``rate`` and ``power`` are (n_columns,). With wide rows, the passes over memory take
-    the time: this makes half as many as the same formula under autograd. ``x`` is data
-    and gets no gradient.
+    ``rate`` and ``power`` are (n_columns,). This function passes over memory half as
+    often as the same formula under autograd, which takes most of the time with wide
+    rows. ``x`` is data and gets no gradient.
     """
 
     @staticmethod
@@ -285,7 +283,7 @@ class StudentT(LocationScale):
         cells = Cells(bias.expand(len(x), -1), x, weight)
         best = torch.zeros_like(self.raw_freedom)
         best_score = torch.full_like(best, -math.inf)
-        for freedom in START_FREEDOM:
+        for freedom in INITIAL_FREEDOM:
             raw = torch.full_like(best, math.log(freedom - 2))
             self.raw_freedom.copy_(raw)
             self._set_deviation(deviation)

@@ -1,4 +1,4 @@
-"""Normal distributions of latent variables, and what is made of them."""
+"""Normal latent families: normal, log-normal, and mixtures as priors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 
 LOG_2PI = math.log(2 * math.pi)
 
-#: Bounds of a normal posterior's log-scale: float32 stays finite, no unit dies.
+#: Bounds of a normal posterior's log-scale: its variance and the inverse of that stay
+#: finite in float32, with gradients.
 LOG_SCALE_MIN, LOG_SCALE_MAX = -9.0, 5.0
 
 #: Bounds of a log-normal posterior's location and log-scale: its mean stays below 1e5.

@@ -1,4 +1,4 @@
-"""What draws of latent variables say of rows: moments over them, and a temperature."""
+"""Predictive moments over draws of latent variables, and the temperature of draws."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def cell_moments(joint: Joint, outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return predictive mean and variance of every column, (rows, n_columns).
 
     ``outputs`` are decoder outputs of several draws of z, (draws, rows, n_outputs).
-    Categories get the code that is most probable on the average over draws, and the
-    variance 0.
+    Categories get the mode of the probabilities averaged over draws, and the variance
+    0.
     """
     moments = [head.predictive_moments(part) for head, part in joint.split(outputs)]
     means, variances = zip(*moments, strict=True)
@@ -26,7 +26,10 @@ def cell_moments(joint: Joint, outputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def tempered_latents(pz: Prior, noise: Tensor, temperature: float) -> Tensor:
-    """Return draws of p(z | c), (draws, rows, latent), pulled towards its mean."""
+    """Return draws of p(z | c), (draws, rows, latent), with a temperature.
+
+    The temperature multiplies the deviations of draws from the mean of p(z | c).
+    """
     z = pz.rsample(noise)
     if temperature == 1:
         return z
@@ -36,7 +39,7 @@ def tempered_latents(pz: Prior, noise: Tensor, temperature: float) -> Tensor:
 
 
 def check_temperature(temperature: Any) -> float:
-    """Return a finite number of at least 0."""
+    """Return a temperature as a float; raise ValueError unless it is at least 0."""
     if (
         not isinstance(temperature, int | float | np.number)
         or isinstance(temperature, bool)

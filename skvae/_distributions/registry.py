@@ -1,4 +1,4 @@
-"""The likelihoods by name."""
+"""Registry of the likelihoods: public name to properties."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -22,14 +23,14 @@ from .discrete import (
 from .head import Head
 from .location_scale import Normal, StudentT
 
-#: Gives the log-density in nats of every value of a column, (n_values,).
+#: Returns the log-density in nats of every value of a column, (n_values,).
 LogDensity = Callable[[np.ndarray], np.ndarray]
 FitColumn = Callable[[np.ndarray, np.ndarray | None], LogDensity]
 
 
 @dataclass(frozen=True)
 class LikelihoodSpec:
-    """What the package knows of a likelihood before a model is built.
+    """Properties of a likelihood that do not depend on a table.
 
     Attributes
     ----------
@@ -38,8 +39,11 @@ class LikelihoodSpec:
     kinds : tuple of str
         Kinds of column that it models: "numeric", "count", "boolean", "ordinal" or
         "categorical".
-    takes_map : bool
-        Whether ``numeric_transform`` applies to its columns.
+    domain : {"real", "unit interval", "counts", "codes"}
+        The values that it allows. ``numeric_transform`` applies to "real" alone.
+    per_column : str or None
+        Where the scale depends on the cell, the name of the same likelihood with one
+        scale per column.
     fit_column : callable or None
         Fits the likelihood to all values of one column, given their weights (or None),
         and returns its log-density. Needed where the data choose a likelihood.
@@ -47,7 +51,8 @@ class LikelihoodSpec:
 
     make: Callable[[int, int], Head]
     kinds: tuple[str, ...]
-    takes_map: bool = False
+    domain: str
+    per_column: str | None = None
     fit_column: FitColumn | None = None
 
 
@@ -95,39 +100,50 @@ def _fit_negative_binomial(
 
 
 def _location_scale(
-    head: type[Normal] | type[StudentT], scale: str, fit_column: FitColumn | None = None
+    head: type[Normal] | type[StudentT], scale: str, **properties: Any
 ) -> LikelihoodSpec:
     return LikelihoodSpec(
-        lambda n_columns, _: head(n_columns, scale),
-        kinds=("numeric",),
-        takes_map=True,
-        fit_column=fit_column,
+        lambda n_columns, _: head(n_columns, scale), ("numeric",), "real", **properties
+    )
+
+
+def _counts(
+    head: type[Poisson] | type[NegativeBinomial], fit_column: FitColumn
+) -> LikelihoodSpec:
+    return LikelihoodSpec(
+        lambda n_columns, _: head(n_columns), ("count",), "counts", None, fit_column
     )
 
 
 #: The likelihoods that a user can ask for.
 LIKELIHOODS = {
-    "normal": _location_scale(Normal, "column", _fit_normal),
-    "normal_heteroscedastic": _location_scale(Normal, "cell"),
+    "normal": _location_scale(Normal, "column", fit_column=_fit_normal),
+    "normal_heteroscedastic": _location_scale(Normal, "cell", per_column="normal"),
     "normal_isotropic": _location_scale(Normal, "isotropic"),
     "student_t": _location_scale(StudentT, "column"),
-    "student_t_heteroscedastic": _location_scale(StudentT, "cell"),
-    "poisson": LikelihoodSpec(
-        lambda n_columns, _: Poisson(n_columns),
-        kinds=("count",),
-        fit_column=_fit_poisson,
+    "student_t_heteroscedastic": _location_scale(
+        StudentT, "cell", per_column="student_t"
     ),
-    "negative_binomial": LikelihoodSpec(
-        lambda n_columns, _: NegativeBinomial(n_columns),
-        kinds=("count",),
-        fit_column=_fit_negative_binomial,
-    ),
+    "poisson": _counts(Poisson, _fit_poisson),
+    "negative_binomial": _counts(NegativeBinomial, _fit_negative_binomial),
     "bernoulli": LikelihoodSpec(
-        lambda n_columns, _: Bernoulli(n_columns), kinds=("numeric", "boolean")
+        lambda n_columns, _: Bernoulli(n_columns),
+        ("numeric", "boolean"),
+        "unit interval",
     ),
-    "categorical": LikelihoodSpec(Categorical, kinds=("categorical",)),
-    "ordinal": LikelihoodSpec(Ordinal, kinds=("ordinal",)),
+    "categorical": LikelihoodSpec(Categorical, ("categorical",), "codes"),
+    "ordinal": LikelihoodSpec(Ordinal, ("ordinal",), "codes"),
 }
+
+
+def models_categories(likelihood: str) -> bool:
+    """Tell whether a likelihood models codes of categories; "auto" is none."""
+    return likelihood in LIKELIHOODS and LIKELIHOODS[likelihood].domain == "codes"
+
+
+def with_scale_per_column(likelihood: str) -> str:
+    """Return the name of the same likelihood with one scale per column."""
+    return LIKELIHOODS[likelihood].per_column or likelihood
 
 
 def make_head(likelihood: str, n_columns: int, n_categories: int) -> Head:

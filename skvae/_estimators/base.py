@@ -42,7 +42,6 @@ from .._validation import (
     make_random_state,
     restored_on_error,
     warn,
-    weighted_rows,
 )
 from .persistence import FORMAT, check_saved, package_versions
 
@@ -200,9 +199,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
                 )
 
     def _encode_training(self, X, sample_weight, resume) -> Encoded:
-        """Encode a table; unless the fit resumes, with an encoder fitted to it."""
-        if sample_weight is not None:
-            X, sample_weight = weighted_rows(X, check_weights(sample_weight, X))
+        """Encode rows with checked weights; a new fit fits the encoder to them."""
         table, attributes = self._open_training(X, resume)
         encoder = self._encoder if resume else self._new_encoder(table, sample_weight)
         values, observed = encoder.encode(table)

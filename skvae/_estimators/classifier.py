@@ -13,7 +13,6 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
     check_array,
@@ -30,7 +29,7 @@ from .._semi_supervised.labels import (
 )
 from .._semi_supervised.model import LabelledModel
 from .._semi_supervised.stacked import Stacked, labels_from_state
-from .._validation import check_count, check_weights, make_random_state
+from .._validation import check_count, make_random_state, weighted_rows
 from .base import STRUCTURE, TRAINING_CONSTRAINTS, BaseVAE
 
 
@@ -392,18 +391,13 @@ class VAEClassifier(
         declared = declared_classes(y)
         y = labels_of(y, self)
         check_consistent_length(X, y)
-        if sample_weight is not None:
-            weights = check_weights(sample_weight, y[:, None])
-            if not weights.all():  # a row of weight zero is one that is not there
-                kept = np.flatnonzero(weights)
-                X, y, weights = _safe_indexing(X, kept), y[kept], weights[kept]
-            sample_weight = weights
+        weights, y, X = weighted_rows(sample_weight, y, X)
         classes, codes = encode_labels(y)
         check_declared(declared, classes)
         if resume:
             codes = known_codes(classes, codes, self.classes_)
             classes = self.classes_
-        data = self._encode_training(X, sample_weight, resume)
+        data = self._encode_training(X, weights, resume)
         return dataclasses.replace(data, codes=codes, classes=classes)
 
     def _build(self, data, params, random):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.base import TransformerMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
@@ -13,8 +12,9 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from .._imputation.model import ImputationModel
+from .._tables.libraries import has_text_labels, rename_columns, to_library
 from .._tables.missing import fill_missing, missing_mask, replace_marker
-from .._validation import check_count, check_weights, restored_on_error, warn
+from .._validation import check_count, restored_on_error, warn, weighted_rows
 from .base import BaseVAE
 
 
@@ -357,10 +357,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     def _read(self, X, y, sample_weight, resume):
         marked = replace_marker(X, self.missing_values)
-        missing = missing_mask(marked)
-        if sample_weight is not None:
-            missing = missing[check_weights(sample_weight, marked) > 0]
-        data = self._encode_training(marked, sample_weight, resume)
+        weights, marked = weighted_rows(sample_weight, marked)
+        data = self._encode_training(marked, weights, resume)
+        # a resumed fit treats unknown categories as missing, but their cells are not
+        use_table = resume or data.observed is None
+        missing = missing_mask(marked) if use_table else ~data.observed
         flagged = {"indicator_features_": np.flatnonzero(missing.any(axis=0))}
         return replace(data, attributes={**data.attributes, **flagged})
 
@@ -515,19 +516,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
         completed = self._encoder.decode(encoded, drawn=drawn)
         flagged = self._flagged
         table = fill_missing(X, completed, mask, self._kept, self._empty, flagged)
-        if self._encoder.schema_.library == "numpy" and not isinstance(
-            table, np.ndarray
-        ):  # a model of an array knows no names but its own
-            names = self.get_feature_names_out().tolist()
-            if hasattr(table, "rename_columns"):
-                return table.rename_columns(names)
-            table.columns = names
-        if (
-            flagged
-            and nw.dependencies.is_pandas_dataframe(table)
-            and not all(isinstance(label, str) for label in table.columns)
-        ):  # scikit-learn takes no mixture of strings and other labels
-            table.columns = self.get_feature_names_out().tolist()
+        # a model of an array has its own names, and scikit-learn refuses a mixture of
+        # strings and other labels
+        is_of_array = self._encoder.schema_.library == "numpy"
+        if is_of_array or (flagged and not has_text_labels(table)):
+            return rename_columns(table, self.get_feature_names_out().tolist())
         return table
 
     def get_feature_names_out(self, input_features=None):
@@ -563,5 +556,4 @@ def as_configured(table: Any, owner: Any) -> Any:
     wanted = _get_output_config("transform", owner)["dense"]
     if isinstance(table, np.ndarray) or wanted == "default":
         return table
-    frame = nw.from_native(table, eager_only=True)
-    return frame.to_pandas() if wanted == "pandas" else frame.to_polars()
+    return to_library(table, wanted)

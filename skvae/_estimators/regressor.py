@@ -5,30 +5,33 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
-from sklearn.utils import _safe_indexing, check_consistent_length
+from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from .._conditional.model import ConditionalModel
 from .._conditional.outputs import (
-    AUTO_LIKELIHOOD,
-    as_table,
+    complete_pairs,
+    fit_output_encoder,
     image_shapes,
     is_double,
-    naming_outputs,
     open_outputs,
-    output_encoder,
     share_map,
 )
 from .._density.rows import Encoded
 from .._distributions.predictive import check_temperature
 from .._distributions.registry import LIKELIHOODS
 from .._tables.encoder import TableEncoder
-from .._tables.libraries import open_table
+from .._tables.libraries import (
+    as_table,
+    column_of,
+    open_table,
+    to_array,
+    with_index_of,
+)
 from .._tables.missing import missing_mask
 from .._validation import check_count, check_weights, weighted_rows
 from .base import LATENT_CONSTRAINTS, TRAINING_CONSTRAINTS, BaseVAE
@@ -343,50 +346,36 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         return self._fit(X, y, sample_weight)
 
     def _read(self, X, y, sample_weight, resume):
-        X, outputs, sample_weight = self._complete_pairs(X, y, sample_weight)
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is "
+                "None."
+            )
+        outputs, container = as_table(y)
+        check_consistent_length(X, outputs)
+        pairs = complete_pairs(*weighted_rows(sample_weight, X, outputs))
+        sample_weight, X, outputs = pairs
         table, attributes = self._open_training(X, resume)
         if not resume:
-            _, form = as_table(y)
-            attributes["_form"] = form._asdict()  # plain, as all that is saved
+            attributes["_form"] = container._asdict()  # plain, as all that is saved
         outputs = open_outputs(self, outputs, self._encoder.schema_ if resume else None)
         if resume:
             encoder, features = self._encoder, self._feature_encoder
         else:
             encoder, features = self._new_encoders(table, outputs, sample_weight)
         seen = Encoded(features, *features.encode(table))
-        with naming_outputs():
-            values, observed = encoder.encode(outputs)
-        options = {"features": seen, "attributes": attributes}
-        return Encoded(encoder, values, observed, sample_weight, **options)
-
-    def _complete_pairs(self, X, y, sample_weight):
-        """Return rows with a weight and at least one output."""
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is "
-                "None."
-            )
-        outputs, _ = as_table(y)
-        check_consistent_length(X, outputs)
-        if sample_weight is not None:
-            weights = check_weights(sample_weight, X)
-            X = weighted_rows(X, weights)[0]
-            outputs, sample_weight = weighted_rows(outputs, weights)
-        seen = ~missing_mask(outputs)
-        if not seen.any():
-            raise ValueError("Input y contains NaN only: there is nothing to learn.")
-        if not seen.any(1).all():  # a row without output says nothing of y given X
-            rows = np.flatnonzero(seen.any(1))
-            X, outputs = _safe_indexing(X, rows), _safe_indexing(outputs, rows)
-            sample_weight = None if sample_weight is None else sample_weight[rows]
-        return X, outputs, sample_weight
+        return Encoded(
+            encoder,
+            *encoder.encode(outputs),
+            sample_weight,
+            features=seen,
+            attributes=attributes,
+        )
 
     def _new_encoders(self, table, outputs, sample_weight):
         """Fit the encoders of outputs and features; pixels share their maps."""
         is_table = self.image_shape is None
-        likelihood, transform = self.likelihood, self.numeric_transform
-        if likelihood == "auto":
-            likelihood = AUTO_LIKELIHOOD if is_table else "normal_isotropic"
+        transform = self.numeric_transform
         if transform == "auto" and not is_table:
             transform = "standard"
         features = TableEncoder(
@@ -395,7 +384,13 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             numeric_transform="auto" if is_table else "standard",
             likelihood="normal",
         ).fit(table, sample_weight)
-        encoder = output_encoder(outputs, likelihood, transform, sample_weight)
+        encoder = fit_output_encoder(
+            outputs,
+            sample_weight,
+            likelihood=self.likelihood,
+            numeric_transform=transform,
+            numeric_likelihood="normal" if is_table else "normal_isotropic",
+        )
         shapes = image_shapes(self.image_shape, encoder.columns_, features.columns_)
         if shapes:
             share_map(encoder.columns_)
@@ -551,13 +546,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         Rows of pandas have the index of their features.
         """
         table = self._encoder.decode(encoded)
-        if not self._form["is_1d"]:
-            if all(map(nw.dependencies.is_pandas_dataframe, (table, X))):
-                table.index = X.index
-            return table
-        if isinstance(table, np.ndarray):
-            return table[:, 0]
-        return nw.from_native(table, eager_only=True)[:, 0].to_numpy()
+        return column_of(table, 0) if self._form["is_1d"] else with_index_of(table, X)
 
     def score_samples(self, X, y):
         """Return the log-likelihood of each row's outputs given its features.
@@ -585,18 +574,15 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         outputs = self._outputs_like_training(y)
         check_consistent_length(features.values, outputs)
         table = open_outputs(self, outputs, self._encoder.schema_)
-        with naming_outputs():
-            values, observed = self._encoder.encode(table)
-        data = Encoded(self._encoder, values, observed, features=features)
+        encoded = self._encoder.encode(table)
+        data = Encoded(self._encoder, *encoded, features=features)
         return self._model.log_likelihood(data)
 
     def _outputs_like_training(self, y: Any) -> Any:
         """Return outputs as a table; what a series is called does not matter."""
         schema = self._encoder.schema_
         outputs, _ = as_table(y, schema.labels[0])
-        if schema.library == "numpy" and not isinstance(outputs, np.ndarray):
-            return nw.from_native(outputs, eager_only=True).to_numpy()
-        return outputs
+        return to_array(outputs) if schema.library == "numpy" else outputs
 
     def score(self, X, y, sample_weight=None):
         """Return the coefficient of determination R² of the predicted means.
@@ -630,15 +616,12 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             )
         outputs = self._outputs_like_training(y)
         table = open_outputs(self, outputs, self._encoder.schema_)
-        with naming_outputs():
-            self._encoder.encode(table)  # are these the outputs of the training?
+        self._encoder.encode(table)  # raises unless these are outputs of the training
         predicted = self._moments(X)[0]
         check_consistent_length(outputs, predicted)
         seen = ~missing_mask(outputs)
-        if not isinstance(outputs, np.ndarray):
-            outputs = nw.from_native(outputs, eager_only=True).to_numpy()
         truth = np.zeros(predicted.shape)
-        truth[seen] = outputs[seen].astype(np.float64)
+        truth[seen] = to_array(outputs)[seen].astype(np.float64)
         if sample_weight is not None:
             sample_weight = check_weights(sample_weight, truth)
         if not seen.any():

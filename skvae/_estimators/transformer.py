@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from .._density.model import VAEModel
 from .._density.settings import SETTINGS
 from .._training.gradients import DRAWS, check_gradient
-from .._validation import check_count
+from .._validation import check_count, weighted_rows
 from .base import (
     LATENT_CONSTRAINTS,
     POSITIVE_INT,
@@ -389,7 +389,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     def _read(self, X, y, sample_weight, resume):
         check_gradient(self.gradient, self.objective, self.n_draws)
-        return self._encode_training(X, sample_weight, resume)
+        weights, X = weighted_rows(sample_weight, X)
+        return self._encode_training(X, weights, resume)
 
     def _build(self, data, params, random):
         return VAEModel.build(data, params, random, scored=params["early_stopping"])

@@ -257,7 +257,7 @@ class CellDistribution:
         if alike:
             same = self.generator()
             noise = common_noise(c.new_empty(n_draws, 1, vae.n_prior_noise), same)
-            read = vae.joint.point
+            read = vae.joint.point_estimate
             if generator is not None:
                 read = partial(vae.joint.sample_common, generator=same)
         else:

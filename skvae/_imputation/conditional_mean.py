@@ -58,7 +58,8 @@ class ConditionalMean(nn.Module):
     Parameters
     ----------
     joint : Joint
-        The ``point_head`` of every decoder head: losses and point estimates of ``y``.
+        The ``point_estimate_head`` of every decoder head: losses and point estimates
+        of ``y``.
     hidden_layer_sizes : sequence of int
         Widths of the networks; without any, the normal stands alone.
     n_members : int
@@ -233,7 +234,7 @@ class ConditionalMean(nn.Module):
             inputs, visible = self.gaussian_inputs(y, v)
             return self.gaussian.condition(inputs, visible)
         outputs, start = self.members(x, y, v)
-        return self.joint.point(self._blended(outputs.mean(0), start))
+        return self.joint.point_estimate(self._blended(outputs.mean(0), start))
 
     def _blended(self, outputs: Tensor, start: Tensor) -> Tensor:
         """Return a mixture of networks' outputs, what they correct, and marginals."""

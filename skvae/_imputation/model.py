@@ -513,7 +513,9 @@ def build_mean(
     architecture: Mapping[str, Any], options: Mapping[str, Any], seed: int = 0
 ) -> ConditionalMean:
     """Build the conditional mean that goes with ``architecture``, on the CPU."""
-    joint = Joint([head.point_head() for head in make_joint(architecture["heads"])])
+    joint = Joint(
+        [head.point_estimate_head() for head in make_joint(architecture["heads"])]
+    )
     return ConditionalMean(
         joint,
         activation=architecture["activation"],

@@ -81,7 +81,7 @@ class ResidualVAE(VAE):
         sources: list[int] = []
         column = output = source = 0
         for head, n_sources in zip(self.joint, mean.joint.outputs, strict=True):
-            copies = head.point_outputs()
+            copies = head.point_estimate_outputs()
             outputs += [output + k for k in copies]
             sources += range(source, source + len(copies))
             if deviations:

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
+from .._tables.libraries import declared_categories, series_values
 from .._tables.values import is_missing
 
 
@@ -18,22 +19,12 @@ def labels_of(y: Any, estimator: Any) -> np.ndarray:
             f"{type(estimator).__name__} requires y to be passed, but the target y is "
             "None."
         )
-    if hasattr(y, "to_pylist"):  # of pyarrow: NumPy would read nulls as categories
-        y = np.array(y.to_pylist(), dtype=object)
-    elif not hasattr(y, "dtype"):
-        labels = np.asarray(y)
-        if labels.dtype.kind == "U" and not all(isinstance(name, str) for name in y):
-            labels = np.asarray(y, dtype=object)  # NaN and -1 are no strings
-        y = labels
-    return column_or_1d(y, warn=True)
+    return column_or_1d(series_values(y), warn=True)
 
 
 def declared_classes(y: Any) -> list[Any]:
     """Return the categories that a pandas column of labels declares."""
-    categories: Any = getattr(getattr(y, "dtype", None), "categories", None)
-    if not hasattr(categories, "tolist"):
-        return []
-    return [name for name in categories.tolist() if name != -1]
+    return [name for name in declared_categories(y) if name != -1]
 
 
 def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

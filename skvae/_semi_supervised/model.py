@@ -28,8 +28,8 @@ from .._networks.batch import Batch, chunked, rows_at_once
 from .._tables.columns import Column
 from .._tables.repeated_values import (
     cut_into_values,
-    limits_of_values,
-    relative_spreads,
+    cut_points_of_values,
+    relative_deviations,
 )
 from .._training.progress import Progress, plan_units
 from .._training.random import Random
@@ -107,7 +107,7 @@ class LabelledModel:
         input_scale = np.ones(len(columns))
         # the classifier of "m1" sees latents, which have no such unit
         if params["numeric_transform"] == "auto" and objective != "m1":
-            spreads = relative_spreads(groups.columns)
+            spreads = relative_deviations(groups.columns)
             input_scale[groups.order] = spreads
             module.scale_inputs(torch.from_numpy(spreads))
         return cls(groups, architecture, module, seed, input_scale)
@@ -227,7 +227,7 @@ class LabelledModel:
         module = self.module
 
         def read(latents: Tensor, part: Tensor) -> Tensor:
-            return module.joint.point(decode_class(module, latents, part))
+            return module.joint.point_estimate(decode_class(module, latents, part))
 
         latents = torch.from_numpy(z).to(module.device)
         return self.groups.restored(in_chunks(read, codes, module, latents))
@@ -320,7 +320,7 @@ def class_limits(model: Any) -> dict[int, np.ndarray]:
         drawn: np.ndarray = model.draw(codes, generator)
         return drawn
 
-    return limits_of_values(model.groups.columns, draw)
+    return cut_points_of_values(model.groups.columns, draw)
 
 
 def label_state(model: Any) -> dict[str, Any]:

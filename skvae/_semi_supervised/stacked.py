@@ -273,10 +273,10 @@ class Stacked:
         features, labelled = self.density.module, self.module
 
         def read(own: Tensor, part: Tensor) -> Tensor:
-            found = labelled.joint.point(decode_class(labelled, own, part))
+            found = labelled.joint.point_estimate(decode_class(labelled, own, part))
             latents = found.new_zeros(len(found), features.n_latent)
             latents[:, self._seen(latents)] = found
-            return features.joint.point(features.decode(latents))
+            return features.joint.point_estimate(features.decode(latents))
 
         latents = torch.from_numpy(z).to(features.device)
         return self.groups.restored(in_chunks(read, codes, features, latents))

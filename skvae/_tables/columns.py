@@ -1,4 +1,4 @@
-"""One column of a table: its kind, its likelihood, its map, and the way back."""
+"""Fitted columns: kind, likelihood and map of a column, and decoding by them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CATEGORY_KINDS = ("ordinal", "categorical")
 
 @dataclass
 class Column:
-    """What is known of one column of the training table.
+    """Properties of one column of the training table.
 
     Attributes
     ----------
@@ -25,30 +25,33 @@ class Column:
         What the encoded values are.
     likelihood : str
         Name of the likelihood.
+    domain : {"real", "unit interval", "counts", "codes"}
+        Values that the likelihood allows.
     transform : {"standard", "quantile", "none"}
-        Name of the map of a numeric column.
+        Name of the transform of a numeric column.
     map : Affine or PiecewiseLinear
-        The map itself; the identity for every other kind.
+        The fitted transform; the identity for every other kind.
     categories : list
         Values behind the codes 0, 1, ... of a column of categories.
     n_categories : int
         Number of categories (at least 1) of an ordinal or categorical column,
         and 0 for the others.
     constant : float, int or None
-        The only value of a numeric column without spread.
+        The only value of a constant numeric column.
     is_empty : bool
         Whether no cell was observed in training.
     is_automatic : bool
         Whether the likelihood of a numeric column was chosen by its data.
     support : ndarray or None
         The values of a numeric column that repeats them, in increasing order.
-    shares : ndarray or None
-        The share of the observed cells, by weight, that holds each of these values.
+    frequencies : ndarray or None
+        Relative frequencies of these values, by weight.
     """
 
     name: str
     kind: str = "numeric"
     likelihood: str = "normal"
+    domain: str = "real"
     transform: str = "none"
     map: Affine | PiecewiseLinear = field(default_factory=Affine)
     categories: list = field(default_factory=list)
@@ -57,7 +60,7 @@ class Column:
     is_empty: bool = False
     is_automatic: bool = False
     support: np.ndarray | None = None
-    shares: np.ndarray | None = None
+    frequencies: np.ndarray | None = None
 
     @property
     def has_categories(self) -> bool:
@@ -66,8 +69,8 @@ class Column:
 
     @property
     def is_restricted(self) -> bool:
-        """Whether the likelihood allows only some numbers."""
-        return self.kind in ("count", "boolean") or self.likelihood == "bernoulli"
+        """Whether the likelihood of a numeric column allows only some values."""
+        return self.domain != "real"
 
     def to_state(self) -> dict[str, Any]:
         """Return plain containers that hold all attributes."""
@@ -78,10 +81,11 @@ class Column:
         """Return the column that :meth:`to_state` was called on."""
         return cls(**state | {"map": map_from_state(state["map"])})
 
-    def drop_impossible(self, values: np.ndarray) -> list[float]:
-        """Set numbers to NaN that are impossible under the likelihood; return them.
+    def drop_impossible(self, values: np.ndarray, title: str) -> list[float]:
+        """Set values to NaN that are impossible under the likelihood; return them.
 
-        They are refused where the user chose the likelihood, or the dtype did.
+        They are an error unless the data chose the likelihood. ``title`` names the
+        column in that.
         """
         cells, values = values, values[~np.isnan(values)]
         if self.kind == "count":
@@ -90,14 +94,12 @@ class Column:
             fits, wanted = (values == 0) | (values == 1), "0 or 1 (boolean)"
         else:
             fits, wanted = (values >= 0) & (values <= 1), "between 0 and 1"
-        if np.isinf(values).any():
-            raise_infinite(self.name)
         if fits.all():
             return []
         if not self.is_automatic:
             raise ValueError(
-                f"Column {self.name!r} has the likelihood {self.likelihood!r}, whose "
-                f"values are {wanted}, but got {values[~fits][0]}."
+                f"{title} has the likelihood {self.likelihood!r}, whose values are "
+                f"{wanted}, but got {values[~fits][0]}."
             )
         impossible: list[float] = np.unique(values[~fits]).tolist()
         cells[np.isin(cells, impossible)] = np.nan
@@ -108,20 +110,21 @@ def is_whole(values: np.ndarray) -> np.ndarray:
     return values == np.floor(values)
 
 
-def raise_infinite(name: str) -> NoReturn:
+def raise_infinite(input_name: str, name: str) -> NoReturn:
     """Raise scikit-learn's error for infinities, with the name of the column."""
     raise ValueError(
-        "Input X contains infinity or a value too large for dtype('float32') in "
-        f"column {name!r}. Missing cells are given as NaN, infinity is no value."
+        f"Input {input_name} contains infinity or a value too large for "
+        f"dtype('float32') in column {name!r}. Missing cells are given as NaN, "
+        "infinity is no value."
     )
 
 
 def decode_column(
     encoded: np.ndarray, column: Column, *, drawn: bool = False
 ) -> DecodedColumn:
-    """Values of one column, in the units of the table, from its encoded values.
+    """Return the values of one column, in the units of the table.
 
-    Of a column that repeats its values, ``drawn`` takes the nearest of them.
+    With ``drawn`` a column that repeats its values gets the nearest of these.
     """
     missing = np.full(len(encoded), True) if column.is_empty else np.isnan(encoded)
     encoded = np.where(missing, 0.0, encoded.astype(np.float64))

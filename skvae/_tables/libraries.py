@@ -1,13 +1,13 @@
-"""Which library a table is of: the one place that tells."""
+"""Dispatch to the library of a table: opening, building and converting tables."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, validate_data
 
 from . import numpy_table, pandas_table, polars_table, pyarrow_table
 from .schema import ColumnSchema, DecodedColumn, Parts
@@ -16,16 +16,13 @@ from .values import FillPlan
 
 
 class Library(Protocol):
-    """What the file of a library offers; tables are native ones of this library."""
+    """Functions of the file of a library; tables are native ones of this library."""
 
-    def read(self, X: Any) -> Table:
-        """Give access to the columns of a table."""
+    def read(self, X: Any, input_name: str = "X") -> Table:
+        """Return read access to the columns of a table."""
 
     def build(self, parts: Parts) -> Any:
-        """Put decoded columns together into a table."""
-
-    def cells(self, completed: Any, index: int) -> np.ndarray:
-        """Return the cells of a column of a completed table."""
+        """Build a table from decoded columns."""
 
     def fill(self, X: Any, completed: Any, plan: FillPlan) -> Any:
         """Return a table with the masked cells taken from the plan.
@@ -39,8 +36,8 @@ class Library(Protocol):
     def missing_mask(self, X: Any) -> np.ndarray:
         """Return the mask of the missing cells, (n_samples, n_features)."""
 
-    def mask_cells(self, X: Any, hidden: np.ndarray) -> Any:
-        """Return a table without the hidden cells."""
+    def mask_cells(self, X: Any, masked: np.ndarray) -> Any:
+        """Return a table whose masked cells are missing."""
 
 
 LIBRARIES: dict[str, Library] = {
@@ -52,7 +49,7 @@ LIBRARIES: dict[str, Library] = {
 
 
 def library_of(X: Any) -> Library:
-    """Return the library of a native table; what is no frame counts as an array."""
+    """Return the library of a native table; any other object counts as an array."""
     if nw.dependencies.is_pandas_dataframe(X):
         return pandas_table
     if nw.dependencies.is_polars_dataframe(X):
@@ -63,14 +60,16 @@ def library_of(X: Any) -> Library:
 
 
 def native(X: Any) -> Any:
-    """Return a table as its own library has it, not wrapped by narwhals."""
+    """Return a table without the wrapper of narwhals, if it has one."""
     return nw.to_native(X, pass_through=True)
 
 
-def refuse_lazy(X: Any) -> None:
-    """Raise where the rows of a table are still to be computed."""
+def refuse_lazy(X: Any, input_name: str = "X") -> None:
+    """Raise if a table is a query whose rows are not computed yet."""
     if nw.dependencies.is_polars_lazyframe(X):
-        raise TypeError("X is a polars LazyFrame. Call its collect method first.")
+        raise TypeError(
+            f"{input_name} is a polars LazyFrame. Call its collect method first."
+        )
 
 
 @dataclass
@@ -82,7 +81,7 @@ class TableSchema:
     types: list[ColumnSchema]
 
     def build(self, columns: list[DecodedColumn]) -> Any:
-        """Put decoded columns together into a table of the library."""
+        """Build a table of the library from decoded columns."""
         parts = list(zip(self.labels, self.types, columns, strict=True))
         return LIBRARIES[self.library].build(parts)
 
@@ -115,8 +114,34 @@ def _label_of_plain(plain: Any) -> Any:
     return tuple(map(_label_of_plain, plain)) if isinstance(plain, list) else plain
 
 
+def checked_table(X: Any, owner_name: str, input_name: str, min_rows: int) -> Table:
+    """Check the type and the size of a table and return read access to its columns.
+
+    ``owner_name`` and ``input_name`` ("X" or "y") are named in errors. The names and
+    the number of columns are not checked.
+    """
+    X = native(X)
+    refuse_lazy(X, input_name)
+    library = library_of(X)
+    if library is numpy_table:
+        # dtype=None leaves integers, booleans and objects as they are. Infinities are
+        # looked for later, where the name of the column is known.
+        X = check_array(
+            X,
+            dtype=None,
+            ensure_all_finite=False,
+            ensure_min_samples=min_rows,
+            estimator=owner_name,
+            input_name=input_name,
+        )
+        return library.read(X, input_name)
+    table = library.read(X, input_name)
+    _check_size(table, min_rows, owner_name)
+    return table
+
+
 def open_table(owner: Any, X: Any, *, reset: bool) -> Table:
-    """Check a table and give access to its columns.
+    """Check a table of features and return read access to its columns.
 
     Parameters
     ----------
@@ -133,30 +158,13 @@ def open_table(owner: Any, X: Any, *, reset: bool) -> Table:
     table : Table
         Access to the columns of X, or of the array that X converts to.
     """
-    X = native(X)
-    refuse_lazy(X)
-    min_rows = 2 if reset else 1
-    library = library_of(X)
-    if library is numpy_table:
-        # dtype=None leaves integers, booleans and objects as they are. Infinities are
-        # looked for later, where the name of the column is known.
-        array = validate_data(
-            owner,
-            X,
-            reset=reset,
-            dtype=None,
-            ensure_all_finite=False,
-            ensure_min_samples=min_rows,
-        )
-        return library.read(array)
-    table = library.read(X)
-    validate_data(owner, X, reset=reset, skip_check_array=True)
-    _check_size(table, min_rows, type(owner).__name__)
+    table = checked_table(X, type(owner).__name__, "X", min_rows=2 if reset else 1)
+    validate_data(owner, native(X), reset=reset, skip_check_array=True)
     return table
 
 
 def _check_size(table: Table, min_rows: int, owner_name: str) -> None:
-    """Ask of a frame what check_array asks of an array, in the same words."""
+    """Check the size of a frame as check_array does, with the same message."""
     for count, what, minimum in (
         (table.n_rows, "sample", min_rows),
         (table.n_columns, "feature", 1),
@@ -167,3 +175,95 @@ def _check_size(table: Table, min_rows: int, owner_name: str) -> None:
                 f"{table.n_columns})) while a minimum of {minimum} is required by "
                 f"{owner_name}."
             )
+
+
+# -- conversions ---------------------------------------------------------------------
+class Container(NamedTuple):
+    """The container of ``y``: predictions come in one of the same kind."""
+
+    is_1d: bool
+    is_frame: bool
+
+
+def as_table(y: Any, name: Any = None) -> tuple[Any, Container]:
+    """Return ``y`` as a two-dimensional table, and the container that it came in.
+
+    ``name`` replaces the name of a series.
+    """
+    y = native(y)
+    refuse_lazy(y, "y")
+    series = nw.from_native(y, series_only=True, pass_through=True)
+    if isinstance(series, nw.Series):
+        if name is not None:
+            series = series.rename(name)
+        return series.to_frame().to_native(), Container(True, True)
+    if nw.dependencies.is_into_dataframe(y):
+        return y, Container(False, True)
+    array = np.asarray(y)
+    if array.ndim == 1:
+        return array.reshape(-1, 1), Container(True, False)
+    if array.ndim != 2:
+        raise ValueError(
+            f"y must be one- or two-dimensional, but has {array.ndim} dimensions."
+        )
+    return array, Container(False, False)
+
+
+def to_array(table: Any) -> np.ndarray:
+    """Return a table as an array."""
+    if isinstance(table, np.ndarray):
+        return table
+    return nw.from_native(table, eager_only=True).to_numpy()
+
+
+def column_of(table: Any, index: int) -> np.ndarray:
+    """Return a column of a table as an array."""
+    if isinstance(table, np.ndarray):
+        return table[:, index]
+    return nw.from_native(table, eager_only=True)[:, index].to_numpy()
+
+
+def to_library(table: Any, library: str) -> Any:
+    """Return a data frame as one of "pandas" or "polars"."""
+    frame = nw.from_native(table, eager_only=True)
+    return frame.to_pandas() if library == "pandas" else frame.to_polars()
+
+
+def has_text_labels(table: Any) -> bool:
+    """Tell whether all column labels are strings, which only pandas does not ensure."""
+    if not nw.dependencies.is_pandas_dataframe(table):
+        return True
+    return all(isinstance(label, str) for label in table.columns)
+
+
+def rename_columns(table: Any, names: list[str]) -> Any:
+    """Return a table with other column names; arrays have none."""
+    if isinstance(table, np.ndarray):
+        return table
+    frame = nw.from_native(table, eager_only=True)
+    return frame.rename(dict(zip(frame.columns, names, strict=True))).to_native()
+
+
+def with_index_of(table: Any, X: Any) -> Any:
+    """Give a new table the index of ``X``, where both have one, and return it."""
+    if all(map(nw.dependencies.is_pandas_dataframe, (table, X))):
+        table.index = X.index
+    return table
+
+
+def series_values(y: Any) -> Any:
+    """Return a sequence or series as an array whose missing values stay missing."""
+    if hasattr(y, "to_pylist"):  # of pyarrow: NumPy would read nulls as categories
+        return np.array(y.to_pylist(), dtype=object)
+    if hasattr(y, "dtype"):
+        return y
+    values = np.asarray(y)
+    if values.dtype.kind == "U" and not all(isinstance(value, str) for value in y):
+        values = np.asarray(y, dtype=object)  # NaN and -1 are no strings
+    return values
+
+
+def declared_categories(y: Any) -> list[Any]:
+    """Return the categories that a pandas series declares."""
+    categories: Any = getattr(getattr(y, "dtype", None), "categories", None)
+    return categories.tolist() if hasattr(categories, "tolist") else []

@@ -1,8 +1,8 @@
-"""Missing cells of a table: which they are, how they are marked and filled.
+"""Missing cells of a table: their mask, their marker, and filling them.
 
 The table to fill and the completed one may come from different libraries: a model of a
-pandas table completes a polars table, or an array. What is exchanged between them are
-the cells of one column, as an array.
+pandas table completes a polars table, or an array. They exchange the cells of one
+column as an array.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .libraries import library_of, native
+from . import numpy_table
+from .libraries import column_of, library_of, native
 from .values import FillPlan, is_missing
 
 
@@ -23,9 +24,9 @@ def missing_mask(X: Any) -> np.ndarray:
 
 
 def replace_marker(X: Any, marker: Any) -> Any:
-    """Return the table with NaN or null also where cells equal ``marker``.
+    """Return the table with NaN or null in the cells that equal ``marker``.
 
-    The marker is no category any more, and integers may become floats.
+    The marker is removed from the categories, and integers may become floats.
     """
     X = native(X)
     return X if is_missing(marker) else library_of(X).replace_marker(X, marker)
@@ -51,15 +52,8 @@ def fill_missing(
         The table to fill.
     completed : ndarray or data frame of shape (n_samples, n_features)
         A table without missing cells, like that of training.
-    mask : ndarray of bool of shape (n_samples, n_features)
-        The cells to fill.
-    kept : list of int
-        Columns that the result has.
-    empty : dict of int to bool
-        Columns without an observed cell in training, and whether they were declared to
-        hold categories: they are filled with zero, False or a placeholder.
-    flagged : list of int
-        Columns whose mask is appended.
+    mask, kept, empty, flagged
+        The cells to fill and the columns of the result, see :class:`FillPlan`.
 
     Returns
     -------
@@ -68,6 +62,7 @@ def fill_missing(
     """
     X = native(X)
     library, source = library_of(X), library_of(completed)
-    cells = partial(source.cells, completed)
+    read = numpy_table.cells if source is numpy_table else column_of
+    cells = partial(read, completed)
     plan = FillPlan(mask, kept, empty, flagged, cells)
     return library.fill(X, completed if source is library else None, plan)

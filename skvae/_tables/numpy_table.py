@@ -32,15 +32,18 @@ class ArrayTable(Table):
         "i": "integer",
         "u": "integer",
         "b": "boolean",
-        # Text in an array needs a declaration as objects do: it may be an accident.
+        # Text in an array needs a declaration, as objects do: it may be a mistake.
         "U": "object",
     }
 
-    def __init__(self, array: np.ndarray):
+    def __init__(self, array: np.ndarray, input_name: str = "X"):
+        self.input_name = input_name
         self._values = array
         self.array = array if array.dtype.kind in "fiub" else None
         self.n_rows, self.n_columns = array.shape
-        self.labels = [f"x{index}" for index in range(self.n_columns)]
+        self.labels = [
+            f"{input_name.lower()}{index}" for index in range(self.n_columns)
+        ]
 
     def column_type(self, index: int) -> ColumnSchema:
         """Describe a column; objects of one plain type count as that type."""
@@ -75,13 +78,13 @@ class ArrayTable(Table):
         return factorize_objects(self.objects(index))
 
 
-def read(X: np.ndarray) -> ArrayTable:
-    """Give access to the columns of an array."""
-    return ArrayTable(X)
+def read(X: np.ndarray, input_name: str = "X") -> ArrayTable:
+    """Return read access to the columns of an array."""
+    return ArrayTable(X, input_name)
 
 
 def build(parts: Parts) -> np.ndarray:
-    """Put decoded columns together into one array of their common dtype."""
+    """Build from decoded columns one array of their common dtype."""
     first_type = parts[0][1]
     dtype = np.dtype(first_type.details.get("array", first_type.name))
     result = np.empty((len(parts[0][2].values), len(parts)), dtype=dtype)
@@ -161,9 +164,9 @@ def missing_mask(X: Any) -> np.ndarray:
     return np.reshape(np.array(flags, dtype=bool), X.shape)
 
 
-def mask_cells(X: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Return a copy without the hidden cells; integers become floats."""
+def mask_cells(X: np.ndarray, masked: np.ndarray) -> np.ndarray:
+    """Return a copy with the masked cells missing; integers become floats."""
     dtype = {"i": np.float64, "u": np.float64, "b": np.float64, "U": object}
     result = np.array(X, dtype=dtype.get(X.dtype.kind, X.dtype))
-    result[hidden] = np.nan
+    result[masked] = np.nan
     return result

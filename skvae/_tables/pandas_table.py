@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 
 from .pyarrow_table import arrow_from_plain, arrow_to_plain
@@ -66,13 +65,13 @@ class PandasTable(FrameTable):
         return codes, values.tolist()
 
 
-def read(X: Any) -> PandasTable:
-    """Give access to the columns of a data frame."""
-    return PandasTable(X)
+def read(X: Any, input_name: str = "X") -> PandasTable:
+    """Return read access to the columns of a data frame."""
+    return PandasTable(X, input_name)
 
 
 def build(parts: Parts) -> Any:
-    """Put decoded columns together into a data frame."""
+    """Build from decoded columns a data frame."""
     import pandas as pd
 
     return pd.DataFrame(
@@ -125,11 +124,6 @@ def _pandas_category(type_: ColumnSchema) -> Any:
     else:
         index = pd.Index(type_.categories or []).astype(details["categories_dtype"])
     return pd.CategoricalDtype(index, ordered=type_.ordered)
-
-
-def cells(completed: Any, index: int) -> np.ndarray:
-    """Return the cells of a column of a completed data frame."""
-    return nw.from_native(completed, eager_only=True)[:, index].to_numpy()
 
 
 def fill(X: Any, completed: Any, plan: FillPlan) -> Any:
@@ -214,10 +208,10 @@ def missing_mask(X: Any) -> np.ndarray:
     return mask
 
 
-def mask_cells(X: Any, hidden: np.ndarray) -> Any:
-    """Return a copy without the hidden cells, of the dtypes that can lose them."""
+def mask_cells(X: Any, masked: np.ndarray) -> Any:
+    """Return a copy with the masked cells missing; dtypes change where they must."""
     result = X.copy()
-    for index in np.flatnonzero(hidden.any(axis=0)):
+    for index in np.flatnonzero(masked.any(axis=0)):
         column = X.iloc[:, index]
         if column.dtype == np.dtype(bool):
             column = column.astype("boolean")
@@ -225,6 +219,6 @@ def mask_cells(X: Any, hidden: np.ndarray) -> Any:
             column = column.astype(np.float64)
         else:
             column = column.copy()
-        column.iloc[hidden[:, index]] = getattr(column.dtype, "na_value", np.nan)
+        column.iloc[masked[:, index]] = getattr(column.dtype, "na_value", np.nan)
         result.isetitem(index, column)
     return result

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .schema import ColumnSchema, DecodedColumn, Parts
-from .table import FrameTable, cells_with_text
+from .table import FrameTable
 from .values import FillPlan, held_by, is_text, joined, numbers_of, objects_of
 
 
@@ -47,13 +47,13 @@ class PolarsTable(FrameTable):
         return codes.to_numpy(), values.to_list()
 
 
-def read(X: Any) -> PolarsTable:
-    """Give access to the columns of a data frame."""
-    return PolarsTable(X)
+def read(X: Any, input_name: str = "X") -> PolarsTable:
+    """Return read access to the columns of a data frame."""
+    return PolarsTable(X, input_name)
 
 
 def build(parts: Parts) -> Any:
-    """Put decoded columns together into a data frame."""
+    """Build from decoded columns a data frame."""
     import polars as pl
 
     return pl.DataFrame([_polars_column(*part) for part in parts])
@@ -87,11 +87,6 @@ def _polars_dtype(type_: ColumnSchema) -> Any:
             return pl.Categorical(shared)
         return pl.Categorical
     return getattr(pl, type_.name)
-
-
-def cells(completed: Any, index: int) -> np.ndarray:
-    """Return the cells of a column of a completed data frame."""
-    return cells_with_text(completed, index)
 
 
 def fill(X: Any, completed: Any, plan: FillPlan) -> Any:
@@ -168,13 +163,13 @@ def missing_mask(X: Any) -> np.ndarray:
     return np.column_stack([column.is_null().to_numpy() for column in columns])
 
 
-def mask_cells(X: Any, hidden: np.ndarray) -> Any:
-    """Return a data frame with nulls in the hidden cells."""
+def mask_cells(X: Any, masked: np.ndarray) -> Any:
+    """Return a data frame with nulls in the masked cells."""
     import polars as pl
 
     return X.with_columns(
         pl.Series(column.name, [None], dtype=column.dtype)
         .new_from_index(0, len(column))
         .zip_with(pl.Series(mask), column)
-        for column, mask in zip(X.get_columns(), hidden.T, strict=True)
+        for column, mask in zip(X.get_columns(), masked.T, strict=True)
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .schema import ColumnSchema, DecodedColumn, Parts
-from .table import FrameTable, cells_with_text
+from .table import FrameTable
 from .values import (
     FillPlan,
     declared_codes,
@@ -55,13 +55,13 @@ class ArrowTable(FrameTable):
         return encoded.indices.fill_null(-1).to_numpy(), encoded.dictionary.to_pylist()
 
 
-def read(X: Any) -> ArrowTable:
-    """Give access to the columns of a table."""
-    return ArrowTable(X)
+def read(X: Any, input_name: str = "X") -> ArrowTable:
+    """Return read access to the columns of a table."""
+    return ArrowTable(X, input_name)
 
 
 def build(parts: Parts) -> Any:
-    """Put decoded columns together into a table."""
+    """Build from decoded columns a table."""
     import pyarrow as pa
 
     arrays = [_decoded_column(type_, column) for _, type_, column in parts]
@@ -102,11 +102,6 @@ def arrow_from_plain(plain: list) -> Any:
         return pa.type_for_alias(plain[0])
     value_type, index_type = (pa.type_for_alias(name) for name in plain[:2])
     return pa.dictionary(index_type, value_type, ordered=plain[2])
-
-
-def cells(completed: Any, index: int) -> np.ndarray:
-    """Return the cells of a column of a completed table."""
-    return cells_with_text(completed, index)
 
 
 def fill(X: Any, completed: Any, plan: FillPlan) -> Any:
@@ -219,8 +214,8 @@ def missing_mask(X: Any) -> np.ndarray:
     return np.column_stack(columns)
 
 
-def mask_cells(X: Any, hidden: np.ndarray) -> Any:
-    """Return a table with nulls in the hidden cells."""
+def mask_cells(X: Any, masked: np.ndarray) -> Any:
+    """Return a table with nulls in the masked cells."""
     import pyarrow as pa
 
     rows = np.arange(X.num_rows)
@@ -228,7 +223,7 @@ def mask_cells(X: Any, hidden: np.ndarray) -> Any:
     # Taking the row "null" gives null, for every type.
     columns = [
         column.take(pa.array(rows, mask=mask))
-        for column, mask in zip(unified.columns, hidden.T, strict=True)
+        for column, mask in zip(unified.columns, masked.T, strict=True)
     ]
     fields = [field.with_nullable(True) for field in X.schema]
     schema = pa.schema(fields, metadata=X.schema.metadata)

@@ -1,7 +1,4 @@
-"""What the columns of a table looked like, in plain values.
-
-A schema holds no object of a data frame library, so that any serialiser can store it.
-"""
+"""Schema of a column: its dtype as plain values, which any serialiser can store."""
 
 from __future__ import annotations
 
@@ -13,13 +10,13 @@ import numpy as np
 
 @dataclass
 class ColumnSchema:
-    """Plain description of the dtype of one column.
+    """Dtype of one column, as plain values.
 
     Attributes
     ----------
     family : {"float", "integer", "boolean", "string", "category", "object", \
             "null", "other"}
-        What the column can hold. "null" holds missing cells only, "other" is not
+        Family of the dtype. "null" holds missing cells only, "other" is not
         supported.
     name : str
         The dtype as its library prints it.
@@ -28,7 +25,7 @@ class ColumnSchema:
     categories : list or None
         The categories that the dtype declares, in its order.
     details : dict
-        What else the library needs to build the dtype.
+        Further properties that the library needs to build the dtype.
     """
 
     family: str
@@ -40,7 +37,7 @@ class ColumnSchema:
 
 @dataclass
 class DecodedColumn:
-    """Values of one column on their way back into a table.
+    """Decoded values of one column.
 
     Attributes
     ----------
@@ -49,7 +46,7 @@ class DecodedColumn:
     missing : ndarray of bool of shape (n_rows,)
         Cells without a value; ``values`` holds anything there.
     categories : list or None
-        What the codes stand for.
+        The categories of the codes.
     """
 
     values: np.ndarray

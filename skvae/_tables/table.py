@@ -1,8 +1,8 @@
-"""Access to the columns of a table, whatever its library.
+"""Read access to the columns of a table of any library.
 
-A column is read as an array of numbers, or as integer codes with the values that they
-stand for. narwhals covers what the libraries share; how they declare and store
-categories differs, and each has a file for that.
+A column is read as an array of numbers, or as integer codes and the values that they
+stand for. narwhals covers what the libraries have in common; each has a file for what
+differs, such as how it declares and stores categories.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ class Table(ABC):
     library : str
         "numpy", "pandas", "polars" or "pyarrow".
     labels : list
-        Labels of the columns; "x0", "x1", ... for an array.
+        Labels of the columns; "x0", "x1", ... for an array X, "y0", ... for y.
     n_rows, n_columns : int
         Shape of the table.
     array : ndarray of shape (n_rows, n_columns) or None
-        The table itself where it is an array of numbers.
+        The table itself where it is a numeric array.
+    input_name : {"X", "y"}
+        The argument that the table was given as, for errors.
     """
 
     library: str
@@ -44,6 +46,18 @@ class Table(ABC):
     n_rows: int
     n_columns: int
     array: np.ndarray | None = None
+    input_name: str = "X"
+
+    def title(self, name: str) -> str:
+        """Return how errors refer to a column."""
+        return f"Column {name!r}" + ("" if self.input_name == "X" else " of y")
+
+    @property
+    def declaration(self) -> str:
+        """How a user declares that a column holds categories, for errors."""
+        if self.input_name == "X":
+            return "declare it in categorical_features"
+        return "give it likelihood='categorical'"
 
     @abstractmethod
     def column_type(self, index: int) -> ColumnSchema:
@@ -63,11 +77,12 @@ class Table(ABC):
 
 
 class FrameTable(Table):
-    """Columns of a data frame; subclasses know one library each."""
+    """Columns of a data frame; every library has a subclass."""
 
-    def __init__(self, frame: Any):
+    def __init__(self, frame: Any, input_name: str = "X"):
+        self.input_name = input_name
         self.labels = self.labels_of(frame)
-        _refuse_duplicates(self.labels)
+        self._refuse_duplicates()
         self._frame = nw.from_native(frame, eager_only=True)
         self.n_rows, self.n_columns = self._frame.shape
         self._columns: dict[int, Any] = {}
@@ -82,6 +97,15 @@ class FrameTable(Table):
     def labels_of(frame: Any) -> list:
         """Column labels of a native frame."""
         return list(frame.columns)
+
+    def _refuse_duplicates(self) -> None:
+        counts = Counter(self.labels)
+        if len(counts) < len(self.labels):
+            repeated = [label for label, count in counts.items() if count > 1]
+            raise ValueError(
+                f"Column names of {self.input_name} must be unique, but these repeat: "
+                f"{', '.join(map(repr, repeated))}."
+            )
 
     def _holds_objects(self, index: int) -> bool:
         return self._series(index).dtype == nw.Object
@@ -131,18 +155,3 @@ class FrameTable(Table):
     @abstractmethod
     def _factorize_native(self, series: Any) -> tuple[np.ndarray, list]:
         """Codes and values of a native series of categories or text."""
-
-
-def _refuse_duplicates(labels: list) -> None:
-    repeated = [label for label, count in Counter(labels).items() if count > 1]
-    if repeated:
-        names = ", ".join(repr(label) for label in repeated)
-        raise ValueError(f"Column names must be unique, but these repeat: {names}.")
-
-
-def cells_with_text(frame: Any, index: int) -> np.ndarray:
-    """Return the cells of a column of a frame, categories as text."""
-    series = nw.from_native(frame, eager_only=True)[:, index]
-    if series.dtype in (nw.Categorical, nw.Enum):
-        series = series.cast(nw.String)
-    return series.to_numpy()

@@ -1,4 +1,4 @@
-"""Monotone maps of one numeric column, and the rule that chooses between them.
+"""Monotone maps of one numeric column, and the choice between them.
 
 A map takes the values of a column, in the units of the table, to values near
 N(0, 1). Every map is invertible on the whole line and has a slope everywhere, so
@@ -14,18 +14,7 @@ import numpy as np
 from scipy.special import ndtri
 from sklearn.preprocessing import QuantileTransformer
 
-# The rules of numeric_transform="auto", also stated in TableEncoder's docstring.
-MAX_ROWS_FOR_CHOICE = 20_000
-
-MIN_ROWS_FOR_QUANTILE = 500
-
-MIN_DISTINCT_SHARE = 0.8
-
-MIN_GAIN_IN_NATS = 0.1
-
-MAX_QUANTILES = 100
-
-LOG_2_PI = np.log(2 * np.pi)
+from .settings import DEFAULT_SETTINGS, Settings
 
 
 @dataclass
@@ -49,7 +38,7 @@ class Affine:
 
 @dataclass
 class PiecewiseLinear:
-    """Strictly increasing line through knots, extended straight beyond the ends."""
+    """Strictly increasing piecewise linear function, extrapolated at the ends."""
 
     kind: ClassVar[str] = "piecewise_linear"
 
@@ -80,7 +69,7 @@ def map_from_state(state: dict[str, Any]) -> Affine | PiecewiseLinear:
 
 
 def _segment(points: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """Index of the segment of each point; the end segments reach to infinity."""
+    """Return the segment of each point; the end segments reach to infinity."""
     return np.searchsorted(knots[1:-1], points, side="right")
 
 
@@ -91,9 +80,9 @@ def _interpolate(points: np.ndarray, knots: np.ndarray, values: np.ndarray):
 
 
 def fit_affine(values: np.ndarray, weights: np.ndarray | None = None) -> Affine:
-    """Mean and standard deviation of the observed values of one column.
+    """Fit the map to mean 0 and standard deviation 1.
 
-    A column without spread gets the scale 1.
+    A constant column gets the scale 1.
     """
     if len(values) == 0:
         return Affine()
@@ -111,7 +100,7 @@ def fit_affine(values: np.ndarray, weights: np.ndarray | None = None) -> Affine:
         mean = float(np.dot(weights, scaled)) / total
         scaled -= mean
         variance = float(np.dot(weights, scaled * scaled)) / total
-    # The rounding error of the mean is not spread (scikit-learn's scalers have
+    # The rounding error of the mean is no variance (scikit-learn's scalers have
     # the same rule).
     rounding = (len(values) * mean * np.finfo(np.float64).eps) ** 2
     is_flat = variance <= len(values) * np.finfo(np.float64).eps * variance + rounding
@@ -119,8 +108,10 @@ def fit_affine(values: np.ndarray, weights: np.ndarray | None = None) -> Affine:
     return Affine(mean * size, scale)
 
 
-def fit_quantile(values: np.ndarray) -> Affine | PiecewiseLinear:
-    """Map the quantiles of the observed values to those of N(0, 1).
+def fit_quantile(
+    values: np.ndarray, settings: Settings = DEFAULT_SETTINGS
+) -> Affine | PiecewiseLinear:
+    """Fit the map of the quantiles of the observed values to those of N(0, 1).
 
     scikit-learn's ``QuantileTransformer`` supplies the quantiles. Its own map is
     not used, because it clips beyond the training range: it has no inverse there
@@ -130,7 +121,7 @@ def fit_quantile(values: np.ndarray) -> Affine | PiecewiseLinear:
     if n_values < 2:
         return fit_affine(values)
     quantiles = QuantileTransformer(
-        n_quantiles=min(n_values, MAX_QUANTILES, max(10, n_values // 20)),
+        n_quantiles=min(n_values, settings.max_quantiles, max(10, n_values // 20)),
         output_distribution="normal",
         random_state=0,
     ).fit(values.reshape(-1, 1))
@@ -154,31 +145,30 @@ def _merge_ties(knots: np.ndarray, scores: np.ndarray):
     return knots[starts].astype(np.float64), np.bincount(group, scores) / counts
 
 
-def quantile_helps(values: np.ndarray) -> bool:
-    """Tell whether a quantile map raises the held-out density of a column.
+def quantile_helps(values: np.ndarray, settings: Settings = DEFAULT_SETTINGS) -> bool:
+    """Tell whether a quantile map clearly raises the held-out density of a column.
 
     The Normal density of standardised values and that of quantile-transformed
     values, both in the units of the column, are fitted on every other value and
-    compared on the rest.
+    compared on the rest. Columns with few cells or many repeated values are left out.
     """
-    if len(values) < MIN_ROWS_FOR_QUANTILE:
+    if len(values) < settings.min_cells_for_quantile:
         return False
-    if len(values) > MAX_ROWS_FOR_CHOICE:
+    most = settings.max_cells_for_choice
+    if len(values) > most:
         # Drawn, not strided: the rows of a table often have a period.
-        chosen = np.random.default_rng(0).choice(
-            len(values), MAX_ROWS_FOR_CHOICE, replace=False
-        )
+        chosen = np.random.default_rng(0).choice(len(values), most, replace=False)
         values = values[np.sort(chosen)]
     values = values.astype(np.float64)
-    if len(np.unique(values)) < MIN_DISTINCT_SHARE * len(values):
+    if len(np.unique(values)) < settings.min_distinct_for_quantile * len(values):
         return False
     train, held_out = values[::2], values[1::2]
-    gain = _mean_log_density(fit_quantile(train), held_out)
+    gain = _mean_log_density(fit_quantile(train, settings), held_out)
     gain -= _mean_log_density(fit_affine(train), held_out)
-    return bool(gain > MIN_GAIN_IN_NATS)
+    return bool(gain > settings.min_gain_of_quantile)
 
 
 def _mean_log_density(map_: Affine | PiecewiseLinear, values: np.ndarray) -> float:
+    """Return the mean Normal log-density but for its constant, -log(2π) / 2."""
     encoded = map_.forward(values)
-    log_density = -0.5 * (LOG_2_PI + encoded**2) + map_.log_slope(encoded)
-    return float(np.mean(log_density))
+    return float(np.mean(map_.log_slope(encoded) - 0.5 * encoded**2))

@@ -1,4 +1,4 @@
-"""Values of one column, whatever the library."""
+"""Values of one column of any library."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from .schema import ColumnSchema, DecodedColumn
 
-#: What the libraries call floats with less range than double ones.
+#: Names of the floats with a smaller range than float64, in all libraries.
 FLOATS = {"float16": ("float16", "halffloat"), "float32": ("float32", "float")}
 
-#: What an empty column of text is filled with, as in SimpleImputer.
+#: Fill value of a text column without an observed cell, as in SimpleImputer.
 EMPTY_TEXT = "missing_value"
 
 
@@ -23,7 +23,7 @@ EMPTY_TEXT = "missing_value"
 # Decoded columns
 # ---------------------------------------------------------------------------
 def numbers_of(column: DecodedColumn, type_: ColumnSchema) -> np.ndarray:
-    """Values as booleans, integers in the range of the dtype, or float64."""
+    """Return values as booleans, integers in the range of the dtype, or float64."""
     values = column.values
     if column.categories is not None:
         # A column without categories is missing altogether.
@@ -36,14 +36,14 @@ def numbers_of(column: DecodedColumn, type_: ColumnSchema) -> np.ndarray:
 
 
 def integer_dtype(name: str) -> np.dtype:
-    """NumPy dtype of an integer dtype of any library, found in its name."""
+    """Return the NumPy dtype of an integer dtype of any library, by its name."""
     match = re.search(r"(u?)int(\d+)", name.lower())
     assert match is not None, name
     return np.dtype(f"{match[1]}int{min(int(match[2]), 64)}")
 
 
 def nearest_integers(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Nearest values that an integer dtype can hold."""
+    """Return the nearest values that an integer dtype can hold."""
     info = np.iinfo(dtype)
     if values.dtype.kind in "iu":
         own = np.iinfo(values.dtype)
@@ -57,7 +57,7 @@ def nearest_integers(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def objects_of(column: DecodedColumn, type_: ColumnSchema) -> np.ndarray:
-    """Values as Python objects, None where missing."""
+    """Return values as Python objects, None where missing."""
     if column.categories is None:
         values = numbers_of(column, type_).astype(object)
     else:
@@ -69,7 +69,7 @@ def objects_of(column: DecodedColumn, type_: ColumnSchema) -> np.ndarray:
 
 
 def declared_codes(column: DecodedColumn, type_: ColumnSchema) -> np.ndarray:
-    """Codes into the categories of the dtype, -1 where missing."""
+    """Return codes into the categories of the dtype, -1 where missing."""
     position = {value: code for code, value in enumerate(type_.categories or [])}
     codes = np.array([position[value] for value in column.categories or []] or [-1])
     return np.where(column.missing, -1, codes[column.values])
@@ -78,7 +78,7 @@ def declared_codes(column: DecodedColumn, type_: ColumnSchema) -> np.ndarray:
 def with_nan_cells(
     label: Any, values: np.ndarray, missing: np.ndarray, dtype: np.dtype
 ):
-    """Put NaN into the missing cells of a NumPy dtype that may not know it."""
+    """Return values with NaN in the missing cells; raise if the dtype has no NaN."""
     if not missing.any():
         return values.astype(dtype, copy=False)
     if dtype.kind != "f":
@@ -92,9 +92,9 @@ def with_nan_cells(
 # Python objects, and codes of the distinct values
 # ---------------------------------------------------------------------------
 def is_missing(value: Any) -> bool:
-    """Tell whether a Python object stands for no value.
+    """Tell whether a Python object is a missing value.
 
-    None, NaN of any type of number, NaT and pandas.NA do.
+    That is None, NaN of any numeric type, NaT or pandas.NA.
     """
     if value is None or type(value).__name__ == "NAType":
         return True
@@ -102,12 +102,12 @@ def is_missing(value: Any) -> bool:
         differs = value != value
     except ArithmeticError:  # a signaling NaN of Decimal refuses to be compared
         return True
-    # an array in a cell is a value, wrong as it may be
+    # an array in a cell is a value, which is refused later
     return isinstance(differs, bool | np.bool_) and bool(differs)
 
 
 def object_families(values: np.ndarray) -> dict[str, str]:
-    """Families of the observed objects, each with the name of one of its types."""
+    """Return the families of the observed objects, each with the name of a type."""
     types = {type(value) for value in values if not is_missing(value)}
     return {_object_family(type_): type_.__name__ for type_ in types}
 
@@ -121,7 +121,7 @@ def _object_family(type_: type) -> str:
 
 
 def numbers_of_objects(values: np.ndarray) -> np.ndarray:
-    """Float column, or integer column where nothing is missing, from objects."""
+    """Return a float array, or integers where no cell is missing, from objects."""
     observed = np.array([not is_missing(value) for value in values])
     kept = values[observed]
     if observed.all() and all(isinstance(value, numbers.Integral) for value in kept):
@@ -135,7 +135,7 @@ def numbers_of_objects(values: np.ndarray) -> np.ndarray:
 
 
 def factorize_objects(values: np.ndarray) -> tuple[np.ndarray, list]:
-    """Codes of the cells, -1 where missing, and values in order of appearance."""
+    """Return codes, -1 where missing, and the values in order of appearance."""
     position: dict[Any, int] = {}
     codes = np.empty(len(values), dtype=np.intp)
     for row, value in enumerate(values):
@@ -145,7 +145,7 @@ def factorize_objects(values: np.ndarray) -> tuple[np.ndarray, list]:
 
 
 def factorize_numbers(values: np.ndarray) -> tuple[np.ndarray, list]:
-    """Codes of the cells, -1 where missing, and the sorted distinct values."""
+    """Return codes, -1 where missing, and the sorted distinct values."""
     observed = ~np.isnan(values)
     distinct, inverse = np.unique(values[observed], return_inverse=True)
     codes = np.full(len(values), -1)
@@ -154,20 +154,20 @@ def factorize_numbers(values: np.ndarray) -> tuple[np.ndarray, list]:
 
 
 def plain_values(values: list) -> list:
-    """Category values as str, bool, int or float; anything else becomes its text.
+    """Return category values as str, bool, int or float; others become text.
 
-    Fitted state must load from any serialiser, and dates or intervals would not.
+    Fitted state must load from any serialiser, which dates or intervals do not.
     """
     plain = [v.item() if isinstance(v, np.generic) else v for v in values]
     return [v if isinstance(v, str | bool | int | float) else str(v) for v in plain]
 
 
 # ---------------------------------------------------------------------------
-# Cells that are filled or marked
+# Missing cells that are filled or marked
 # ---------------------------------------------------------------------------
 @dataclass(frozen=True)
 class FillPlan:
-    """Which cells of a table to fill with what, and which columns the result has.
+    """The cells of a table to fill, their values, and the columns of the result.
 
     Attributes
     ----------
@@ -195,7 +195,7 @@ class FillPlan:
         return [index for index in self.kept if self.mask[:, index].any()]
 
     def values(self, index: int, dtype: Any) -> np.ndarray:
-        """Return what to fill a column with: completed cells, or placeholders."""
+        """Return the fill values of a column: completed cells, or placeholders."""
         if index not in self.empty:
             return self.cells(index)
         value = placeholder(dtype, self.empty[index])
@@ -209,7 +209,7 @@ def is_text(values: np.ndarray) -> bool:
 
 
 def held_by(dtype: Any, values: np.ndarray) -> np.ndarray:
-    """Return numbers as near as the dtype of a column, of any library, holds them."""
+    """Return the nearest numbers that the dtype of a column, of any library, holds."""
     name = str(dtype).lower()
     if values.dtype.kind not in "fiu":
         return values
@@ -223,9 +223,10 @@ def held_by(dtype: Any, values: np.ndarray) -> np.ndarray:
 
 
 def joined(declared: list, trained: Any, values: np.ndarray) -> list:
-    """Return the declared categories and, if they lack a value, more of them.
+    """Return the declared categories with those that the values add.
 
-    Those of training replace them where they include them: their order is known.
+    If the categories of training include all of them, these are returned, in their
+    order.
     """
     new = [v for v in dict.fromkeys(values.tolist()) if v not in declared]
     if new and set(declared) | set(new) <= set(trained):
@@ -234,7 +235,7 @@ def joined(declared: list, trained: Any, values: np.ndarray) -> list:
 
 
 def placeholder(dtype: Any, holds_categories: bool) -> Any:
-    """Return what fills a column without any observed cell in training."""
+    """Return the fill value of a column without an observed cell in training."""
     text = str(dtype).lower()
     declared: Any = getattr(dtype, "categories", None)
     if hasattr(declared, "__len__") and len(declared):
@@ -244,13 +245,13 @@ def placeholder(dtype: Any, holds_categories: bool) -> Any:
     holds_text = text.startswith(
         ("<u", "str", "utf8", "large_string", "categor", "enum", "dictionary")
     )
-    # what has no dtype of its own is what it was declared to be
+    # a dtype that can hold anything follows the declaration of the user
     is_open = text.startswith(("object", "null"))
     return EMPTY_TEXT if holds_text or (is_open and holds_categories) else 0
 
 
 def equals_marker(cell: Any, marker: Any) -> bool:
-    """Tell whether an object is the marker of missing cells."""
+    """Tell whether an object equals the marker of missing cells."""
     if isinstance(cell, str) != isinstance(marker, str) or is_missing(cell):
         return False
     return bool(cell == marker)

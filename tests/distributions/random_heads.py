@@ -3,26 +3,17 @@
 import numpy as np
 import torch
 
-from skvae._distributions.location_scale import (
-    LOG_SCALE_RANGE,
-)
-from skvae._distributions.registry import make_head
+from skvae._distributions.location_scale import LOG_SCALE_RANGE
+from skvae._distributions.registry import LIKELIHOODS, make_head
 
 N_COLUMNS = 3
 
 N_CATEGORIES = 4
 
-NUMBERS = [
-    "normal",
-    "normal_heteroscedastic",
-    "normal_isotropic",
-    "student_t",
-    "student_t_heteroscedastic",
-]
-
-CODES = ["categorical", "ordinal"]
-
-COUNTS = ["poisson", "negative_binomial"]
+NUMBERS, CODES, COUNTS = (
+    [name for name, spec in LIKELIHOODS.items() if spec.domain == domain]
+    for domain in ("real", "codes", "counts")
+)
 
 HEADS = [*NUMBERS, "bernoulli", *CODES, *COUNTS]
 
@@ -35,9 +26,13 @@ def random(*shape, seed=0, dtype=torch.float64):
     return torch.randn(*shape, generator=generator(seed), dtype=dtype)
 
 
+def fresh_head(name):
+    return make_head(name, N_COLUMNS, N_CATEGORIES).double()
+
+
 def random_head(name, seed=0):
     """A float64 head whose own parameters are away from their initial values."""
-    head = make_head(name, N_COLUMNS, N_CATEGORIES).double()
+    head = fresh_head(name)
     with torch.no_grad():
         for p in head.parameters():
             p.add_(0.5 * random(*p.shape, seed=seed))
@@ -57,7 +52,7 @@ def random_cells(name, n_rows, seed=1):
 
 
 def parts(name, head, outputs):
-    """Location, scale and degrees of freedom of a head of numbers, as NumPy."""
+    """Location, scale and degrees of freedom of a location-scale head, as NumPy."""
     loc = outputs[..., :N_COLUMNS].numpy()
     raw = head.raw_log_scale.detach().numpy()
     if name.endswith("heteroscedastic"):

@@ -1,6 +1,6 @@
-"""What every likelihood of the registry keeps to, whichever it is.
+"""The contract of heads, over all likelihoods of the registry.
 
-Nothing here knows a likelihood by name: cells come from the heads' own draws. Exact
+No test here knows a likelihood by name: cells come from the heads' own draws. Exact
 references (scipy, torch.distributions) stand in the tests of the single heads.
 """
 
@@ -10,38 +10,32 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from random_heads import (
+    N_CATEGORIES,
+    N_COLUMNS,
+    fresh_head,
+    generator,
+    random,
+    random_head,
+)
 from scipy import stats
 
 from skvae._distributions.discrete import Codes
 from skvae._distributions.head import Head
 from skvae._distributions.registry import LIKELIHOODS, make_head
 
-N_COLUMNS, N_CATEGORIES, N_DRAWS = 3, 4, 40_000
+N_DRAWS = 40_000
 
-REQUIRED = ["initialise", "log_prob", "point", "variance", "sample", "point_head"]
+REQUIRED = [
+    "initialise",
+    "log_prob",
+    "point_estimate",
+    "variance",
+    "sample",
+    "point_estimate_head",
+]
 
 pytestmark = pytest.mark.parametrize("name", LIKELIHOODS)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
-
-
-def fresh_head(name):
-    return make_head(name, N_COLUMNS, N_CATEGORIES).double()
-
-
-def random_head(name, seed=0):
-    """A head whose own parameters are away from their initial values."""
-    head = fresh_head(name)
-    with torch.no_grad():
-        for p in head.parameters():
-            p.add_(0.5 * random(*p.shape, seed=seed))
-    return head
 
 
 @torch.no_grad()
@@ -77,7 +71,7 @@ def test_shapes_and_dtypes(name):
             assert x.shape == (5, N_COLUMNS)
             cells = {
                 "log_prob": head.log_prob(outputs, x),
-                "point": head.point(outputs),
+                "point_estimate": head.point_estimate(outputs),
                 "variance": head.variance(outputs),
                 "sample": head.sample(outputs, generator(), 0.7),
                 "sample_common": head.sample_common(outputs, generator()),
@@ -98,7 +92,7 @@ def test_shapes_and_dtypes(name):
 def test_draws_of_z_are_separate(name):
     head = random_head(name)
     outputs, (_, x) = random(7, 5, head.n_outputs), cells_of(head, 5)
-    for read in (head.point, head.variance, lambda out: head.log_prob(out, x)):
+    for read in (head.point_estimate, head.variance, lambda out: head.log_prob(out, x)):
         close(read(outputs)[3], read(outputs[3]))
 
 
@@ -122,7 +116,7 @@ def test_meta_device(name):
     x = torch.zeros(5, N_COLUMNS, device="meta")
     for values in (
         head.log_prob(outputs, x),
-        head.point(outputs),
+        head.point_estimate(outputs),
         head.variance(outputs),
     ):
         assert values.shape == (7, 5, N_COLUMNS) and values.is_meta
@@ -168,7 +162,7 @@ def test_point_and_variance_are_those_of_draws(name):
     head = random_head(name, seed=3)
     outputs, x = cells_of(head, N_DRAWS, seed=6)
     with torch.no_grad():
-        point, variance = head.point(outputs)[0], head.variance(outputs)[0]
+        point, variance = head.point_estimate(outputs)[0], head.variance(outputs)[0]
     if has_codes(head):
         frequency = F.one_hot(x.long(), N_CATEGORIES).double().mean(0)
         of_point = frequency.gather(-1, point.long().unsqueeze(-1)).squeeze(-1)
@@ -234,7 +228,7 @@ def test_temperature(name):
     assert torch.equal(draws[1.0], head.sample(outputs, generator()))
     centre = draws[0.0]
     assert torch.equal(centre, head.sample(outputs, generator(1), 0.0))
-    point = head.point(outputs)
+    point = head.point_estimate(outputs)
     off = torch.zeros(()) if has_codes(head) else torch.full((), 0.5)
     assert ((centre - point).abs() <= off).all()
     if torch.equal(draws[1.0], draws[1.0].round()):  # values that columns have
@@ -259,10 +253,10 @@ def test_common_draws_depend_on_no_other_row(name):
     draws = head.sample_common(same, generator())
     assert torch.equal(draws, draws[:, :1].expand_as(draws))
     if not head.is_numeric:
-        assert torch.equal(draws, head.point(same))
+        assert torch.equal(draws, head.point_estimate(same))
     else:
         assert (draws.var(0) > 0).all()
-        point, deviation = head.point(same)[0], head.variance(same)[0].sqrt()
+        point, deviation = head.point_estimate(same)[0], head.variance(same)[0].sqrt()
         assert ((draws.mean(0) - point).abs() < 0.2 * deviation).all()
         ratio = draws.std(0) / deviation
         assert ((ratio > 0.7) & (ratio < 1.25)).all()
@@ -286,7 +280,7 @@ def test_state_is_complete(name):
     _, x = cells_of(head, 200)
     with torch.no_grad():
         head.initialise(x, torch.ones_like(x))
-        if head.location_slots():
+        if head.location_scale_indices():
             head.set_floor(torch.full((N_COLUMNS,), 0.2))
         for kept in head.state_dict().values():
             kept.add_(0.1 * random(*kept.shape).abs())
@@ -347,18 +341,18 @@ def test_start_is_finite_on_degenerate_columns(name):
 def test_locations_and_scales(name):
     head = random_head(name)
     outputs, (_, x) = random(6, head.n_outputs), cells_of(head, 6)
-    slots = head.location_slots()
-    assert [slot.column for slot in slots] in ([], list(range(N_COLUMNS)))
-    for slot in slots:
+    indices = head.location_scale_indices()
+    assert [index.column for index in indices] in ([], list(range(N_COLUMNS)))
+    for index in indices:
         assert head.is_numeric
-        close(head.point(outputs)[:, slot.column], outputs[:, slot.output])
-        close(head.embed(x)[:, slot.input], x[:, slot.column])
+        close(head.point_estimate(outputs)[:, index.column], outputs[:, index.output])
+        close(head.embed(x)[:, index.input], x[:, index.column])
     scales = head.log_scale_outputs()
-    assert len(scales) in (0, len(slots))
+    assert len(scales) in (0, len(indices))
     for column, output in enumerate(scales):
         moved = outputs.clone()
         moved[:, output] += 1
-        close(head.point(moved), head.point(outputs))
+        close(head.point_estimate(moved), head.point_estimate(outputs))
         ratio = head.variance(moved) / head.variance(outputs)
         assert (ratio[:, column] > 2).all()
         assert (ratio == 1).sum() == ratio.numel() - len(ratio)
@@ -367,7 +361,7 @@ def test_locations_and_scales(name):
 @torch.no_grad()
 def test_quantiles_are_those_of_draws(name):
     head = random_head(name).float()
-    if not head.location_slots():
+    if not head.location_scale_indices():
         return
     outputs, levels = random(1, head.n_outputs).float(), np.array([0.1, 0.5, 0.8])
     draws = head.sample(outputs.expand(N_DRAWS, -1), generator())
@@ -381,17 +375,23 @@ def test_quantiles_are_those_of_draws(name):
         np.testing.assert_array_equal(more, np.broadcast_to(ends[..., None], (3, 7, 5)))
 
 
-def test_point_head(name):
+def test_point_estimate_head(name):
     head = random_head(name)
-    point_head = head.point_head()
-    assert isinstance(point_head, Head) and point_head.n_columns == N_COLUMNS
-    assert point_head.input_link is not None
-    assert point_head.is_numeric == head.is_numeric
-    copies = head.point_outputs()
-    assert len(copies) in (0, point_head.n_outputs)
+    point_estimate_head = head.point_estimate_head()
+    assert (
+        isinstance(point_estimate_head, Head)
+        and point_estimate_head.n_columns == N_COLUMNS
+    )
+    assert point_estimate_head.input_link is not None
+    assert point_estimate_head.is_numeric == head.is_numeric
+    copies = head.point_estimate_outputs()
+    assert len(copies) in (0, point_estimate_head.n_outputs)
     if copies:
         outputs = random(6, head.n_outputs)
-        close(point_head.point(outputs[:, list(copies)]), head.point(outputs))
+        close(
+            point_estimate_head.point_estimate(outputs[:, list(copies)]),
+            head.point_estimate(outputs),
+        )
 
 
 @torch.no_grad()

@@ -166,16 +166,18 @@ def test_point_is_the_mean_of_numbers_and_the_mode_of_codes():
     for name in NUMBERS:
         head = random_head(name)
         outputs = random(5, head.n_outputs)
-        torch.testing.assert_close(head.point(outputs), outputs[:, :N_COLUMNS])
+        torch.testing.assert_close(head.point_estimate(outputs), outputs[:, :N_COLUMNS])
     for name in ["bernoulli", *COUNTS]:
         head, outputs = random_head(name), random(5, N_COLUMNS)
         mean = scipy_distribution(name, head, outputs).mean()
-        np.testing.assert_allclose(head.point(outputs).numpy(), mean, rtol=1e-6)
+        np.testing.assert_allclose(
+            head.point_estimate(outputs).numpy(), mean, rtol=1e-6
+        )
     for name in CODES:
         head = random_head(name)
         outputs = 2 * random(5, head.n_outputs)
         mode = log_probabilities(head, outputs).argmax(-1)
-        assert torch.equal(head.point(outputs), mode.double())
+        assert torch.equal(head.point_estimate(outputs), mode.double())
 
 
 def test_embedding():

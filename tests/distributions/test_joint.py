@@ -16,7 +16,7 @@ from scipy import stats
 
 from skvae._distributions.joint import Joint
 from skvae._distributions.location_scale import (
-    START_FREEDOM,
+    INITIAL_FREEDOM,
     HeavyTail,
 )
 from skvae._distributions.registry import make_head
@@ -56,8 +56,8 @@ def test_joint_puts_embeddings_points_and_draws_side_by_side():
     embedded = torch.cat([head.embed(c) for head, _, c in triples], -1)
     assert torch.equal(joint.embed(x, None), embedded)
     assert embedded.shape[1] == joint.n_inputs
-    points = torch.cat([head.point(o) for head, o, _ in triples], -1)
-    assert torch.equal(joint.point(outputs), points)
+    points = torch.cat([head.point_estimate(o) for head, o, _ in triples], -1)
+    assert torch.equal(joint.point_estimate(outputs), points)
     with torch.no_grad():
         one = generator()
         draws = torch.cat([head.sample(o, one) for head, o, _ in triples], -1)
@@ -132,14 +132,14 @@ def test_missing_columns_give_no_gradient():
     assert not any(p.grad.any() for head in others for p in head.parameters())
 
 
-def test_number_slots_and_deviations():
+def test_location_scale_indices_and_deviations():
     names = ["ordinal", "normal_heteroscedastic", "categorical", "normal_isotropic"]
     joint = mixed_joint(names)
     columns, inputs, outputs = joint.location_scale_indices()
     x = mixed_cells(6, names)
     assert torch.equal(joint.embed(x, None)[:, inputs], x[:, columns])
     px = random(6, joint.n_outputs)
-    assert torch.equal(px[:, outputs], joint.point(px)[:, columns])
+    assert torch.equal(px[:, outputs], joint.point_estimate(px)[:, columns])
 
     deviation = torch.tensor([0.5, 1.0, 2.0, 1.0, 2.0, 3.0], dtype=torch.float64)
     joint.set_deviation(deviation)
@@ -178,9 +178,9 @@ def test_scale_per_cell_stays_only_where_validation_favours_it():
     torch.testing.assert_close(scale[:, 0], scale[:, 2])
 
 
-def test_no_number_slots_without_numbers():
-    slots = mixed_joint(["bernoulli", "poisson"]).location_scale_indices()
-    assert [len(slot) for slot in slots] == [0, 0, 0]
+def test_no_location_scale_indices_without_numeric_columns():
+    indices = mixed_joint(["bernoulli", "poisson"]).location_scale_indices()
+    assert [len(index) for index in indices] == [0, 0, 0]
 
 
 def test_student_t_starts_from_suitable_tails():
@@ -191,7 +191,7 @@ def test_student_t_starts_from_suitable_tails():
     head = make_head("student_t", 2, 0)
     head.initialise(x, torch.ones_like(x))
     freedom = head.freedom().tolist()
-    assert freedom == pytest.approx([START_FREEDOM[0], START_FREEDOM[-1]], rel=1e-3)
+    assert freedom == pytest.approx([INITIAL_FREEDOM[0], INITIAL_FREEDOM[-1]], rel=1e-3)
 
 
 def test_heavy_tail_has_the_gradient_of_its_formula():

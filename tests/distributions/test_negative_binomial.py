@@ -5,7 +5,10 @@ import pytest
 import torch
 from scipy import integrate, special, stats
 
-from skvae._distributions.discrete import LARGEST_START, LOG_DISPERSION_RANGE
+from skvae._distributions.discrete import (
+    LARGEST_INITIAL_DISPERSION,
+    LOG_DISPERSION_RANGE,
+)
 from skvae._distributions.registry import LIKELIHOODS, make_head
 
 DISPERSIONS = [1e-3, 0.03, 1.0, 7.9, 40.0, 1e3, 1e6]
@@ -104,7 +107,7 @@ def test_moments_of_draws(r):
     outputs = torch.full((200_000, 1), np.log(5.0))
     with torch.no_grad():
         draws = head.sample(outputs, generator(1)).double()
-        point, variance = head.point(outputs)[0], head.variance(outputs)[0]
+        point, variance = head.point_estimate(outputs)[0], head.variance(outputs)[0]
     assert point.item() == pytest.approx(5, rel=1e-6)
     assert variance.item() == pytest.approx(5 + 25 / r, rel=1e-5)
     assert torch.equal(draws, draws.round()) and draws.min() >= 0
@@ -144,7 +147,7 @@ def test_start_has_the_moments_of_the_data():
     biases = head.initialise(x, weight)
     mean = (weight * x).sum(0) / weight.sum(0)
     variance = (weight * (x - mean).square()).sum(0) / weight.sum(0)
-    torch.testing.assert_close(head.point(biases), mean)
+    torch.testing.assert_close(head.point_estimate(biases), mean)
     torch.testing.assert_close(head.variance(biases).detach(), variance)
 
 
@@ -154,7 +157,7 @@ def test_start_is_bounded():
     head = make_head("negative_binomial", 3, 0)
     head.initialise(alike, torch.ones_like(alike))
     r = head.dispersion().tolist()
-    assert r[:2] == pytest.approx([LARGEST_START] * 2, rel=1e-4)
+    assert r[:2] == pytest.approx([LARGEST_INITIAL_DISPERSION] * 2, rel=1e-4)
     assert np.exp(LOG_DISPERSION_RANGE[0]) <= r[2] < 0.05
 
 

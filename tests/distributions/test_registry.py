@@ -8,7 +8,7 @@ from opening_encoder import TableEncoder
 from scipy import stats
 
 from skvae._distributions.head import Head
-from skvae._distributions.registry import LIKELIHOODS, make_head
+from skvae._distributions.registry import LIKELIHOODS, make_head, with_scale_per_column
 
 KINDS = {"numeric", "count", "boolean", "ordinal", "categorical"}
 
@@ -20,8 +20,19 @@ def test_every_likelihood_makes_a_head_for_some_kind_of_column(name):
     head = make_head(name, 3, 4)
     assert isinstance(head, Head)
     assert head.n_columns == 3
-    if spec.takes_map:
-        assert "numeric" in spec.kinds
+    assert spec.domain in ("real", "unit interval", "counts", "codes")
+    if spec.domain == "real":
+        assert spec.kinds == ("numeric",)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_likelihoods_with_a_scale_per_cell_know_that_with_a_scale_per_column(name):
+    simpler = with_scale_per_column(name)
+    assert with_scale_per_column(simpler) == simpler
+    per_cell, per_column = (make_head(n, 3, 4) for n in (name, simpler))
+    assert type(per_cell) is type(per_column)
+    assert not per_column.log_scale_outputs()
+    assert bool(per_cell.log_scale_outputs()) == (simpler != name)
 
 
 def test_every_kind_has_a_likelihood():

@@ -192,7 +192,7 @@ def test_constants():
             np.column_stack([np.ones(20), np.full(20, np.nan)]),
             "without any value: 'y1'",
         ),
-        (np.r_[np.inf, np.ones(19)], "outputs y: Input y contains infinity"),
+        (np.r_[np.inf, np.ones(19)], "Input y contains infinity .*'y0'"),
         (np.ones(19), "inconsistent numbers of samples"),
     ],
 )
@@ -214,7 +214,7 @@ def test_arguments_that_cannot_be_used():
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'y'"):
         vae.score_samples(X)
     before = vars(vae).copy()
-    with pytest.raises(ValueError, match="outputs y"):
+    with pytest.raises(ValueError, match="Input y contains infinity"):
         vae.fit(X, np.r_[np.inf, y[1:]])
     assert vars(vae) == before
 
@@ -325,9 +325,9 @@ def test_scores_are_of_the_outputs_of_training():
     table = pd.DataFrame({"a": y, "b": -y})
     model = VAERegressor(max_iter=2, random_state=0).fit(X, table)
     score = model.score(X, table)
-    with pytest.raises(ValueError, match="outputs y"):
+    with pytest.raises(ValueError, match="columns of y must be 'a', 'b' in this order"):
         model.score(X, table[["b", "a"]])
-    with pytest.raises(ValueError, match="outputs y"):
+    with pytest.raises(ValueError, match="y has 1 columns"):
         model.score(X, table[["a"]])
     nothing = table.assign(b=np.nan)
     alone = VAERegressor(max_iter=2, random_state=0).fit(X, table).score(X, nothing)

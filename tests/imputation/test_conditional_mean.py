@@ -27,7 +27,7 @@ def test_what_is_expected_is_the_blend_of_networks_and_normal():
     for share, expected in ((0.0, start), (1.0, outputs.mean(0))):
         model.share.fill_(share)
         found = model.expected(rows.x, rows.y, rows.observed)
-        torch.testing.assert_close(found, model.joint.point(expected))
+        torch.testing.assert_close(found, model.joint.point_estimate(expected))
     context = model.context(rows.x, rows.y, rows.observed)
     assert context.shape == (200, model.n_context)
 

@@ -85,7 +85,7 @@ def kinds(encoder):
     return {column.name: column.kind for column in encoder.columns_}
 
 
-def heads(encoder):
+def likelihoods(encoder):
     return {column.name: column.likelihood for column in encoder.columns_}
 
 

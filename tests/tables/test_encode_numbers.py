@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from mixed_frames import (
     assert_tables_equal,
-    heads,
     kinds,
+    likelihoods,
     mixed_frame,
     round_trip,
     transforms,
@@ -15,7 +16,8 @@ from mixed_frames import (
 from opening_encoder import TableEncoder
 from scipy.stats import norm
 
-from skvae._tables.repeated_values import relative_spreads
+from skvae._tables.repeated_values import relative_deviations
+from skvae._tables.settings import Settings
 from skvae._tables.transforms import Affine, PiecewiseLinear, fit_affine, fit_quantile
 
 pd = pytest.importorskip("pandas")
@@ -89,7 +91,7 @@ def test_which_columns_repeat_their_values():
     np.testing.assert_array_equal(supports[5], np.arange(5))
 
 
-# ---- heads ------------------------------------------------------------------
+# ---- likelihoods ------------------------------------------------------------------
 
 
 def test_counts_by_data():
@@ -121,7 +123,7 @@ def test_counts_by_data():
 def test_one_head_for_every_numeric_column():
     frame = mixed_frame("pandas").drop(columns="count")
     encoder = TableEncoder(likelihood="normal_isotropic").fit(frame)
-    assert heads(encoder) == {
+    assert likelihoods(encoder) == {
         "mass": "normal_isotropic",
         "flag": "bernoulli",
         "island": "categorical",
@@ -130,7 +132,7 @@ def test_one_head_for_every_numeric_column():
     }
 
 
-def test_heads_by_column():
+def test_likelihoods_by_column():
     frame = pd.DataFrame(
         {
             "grey": [0.0, 0.25, np.nan, 1.0],
@@ -181,7 +183,7 @@ def test_heads_by_column():
         ([True, False], "student_t", "boolean"),
     ],
 )
-def test_heads_that_do_not_fit(values, head, reason):
+def test_likelihoods_that_do_not_fit(values, head, reason):
     frame = pd.DataFrame({"col": values})
     with pytest.raises(
         ValueError, match=f"'col' cannot have the likelihood '{head}'.*{reason}"
@@ -263,7 +265,7 @@ def test_standard_map_uses_the_weights():
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 
 
-@settings(deadline=None, max_examples=60)
+@hypothesis_settings(deadline=None, max_examples=60)
 @given(st.lists(finite, min_size=2, max_size=60), st.lists(finite, min_size=1))
 def test_quantile_map_has_an_inverse_and_a_slope(train, points):
     train = np.array(train)
@@ -357,6 +359,16 @@ def test_many_columns_of_a_frame_join_up():
     np.testing.assert_allclose(np.delete(values, 20, axis=1), expected, rtol=1e-6)
 
 
+def test_thresholds_of_the_quantile_map_are_settings():
+    skewed = np.exp(np.random.default_rng(0).normal(size=(200, 1)))
+    assert transforms(TableEncoder().fit(skewed)) == ["standard"]
+    for settings, expected in (
+        (Settings(min_cells_for_quantile=200), "quantile"),
+        (Settings(min_cells_for_quantile=200, min_gain_of_quantile=9.0), "standard"),
+    ):
+        assert transforms(TableEncoder(settings=settings).fit(skewed)) == [expected]
+
+
 # -- units -----------------------------------------------------------------------------
 
 
@@ -368,21 +380,21 @@ def pixels(n_rows=60, n_columns=40, highest=16):
     return X
 
 
-def spreads_of(X, **options):
-    return relative_spreads(TableEncoder(**options).fit(X).columns_)
+def deviations_of(X, **options):
+    return relative_deviations(TableEncoder(**options).fit(X).columns_)
 
 
-def test_columns_of_one_unit_keep_their_relative_spread():
+def test_columns_of_one_unit_keep_their_relative_deviations():
     X = pixels()
     X[:, 0] = X[:, 0] > 12  # grey at most, and rarely
     X[:, 1] = np.random.default_rng(1).normal(size=len(X))
-    spreads = spreads_of(X)
+    deviations = deviations_of(X)
     sharing = np.delete(np.arange(40), 1)
     expected = X[:, sharing].std(0)
     expected /= np.sqrt(np.mean(expected**2))
-    np.testing.assert_allclose(spreads[sharing], expected)
-    assert spreads[0] < 0.2
-    assert spreads[1] == 1
+    np.testing.assert_allclose(deviations[sharing], expected)
+    assert deviations[0] < 0.2
+    assert deviations[1] == 1
 
 
 @pytest.mark.parametrize(
@@ -399,8 +411,10 @@ def test_columns_of_one_unit_keep_their_relative_spread():
 )
 def test_other_columns_have_units_of_their_own(change):
     X = change(pixels())
-    assert np.array_equal(spreads_of(X), np.ones(X.shape[1]))
+    assert np.array_equal(deviations_of(X), np.ones(X.shape[1]))
 
 
 def test_maps_that_are_asked_for_leave_no_common_unit():
-    assert np.array_equal(spreads_of(pixels(), numeric_transform="none"), np.ones(40))
+    assert np.array_equal(
+        deviations_of(pixels(), numeric_transform="none"), np.ones(40)
+    )

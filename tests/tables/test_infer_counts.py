@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from opening_encoder import TableEncoder
 
-from skvae._tables.infer import MIN_CELLS_FOR_DISPERSION
+from skvae._tables.settings import Settings
 
 
-def chosen(values, weights=None):
-    encoder = TableEncoder().fit(np.asarray(values)[:, None], sample_weight=weights)
+def chosen(values, weights=None, **options):
+    encoder = TableEncoder(**options)
+    encoder.fit(np.asarray(values)[:, None], sample_weight=weights)
     return encoder.columns_[0].likelihood
 
 
@@ -76,9 +77,11 @@ def test_bounded_values_are_no_counts():
 def test_few_counts_are_judged_as_a_whole():
     values = overdispersed(2_000)
     above = np.flatnonzero(values > 0)
-    enough = values[: above[MIN_CELLS_FOR_DISPERSION - 1] + 1]
+    enough = values[: above[49] + 1]
     assert chosen(enough) == "negative_binomial"
     assert chosen(enough[:-1]) != "negative_binomial"
+    fewer = Settings(min_cells_for_dispersion=49)
+    assert chosen(enough[:-1], settings=fewer) == "negative_binomial"
 
 
 def test_missing_cells_and_rows_without_weight_do_not_count():

@@ -1,0 +1,221 @@
+"""Encoding of the columns of a table, given the fitted columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .._validation import warn
+from .columns import Column, raise_infinite
+from .table import Table
+from .transforms import PiecewiseLinear
+from .values import object_families
+
+# Rows of a block: its float64 buffer stays in the processor's cache.
+BLOCK_ROWS = 4096
+
+# Columns of a data frame whose temporary copies exist at the same time.
+COLUMNS_AT_ONCE = 16
+
+#: Names of columns, each with values that count as missing.
+Unusable = list[tuple[str, list]]
+
+
+def encode_columns(
+    table: Table, columns: list[Column]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the encoded cells of a table and the mask of the observed ones.
+
+    See :meth:`TableEncoder.encode`.
+    """
+    encoded = _Encoded(table.n_rows, table.n_columns)
+    numeric: list[int] = []
+    unknown: Unusable = []
+    for index, column in enumerate(columns):
+        if column.is_empty:
+            encoded.values[:, index] = 0
+            encoded.mark_missing(slice(None), index)
+        elif column.has_categories:
+            unknown += _encode_categories(encoded, table, index, column)
+        else:
+            numeric.append(index)
+    _check_readable(table, columns, numeric)
+    impossible: Unusable = []
+    for group in _groups(numeric, table):
+        impossible += _encode_numeric(encoded, table, group, columns)
+    for what, unusable in (
+        ("Categories that were not seen in training", unknown),
+        ("Values that no count has", impossible),
+    ):
+        if unusable:
+            listed = "; ".join(_listed(*part) for part in unusable)
+            warn(f"{what} are treated as missing: {listed}")
+    return encoded.values, encoded.observed
+
+
+class _Encoded:
+    """Encoded cells; their mask is None until a cell is missing."""
+
+    def __init__(self, n_rows: int, n_columns: int):
+        self.values = np.empty((n_rows, n_columns), dtype=np.float32)
+        self.observed: np.ndarray | None = None
+
+    def mark_missing(self, rows: Any, columns: Any, missing: Any = True) -> None:
+        """Mark the missing cells of some rows and columns."""
+        if self.observed is None:
+            self.observed = np.ones(self.values.shape, dtype=bool)
+        self.observed[rows, columns] = np.logical_not(missing)
+
+
+def _encode_categories(
+    encoded: _Encoded, table: Table, index: int, column: Column
+) -> Unusable:
+    """Write the codes of one column; return its name with its unknown values."""
+    codes, values = table.factorize(index)
+    position = {value: code for code, value in enumerate(column.categories)}
+    # The last entry serves the code -1 of missing cells.
+    lookup = np.array([position.get(value, -1) for value in values] + [-1])
+    mapped = lookup[codes]
+    missing = mapped < 0
+    encoded.values[:, index] = np.where(missing, 0, mapped)
+    if not missing.any():
+        return []
+    encoded.mark_missing(slice(None), index, missing)
+    # A category dtype may declare values that no cell has, and NaN is no value.
+    unknown = [
+        values[code]
+        for code in np.unique(codes[missing & (codes >= 0)])
+        if values[code] == values[code]
+    ]
+    return [(column.name, unknown)] if unknown else []
+
+
+def _listed(name: str, values: list) -> str:
+    shown = ", ".join(repr(value) for value in values[:5])
+    return f"column {name!r}: {shown}{', ...' if len(values) > 5 else ''}"
+
+
+def _check_readable(table: Table, columns: list[Column], numeric: list[int]) -> None:
+    """Refuse columns that were numeric in training and are not now."""
+    if table.array is not None:
+        return
+    for index in numeric:
+        type_ = table.column_type(index)
+        family = type_.family
+        if family == "object" and table.library != "numpy":
+            found = set(object_families(table.objects(index)))
+            family = "float" if found in ({"number"}, {"boolean"}) else "object"
+        if family not in ("float", "integer", "boolean", "null"):
+            column = columns[index]
+            raise ValueError(
+                f"{table.title(column.name)} was {column.kind} in training, but now "
+                f"has the dtype {type_.name} and is not wholly numeric."
+            )
+
+
+def _groups(numeric: list[int], table: Table) -> Iterator[list[int]]:
+    """Yield the numeric columns in groups that are encoded together."""
+    if table.array is not None:
+        size = max(1, len(numeric))
+    else:
+        size = COLUMNS_AT_ONCE
+    for start in range(0, len(numeric), size):
+        yield numeric[start : start + size]
+
+
+def _encode_numeric(
+    encoded: _Encoded, table: Table, group: list[int], columns: list[Column]
+) -> Unusable:
+    """Write numeric, count and boolean columns, one block of rows after another.
+
+    Returns the names of columns that the data made counts, with values that are none.
+    """
+    members = [columns[index] for index in group]
+    impossible: dict[str, set] = {}
+    means, scales, nonlinear = _maps(members)
+    read_rows = _row_reader(table, group)
+    # A slice writes much faster than the list of all columns.
+    target = slice(None) if len(group) == table.n_columns else group
+    buffer = np.empty((min(BLOCK_ROWS, table.n_rows), len(group)))
+    for start in range(0, table.n_rows, BLOCK_ROWS):
+        rows = slice(start, min(start + BLOCK_ROWS, table.n_rows))
+        block = buffer[: rows.stop - start]
+        read_rows(rows, block)
+        for k, column in enumerate(members):
+            if column.is_restricted:
+                found = _drop_impossible(block[:, k], column, table)
+                impossible.setdefault(column.name, set()).update(found)
+        block -= means
+        block /= scales
+        for k, map_ in nonlinear:
+            block[:, k] = map_.forward(block[:, k])
+        # A value beyond float32 becomes an infinity, which is an error below.
+        with np.errstate(over="ignore"):
+            encoded.values[rows, target] = block
+        if not _fits_float32(block):
+            names = [column.name for column in members]
+            _mark_not_finite(encoded, block, rows, group, names, table.input_name)
+    return [(name, sorted(values)) for name, values in impossible.items() if values]
+
+
+def _maps(
+    columns: list[Column],
+) -> tuple[np.ndarray, np.ndarray, list[tuple[int, PiecewiseLinear]]]:
+    """Return means and scales of the affine maps, and the nonlinear maps by place."""
+    means, scales = np.zeros(len(columns)), np.ones(len(columns))
+    nonlinear: list[tuple[int, PiecewiseLinear]] = []
+    for k, column in enumerate(columns):
+        if isinstance(column.map, PiecewiseLinear):
+            nonlinear.append((k, column.map))
+        else:
+            means[k], scales[k] = column.map.mean, column.map.scale
+    return means, scales, nonlinear
+
+
+def _drop_impossible(cells: np.ndarray, column: Column, table: Table) -> list[float]:
+    """Set cells to NaN that the likelihood does not allow; return their values."""
+    if np.isinf(cells).any():
+        raise_infinite(table.input_name, column.name)
+    return column.drop_impossible(cells, table.title(column.name))
+
+
+def _row_reader(table: Table, group: list[int]) -> Callable[[slice, np.ndarray], None]:
+    """Return a function that copies some rows of the columns into a buffer."""
+    array = table.array
+    if array is not None and len(group) == table.n_columns:
+
+        def read_rows(rows: slice, block: np.ndarray) -> None:
+            block[...] = array[rows]
+    else:
+        sources = [table.numbers(index) for index in group]
+
+        def read_rows(rows: slice, block: np.ndarray) -> None:
+            for k, source in enumerate(sources):
+                block[:, k] = source[rows]
+
+    return read_rows
+
+
+def _fits_float32(block: np.ndarray) -> bool:
+    """Tell whether all values are finite in float32; NaN fails both comparisons."""
+    limit = np.finfo(np.float32).max
+    return bool(block.max() <= limit and block.min() >= -limit)
+
+
+def _mark_not_finite(
+    encoded: _Encoded,
+    block: np.ndarray,
+    rows: slice,
+    group: list[int],
+    names: list[str],
+    input_name: str,
+) -> None:
+    """Mark NaN as missing, and refuse infinities."""
+    missing = np.isnan(block)
+    too_large = np.any(np.abs(block) > np.finfo(np.float32).max, axis=0)
+    if too_large.any():
+        raise_infinite(input_name, names[int(np.argmax(too_large))])
+    encoded.values[rows, group] = np.where(missing, 0, block)
+    encoded.mark_missing(rows, group, missing)
