@@ -39,7 +39,7 @@ STAGES = 8
 class CellDistribution:
     """The parts of a fitted imputer, and what follows from them for single cells.
 
-    Draws of a piece of rows have the shape (draws, rows, columns).
+    Draws of a chunk of rows have the shape (draws, rows, columns).
 
     Attributes
     ----------
@@ -47,8 +47,8 @@ class CellDistribution:
         The expected values of cells.
     vae : ResidualVAE
         How cells vary around them. Without networks the normal in ``mean`` says both.
-    units : Scales
-        Where ``x`` and ``y`` lead to each other, and the ranges of cells.
+    scales : Scales
+        Where ``x`` and ``x_original`` lead to each other, and the ranges of cells.
     slopes : dict of int to float
         Slopes of self-masking, of the columns that have one.
     seed : int
@@ -59,7 +59,7 @@ class CellDistribution:
 
     mean: ConditionalMean
     vae: ResidualVAE
-    units: Scales
+    scales: Scales
     slopes: dict[int, float]
     seed: int
     width: int
@@ -68,7 +68,7 @@ class CellDistribution:
         """Return means and the most probable categories, (rows, columns)."""
         encoded = self._means(data)
         if self.slopes:
-            self._shift(encoded, data)
+            self._tilt_means(encoded, data)
         return encoded
 
     def medians(self, data: Batch) -> np.ndarray:
@@ -79,39 +79,39 @@ class CellDistribution:
         encoded = self._means(data)
         columns = self.mean.columns.cpu().numpy()
         start = 0
-        for piece, x in self._draws_of_points(data):
-            rows = slice(start, start + len(piece))
+        for chunk, x in self._common_draws(data):
+            rows = slice(start, start + len(chunk))
             numbers = x[..., columns]
             if self.slopes:
-                encoded[rows, columns] = weighted_median(numbers, self._tilt(piece, x))
+                encoded[rows, columns] = weighted_median(numbers, self._tilt(chunk, x))
             else:
                 encoded[rows, columns] = sorted_quantiles(numbers, [0.5])[0]
             start = rows.stop
         return encoded
 
-    def _draws_of_points(self, data: Batch) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Yield pieces with draws that are the same for every row like it.
+    def _common_draws(self, data: Batch) -> Iterator[tuple[Batch, np.ndarray]]:
+        """Yield chunks with draws that are the same for every row like it.
 
         Of the latents alone, and of numbers where columns mask themselves.
         """
         generator = self.generator() if self.slopes else None
-        return self.draw(data, INTERVAL_DRAWS, generator, alike=True)
+        return self.draw(data, INTERVAL_DRAWS, generator, common=True)
 
     def intervals(self, data: Batch, columns: list[int], coverage: float) -> np.ndarray:
         """Return ends of intervals of some columns, (2, rows, len(columns))."""
         levels = [(1 - coverage) / 2, (1 + coverage) / 2]
         parts = []
-        for x in self._many(data, interval_draws(coverage)):
+        for x in self._interval_draws(data, interval_draws(coverage)):
             ends = sorted_quantiles(x[..., columns], levels)
             for k, position in enumerate(columns):
-                values = self.units.nearest_values(x[..., position], position)
+                values = self.scales.nearest_values(x[..., position], position)
                 if values is not None:
                     ends[..., k] = repeated_interval(values, coverage)
             parts.append(ends)
         return np.concatenate(parts, axis=1)
 
-    def _many(self, data: Batch, n_draws: int) -> Iterator[np.ndarray]:
-        """Yield draws for quantiles, piece by piece."""
+    def _interval_draws(self, data: Batch, n_draws: int) -> Iterator[np.ndarray]:
+        """Yield draws for quantiles, chunk by chunk."""
         generator = self.generator()
         parameters = None
         if self.mean.ensemble is None:
@@ -120,15 +120,15 @@ class CellDistribution:
             drawn = len(self.mean.gaussian.drawn_means)
             parameters = sorted(k % drawn for k in range(n_draws))
         draws = self.draw(data, n_draws, generator, parameters=parameters)
-        for piece, x in draws:
+        for chunk, x in draws:
             if self.slopes:
-                x = self._choose(piece, x, n_draws, generator)
+                x = self._resample(chunk, x, n_draws, generator)
             yield x
 
     def tables(
         self, data: Batch, n_draws: int, generator: torch.Generator
     ) -> Iterator[np.ndarray]:
-        """Yield draws of all cells for multiple imputation, piece by piece.
+        """Yield draws of all cells for multiple imputation, chunk by chunk.
 
         Every draw has its own parameters of the normal, the same for all rows: tables
         differ in what the training rows leave open as well.
@@ -141,17 +141,17 @@ class CellDistribution:
         n_candidates = CANDIDATES if self.slopes else 1
         parameters = [k for k in chosen for _ in range(n_candidates)]
         draws = self.draw(data, len(parameters), generator, parameters=parameters)
-        for piece, x in draws:
+        for chunk, x in draws:
             if self.slopes:
                 x = np.concatenate(
                     [
-                        self._choose(piece, candidates, 1, generator)
+                        self._resample(chunk, candidates, 1, generator)
                         for candidates in np.split(x, n_draws)
                     ]
                 )
             # draws of the normal alone depend on each other as they should, and those
             # that mask themselves are weighed
-            empty = ~seen(piece).any(1).cpu().numpy()
+            empty = ~observed_mask(chunk).any(1).cpu().numpy()
             if empty.any() and self.mean.ensemble is not None and not self.slopes:
                 new = self.new_rows(n_draws * int(empty.sum()), generator)
                 x[:, empty] = new.reshape(n_draws, -1, x.shape[2])
@@ -165,16 +165,18 @@ class CellDistribution:
         a time, in an order that every row has of its own, cells are given the ones
         before, and depend on them as the expected values do.
         """
-        device = self.mean.start.device
-        shape = (n_rows, len(self.units.columns))
+        device = self.mean.marginal.device
+        shape = (n_rows, len(self.scales.columns))
         place = torch.rand(shape, generator=generator, device=device).argsort(1)
         stages = min(STAGES, shape[1])
         x = torch.zeros(shape, device=device)
         observed = torch.zeros(shape, dtype=torch.bool, device=device)
         for stage in range(stages):
-            data = Batch(x, observed, y=self.units.rows_of_y(x, observed))
-            pieces_of_x = [piece[0] for _, piece in self.draw(data, 1, generator)]
-            drawn = torch.from_numpy(np.concatenate(pieces_of_x)).to(x)
+            data = Batch(
+                x, observed, x_original=self.scales.rows_to_original(x, observed)
+            )
+            drawn_chunks = [chunk[0] for _, chunk in self.draw(data, 1, generator)]
+            drawn = torch.from_numpy(np.concatenate(drawn_chunks)).to(x)
             now = place * stages // shape[1] == stage
             x, observed = torch.where(now, drawn, x), observed | now
         return x.cpu().numpy()
@@ -184,15 +186,15 @@ class CellDistribution:
         data: Batch,
         n_draws: int,
         generator: torch.Generator | None,
-        visible: Tensor | None = None,
+        mask: Tensor | None = None,
         parameters: list[int] | None = None,
-        alike: bool = False,
+        common: bool = False,
     ) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Yield pieces of the rows with draws, as if cells were missing at random.
+        """Yield chunks of the rows with draws, as if cells were missing at random.
 
-        The observed cells are given, or those that ``visible`` marks. ``parameters``
+        The observed cells are given, or those that ``mask`` marks. ``parameters``
         are numbers of drawn parameters of the normal, one for each draw. Draws that are
-        ``alike`` have the same noise in every row, see ``sample_common``, or without a
+        ``common`` have the same noise in every row, see ``sample_common``, or without a
         generator that of the latents alone.
         """
         groups: list[tuple[int | None, int]] = [(None, n_draws)]
@@ -200,61 +202,68 @@ class CellDistribution:
             groups = [(k, len(list(same))) for k, same in groupby(parameters)]
         at_once = rows_at_once(self._floats_per_row(n_draws))
         for start in range(0, len(data), at_once):
-            piece = data.rows(start, start + at_once)
-            v = seen(piece)
-            if visible is not None:
-                v = visible[start : start + len(piece)]
+            chunk = data.rows(start, start + at_once)
+            own_mask = observed_mask(chunk)
+            if mask is not None:
+                own_mask = mask[start : start + len(chunk)]
             with torch.inference_mode():
                 numbers = [k for k, _ in groups]
                 contexts: Iterable[Tensor | None] = [None] * len(groups)
                 if self.mean.ensemble is not None:
-                    y = in_y(piece)
-                    c = self.mean.context(piece.x, y, v)
-                    contexts = self.mean.redrawn(c, y, v, numbers)
+                    x_original = originals(chunk)
+                    c = self.mean.context(chunk.x, x_original, own_mask)
+                    contexts = self.mean.contexts_by_draw(
+                        c, x_original, own_mask, numbers
+                    )
                 x = [
-                    self._draw(piece, v, c, n, generator, k, alike)
+                    self._draw(chunk, own_mask, c, n, generator, k, common)
                     for c, (k, n) in zip(contexts, groups, strict=True)
                 ]
-            yield piece, np.concatenate(x)
+            yield chunk, np.concatenate(x)
 
     def generator(self) -> torch.Generator:
         """Return the generator of draws that are the same at every call."""
-        return torch.Generator(self.mean.start.device).manual_seed(self.seed)
+        return torch.Generator(self.mean.marginal.device).manual_seed(self.seed)
 
     def _means(self, data: Batch) -> np.ndarray:
         parts = []
         with torch.inference_mode():
-            for piece in chunked(data, self._floats_per_row(1)):
-                points = self.mean.expected(piece.x, in_y(piece), seen(piece))
+            for chunk in chunked(data, self._floats_per_row(1)):
+                points = self.mean.expected(
+                    chunk.x, originals(chunk), observed_mask(chunk)
+                )
                 if self.mean.ensemble is not None:
-                    points = clamp(points, self.units.expected)
-                parts.append(self.units.rows_of_x(points))
+                    points = clamp(points, self.scales.expected)
+                parts.append(self.scales.rows_to_encoded(points))
         return np.concatenate(parts)
 
     def _draw(
         self,
-        piece: Batch,
-        v: Tensor,
+        chunk: Batch,
+        mask: Tensor,
         c: Tensor | None,
         n_draws: int,
         generator: torch.Generator | None,
         parameters: int | None,
-        alike: bool,
+        common: bool,
     ) -> np.ndarray:
-        """Draw all cells given the visible ones; ``c`` is the networks' context."""
-        mean, vae, y = self.mean, self.vae, in_y(piece)
+        """Draw all cells given the mask ones; ``c`` is the networks' context."""
+        mean, vae, x_original = self.mean, self.vae, originals(chunk)
         if c is None:
-            y, visible = mean.gaussian_inputs(y, v)
-            if alike:
-                like = y.new_empty(n_draws, 1, y.shape[1])
+            x_original, mask = mean.gaussian_inputs(x_original, mask)
+            if common:
+                like = x_original.new_empty(n_draws, 1, x_original.shape[1])
                 noise = common_noise(like, self.generator())
             else:
-                noise = y.new_empty(n_draws, *y.shape).normal_(generator=generator)
+                noise = x_original.new_empty(n_draws, *x_original.shape).normal_(
+                    generator=generator
+                )
             draws = [
-                mean.gaussian.sample(y, visible, part, parameters) for part in noise
+                mean.gaussian.sample(x_original, mask, part, parameters)
+                for part in noise
             ]
-            return self.units.rows_of_x(torch.stack(draws))
-        if alike:
+            return self.scales.rows_to_encoded(torch.stack(draws))
+        if common:
             same = self.generator()
             noise = common_noise(c.new_empty(n_draws, 1, vae.n_prior_noise), same)
             read = vae.joint.point
@@ -262,52 +271,54 @@ class CellDistribution:
                 read = partial(vae.joint.sample_common, generator=same)
         else:
             assert generator is not None
-            noise = c.new_empty(n_draws, len(piece), vae.n_prior_noise)
+            noise = c.new_empty(n_draws, len(chunk), vae.n_prior_noise)
             noise.normal_(generator=generator)
             read = partial(vae.joint.sample, generator=generator)
         x = read(vae.decode(vae.prior(c).rsample(noise), c))
-        return clamp(x, self.units.drawn).cpu().numpy()
+        return clamp(x, self.scales.drawn).cpu().numpy()
 
-    def _choose(
+    def _resample(
         self,
-        piece: Batch,
+        chunk: Batch,
         x: np.ndarray,
         n_draws: int,
         generator: torch.Generator | None,
     ) -> np.ndarray:
         """Choose draws by their weights under self-masking."""
-        weights = torch.from_numpy(self._tilt(piece, x).T).to(piece.x.device)
+        weights = torch.from_numpy(self._tilt(chunk, x).T).to(chunk.x.device)
         chosen = torch.multinomial(weights, n_draws, True, generator=generator)
         return np.take_along_axis(x, chosen.cpu().numpy().T[..., None], axis=0)
 
-    def _tilt(self, piece: Batch, x: np.ndarray) -> np.ndarray:
+    def _tilt(self, chunk: Batch, x: np.ndarray) -> np.ndarray:
         """Return the weights of draws under self-masking, (draws, rows)."""
         logs = np.zeros(x.shape[:2])
-        missing = ~seen(piece).cpu().numpy()
+        missing = ~observed_mask(chunk).cpu().numpy()
         for position, slope in self.slopes.items():
-            y = self.units.y_of(x[..., position], position)
-            logs += slope * y * missing[:, position]
+            x_original = self.scales.to_original(x[..., position], position)
+            logs += slope * x_original * missing[:, position]
         weights = np.exp(logs - logs.max(0))
         return weights / weights.sum(0)
 
-    def _shift(self, encoded: np.ndarray, data: Batch) -> None:
+    def _tilt_means(self, encoded: np.ndarray, data: Batch) -> None:
         """Move the means of self-masking columns by what the tilt does to draws."""
         start = 0
-        for piece, x in self._draws_of_points(data):
-            weights = self._tilt(piece, x)
-            rows = slice(start, start + len(piece))
+        for chunk, x in self._common_draws(data):
+            weights = self._tilt(chunk, x)
+            rows = slice(start, start + len(chunk))
             for position in self.slopes:
-                y = self.units.y_of(x[..., position], position)
-                shift = (weights * y).sum(0) - y.mean(0)
-                target = self.units.y_of(encoded[rows, position], position) + shift
+                x_original = self.scales.to_original(x[..., position], position)
+                shift = (weights * x_original).sum(0) - x_original.mean(0)
+                target = (
+                    self.scales.to_original(encoded[rows, position], position) + shift
+                )
                 # hidden values may lie beyond the observed ones on the masked side
-                encoded[rows, position] = self.units.x_of(target, position)
-            start += len(piece)
+                encoded[rows, position] = self.scales.to_encoded(target, position)
+            start += len(chunk)
 
     def _floats_per_row(self, n_draws: int) -> int:
         """Return the floats that a row takes with so many draws."""
         mean = self.mean
-        width = len(mean.slots) ** 2  # a matrix is solved for every row
+        width = len(mean.normal_inputs) ** 2  # a matrix is solved for every row
         if mean.ensemble is None:
             width = max(width, n_draws * width)
         else:
@@ -317,13 +328,13 @@ class CellDistribution:
         return width
 
 
-def seen(batch: Batch) -> Tensor:
+def observed_mask(batch: Batch) -> Tensor:
     """Return the mask of the observed cells, which every batch has here."""
     assert batch.observed is not None
     return batch.observed
 
 
-def in_y(batch: Batch) -> Tensor:
-    """Return the rows in the space of ``y``, which every batch has here."""
-    assert batch.y is not None
-    return batch.y
+def originals(batch: Batch) -> Tensor:
+    """Return the rows in the space of ``x_original``, which every batch has here."""
+    assert batch.x_original is not None
+    return batch.x_original

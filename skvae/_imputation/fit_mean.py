@@ -18,9 +18,9 @@ from .._training.optimizer import (
     unflatten_parameters,
 )
 from .._training.progress import Progress
-from .blend import BlendSettings, choose_blend
 from .conditional_mean import ConditionalMean, Rows, member_of
-from .masking import LEAST_HIDDEN, MOST_PATTERNS, hide, judged
+from .masking import LEAST_MASKED, MOST_PATTERNS, random_mask, validation_mask
+from .stacking import StackingSettings, choose_stacking
 
 #: Rows from which a table is large.
 LARGE = 5_000
@@ -31,20 +31,20 @@ STAGE = "conditional mean"
 
 @dataclass(frozen=True)
 class MeanSettings:
-    """The recipe: small tables need restraint, large ones time."""
+    """The mean_settings: small tables need restraint, large ones time."""
 
-    # What the number of rows decides, see :func:`choose_recipe`.
+    # What the number of rows decides, see :func:`choose_mean_settings`.
     hidden_layer_sizes: tuple[int, ...]
     n_members: int
     #: Share of a row's observed cells that is hidden, uniform up to here, by row and
     #: step: to see few cells at a time keeps networks from fitting single rows.
-    most_hidden: float
+    most_masked: float
     #: Decoupled weight decay (Loshchilov and Hutter 2019).
     weight_decay: float
     batch_size: int
     n_steps: int
-    #: Learning rate, in units of the estimator's.
-    pace: float
+    #: Learning rate, in scales of the estimator's.
+    learning_rate_factor: float
     #: Wider inputs are left out of the normal: its cost at every step grows with their
     #: cube, and large tables need it less.
     widest_normal: int
@@ -55,7 +55,7 @@ class MeanSettings:
     #: Decay of averaged weights.
     averaging: float = 0.995
     #: The most rows that networks leave out: to average weights, and to blend.
-    left_out_rows: int = 3_000
+    held_out_rows: int = 3_000
     #: Normals without a part of the rows, per network.
     folds_per_member: int = 2
     #: Fewer rows per network leave none to choose by.
@@ -63,11 +63,11 @@ class MeanSettings:
     #: Times that the averaged weights are scored on left-out rows.
     n_scores: int = 10
     #: How the estimates of normal and networks are mixed in the end.
-    blend: BlendSettings = field(default_factory=BlendSettings)
+    stacking: StackingSettings = field(default_factory=StackingSettings)
 
 
-def choose_recipe(n_rows: int, n_columns: int) -> MeanSettings:
-    """Return the recipe for a table of so many rows and columns."""
+def choose_mean_settings(n_rows: int, n_columns: int) -> MeanSettings:
+    """Return the mean_settings for a table of so many rows and columns."""
     if n_rows < LARGE:
         batch_size = 256
         # batches of few rows leave time for wider matrices
@@ -82,7 +82,7 @@ def choose_recipe(n_rows: int, n_columns: int) -> MeanSettings:
 def train_conditional_mean(
     model: ConditionalMean,
     rows: Rows,
-    recipe: MeanSettings,
+    mean_settings: MeanSettings,
     learning_rate: float,
     generator: torch.Generator,
     *,
@@ -91,82 +91,88 @@ def train_conditional_mean(
     """Train the networks; return the losses of left-out rows, in nats per cell.
 
     Every network leaves out its own part of the rows. On those the averaged weights are
-    scored as training goes on, the best are kept, and the blend is chosen: cells are
+    scored as training goes on, the best are member_weight, and the blend is chosen: cells are
     predicted there by a network that has not seen their row. Returned as well: which
     network that is, by row (None where there are too few rows for it).
     """
     progress = Progress() if progress is None else progress
-    rows, held_out = assign_folds(model, rows, recipe, generator, progress)
-    left_out = LeftOut.take(model, rows, held_out, recipe, generator)
-    model.set_usual_deviation(left_out.rows, left_out.visible)
-    trainer = MeanTrainer(model, rows, left_out, recipe, learning_rate, generator)
+    rows, held_out_index = assign_folds(model, rows, mean_settings, generator, progress)
+    held_out = HeldOut.take(model, rows, held_out_index, mean_settings, generator)
+    model.set_mean_log_deviation(held_out.rows, held_out.mask)
+    trainer = MeanTrainer(
+        model, rows, held_out, mean_settings, learning_rate, generator
+    )
     losses = trainer.train(progress)
     with torch.no_grad():
         if rows.fold is None:  # nothing to choose by: the normal, if there is one
-            model.share.fill_(float(not len(model.slots)))
+            model.network_weight.fill_(float(not len(model.normal_inputs)))
         else:
-            choose_blend(model, left_out.rows, left_out.visible, recipe.blend)
+            choose_stacking(model, held_out.rows, held_out.mask, mean_settings.stacking)
     return losses, rows.fold
 
 
 def assign_folds(
     model: ConditionalMean,
     rows: Rows,
-    recipe: MeanSettings,
+    mean_settings: MeanSettings,
     generator: torch.Generator,
     progress: Progress,
 ) -> tuple[Rows, Tensor]:
     """Return the rows with their folds, and the numbers of those that have one.
 
     With few rows there are no folds, and the numbers are of rows to look at all the
-    same. Where the recipe says so, the normal is fitted without each fold.
+    same. Where the mean_settings says so, the normal is fitted without each fold.
     """
     n_rows, device = len(rows.x), rows.x.device
     order = torch.randperm(n_rows, generator=generator, device=device)
-    held_out = order[: recipe.left_out_rows]
-    if n_rows < recipe.least_rows * model.n_members:
-        return rows, held_out
-    n_folds = recipe.folds_per_member * model.n_members
+    held_out_index = order[: mean_settings.held_out_rows]
+    if n_rows < mean_settings.least_rows * model.n_members:
+        return rows, held_out_index
+    n_folds = mean_settings.folds_per_member * model.n_members
     folds = torch.full((n_rows,), -1, device=device)
-    folds[held_out] = torch.arange(len(held_out), device=device) % n_folds
-    if recipe.cross_fit and len(model.slots):
-        inputs, visible = model.gaussian_inputs(rows.y, rows.observed)
+    folds[held_out_index] = torch.arange(len(held_out_index), device=device) % n_folds
+    if mean_settings.cross_fit and len(model.normal_inputs):
+        inputs, given = model.gaussian_inputs(rows.x_original, rows.observed)
         weight = rows.weight
-        model.gaussian.fit_folds(inputs, visible, weight, folds, n_folds, progress)
-    return rows._replace(fold=folds), held_out
+        model.gaussian.fit_folds(inputs, given, weight, folds, n_folds, progress)
+    return rows._replace(fold=folds), held_out_index
 
 
-def owners(rows: Rows, n_members: int) -> Tensor:
+def held_out_by(rows: Rows, n_members: int) -> Tensor:
     """Return the network that leaves a row out, -1 for none, (rows,)."""
     if rows.fold is None:
         return torch.full((len(rows.x),), -1, device=rows.x.device)
     return member_of(rows.fold, n_members)
 
 
-class LeftOut(NamedTuple):
+class HeldOut(NamedTuple):
     """Rows that weights and blend are judged on."""
 
     rows: Rows
-    visible: Tensor  # (rows, columns)
-    kept: Tensor  # (members, rows) bool: which networks are judged by which rows
+    mask: Tensor  # (rows, columns)
+    member_weight: (
+        Tensor  # (members, rows) bool: which networks are judged by which rows
+    )
 
     @classmethod
     def take(
         cls,
         model: ConditionalMean,
         rows: Rows,
-        held_out: Tensor,
-        recipe: MeanSettings,
+        held_out_index: Tensor,
+        mean_settings: MeanSettings,
         generator: torch.Generator,
-    ) -> LeftOut:
-        """Take the rows with the numbers ``held_out``, and hide some of their cells."""
+    ) -> HeldOut:
+        """Take the rows with the numbers ``held_out_index``, and hide some of their cells."""
         # several patterns for every row, for more cells to judge by
-        n_patterns = min(MOST_PATTERNS, recipe.left_out_rows // len(held_out))
-        some = rows.take(held_out.repeat(max(1, n_patterns)))
-        visible = judged(some.observed, recipe.most_hidden, generator)
-        owner = owners(some, model.n_members)
+        n_patterns = min(
+            MOST_PATTERNS, mean_settings.held_out_rows // len(held_out_index)
+        )
+        some = rows.take(held_out_index.repeat(max(1, n_patterns)))
+        mask = validation_mask(some.observed, mean_settings.most_masked, generator)
+        owner = held_out_by(some, model.n_members)
         members = torch.arange(model.n_members, device=owner.device).unsqueeze(1)
-        return cls(some, visible, (owner == members) | (owner < 0))
+        return cls(some, mask, (owner == members) | (owner < 0))
 
 
 class MeanTrainer:
@@ -178,9 +184,9 @@ class MeanTrainer:
         Trained in place.
     rows : Rows
         The rows, with their folds.
-    left_out : LeftOut
+    held_out : HeldOut
         What averaged weights are scored on.
-    recipe : MeanSettings
+    mean_settings : MeanSettings
         How to train.
     learning_rate : float
         That of the estimator.
@@ -192,16 +198,16 @@ class MeanTrainer:
         self,
         model: ConditionalMean,
         rows: Rows,
-        left_out: LeftOut,
-        recipe: MeanSettings,
+        held_out: HeldOut,
+        mean_settings: MeanSettings,
         learning_rate: float,
         generator: torch.Generator,
     ) -> None:
         assert model.ensemble is not None
-        self.model, self.rows, self.left_out = model, rows, left_out
-        self.recipe, self.generator = recipe, generator
+        self.model, self.rows, self.held_out = model, rows, held_out
+        self.mean_settings, self.generator = mean_settings, generator
         self.learning_rate = learning_rate
-        self.owner = owners(rows, model.n_members)
+        self.owner = held_out_by(rows, model.n_members)
         self.members = torch.arange(model.n_members, device=rows.x.device).unsqueeze(1)
         matrices = {id(p) for p in model.ensemble.weights}
         self.parameters = nn.ParameterList(model.parameters())
@@ -211,9 +217,9 @@ class MeanTrainer:
         ]
         self.optimizer = Adam(
             self.flat,
-            recipe.pace * learning_rate,
+            mean_settings.learning_rate_factor * learning_rate,
             torch.cat(decay),
-            recipe.weight_decay,
+            mean_settings.weight_decay,
         )
         self.averaged = self.flat.detach().clone()
         self.best, self.best_loss = self.averaged.clone(), math.inf
@@ -221,7 +227,7 @@ class MeanTrainer:
 
     def train(self, progress: Progress) -> list[float]:
         """Train, and leave the model at the best weights; return the losses."""
-        n_steps, n_scores = self.recipe.n_steps, self.recipe.n_scores
+        n_steps, n_scores = self.mean_settings.n_steps, self.mean_settings.n_scores
         scored = {n_steps * (k + 1) // n_scores - 1 for k in range(n_scores)}
         with progress.stage(STAGE, n_steps) as steps:
             for step in steps:
@@ -238,25 +244,27 @@ class MeanTrainer:
         return self.losses
 
     def _step(self, step: int) -> None:
-        recipe, model, n_rows = self.recipe, self.model, len(self.rows.x)
+        mean_settings, model, n_rows = self.mean_settings, self.model, len(self.rows.x)
         index = torch.randint(
             n_rows,
-            (min(recipe.batch_size, n_rows),),
+            (min(mean_settings.batch_size, n_rows),),
             generator=self.generator,
             device=self.flat.device,
         )
         batch = self.rows.take(index)
-        visible = hide(batch.observed, LEAST_HIDDEN, recipe.most_hidden, self.generator)
-        kept = (self.owner[index] != self.members).to(batch.x.dtype)
-        loss = model.loss(batch, visible, kept)
+        mask = random_mask(
+            batch.observed, LEAST_MASKED, mean_settings.most_masked, self.generator
+        )
+        member_weight = (self.owner[index] != self.members).to(batch.x.dtype)
+        loss = model.loss(batch, mask, member_weight)
         rate = self._learning_rate_at(step)
         minimise(loss, self.optimizer, rate, clip=math.sqrt(model.n_members))
-        share = 1 - min(recipe.averaging, (step + 1) / (step + 10))
+        share = 1 - min(mean_settings.averaging, (step + 1) / (step + 10))
         self.averaged.lerp_(self.flat.detach(), share)
 
     def _learning_rate_at(self, step: int) -> float:
-        n_steps = self.recipe.n_steps
-        highest = self.recipe.pace * self.learning_rate
+        n_steps = self.mean_settings.n_steps
+        highest = self.mean_settings.learning_rate_factor * self.learning_rate
         warmup = max(1, n_steps // 10)
         return cosine(step, n_steps, initial=highest, warmup=warmup, phase_from=warmup)
 
@@ -265,7 +273,7 @@ class MeanTrainer:
         """Score the averaged weights on the rows that were left out."""
         live = self.flat.detach().clone()
         self.flat.copy_(self.averaged)
-        loss = float(self.model.loss(*self.left_out))
+        loss = float(self.model.loss(*self.held_out))
         self.flat.copy_(live)
         if not math.isfinite(loss):
             raise non_finite(

@@ -1,6 +1,6 @@
 """A multivariate normal fitted to incomplete rows, and its conditionals.
 
-Letters: ``x`` rows, ``v`` 1 where a cell is visible and 0 elsewhere, ``m`` and ``S``
+Letters: ``x`` rows, ``mask`` 1 where a cell is given and 0 elsewhere, ``m`` and ``S``
 mean and covariance of the normal.
 """
 
@@ -44,8 +44,8 @@ class GaussianSettings:
     most_rounds: int = 20
     rounds_work: float = 3e8
     burn_in: int = 5
-    #: Columns from which rows are conditioned in groups that are alike in how many
-    #: cells are visible, for smaller matrices, and the number of groups.
+    #: Columns from which rows are conditioned in groups that are common in how many
+    #: cells are given, for smaller matrices, and the number of groups.
     wide: int = 24
     groups: int = 4
     #: Floats of the matrices that are solved at a time, and rows of EM's: they bound
@@ -75,7 +75,7 @@ SETTINGS = GaussianSettings()
 
 
 class Gaussian(nn.Module):
-    """Multivariate normal with exact conditionals for any set of visible cells.
+    """Multivariate normal with exact conditionals for any set of given cells.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class Gaussian(nn.Module):
     def fit(
         self,
         x: Tensor,  # (rows, columns)
-        v: Tensor,  # (rows, columns)
+        mask: Tensor,  # (rows, columns)
         weight: Tensor | None = None,  # (rows,)
         *,
         max_iter: int | None = None,
@@ -122,9 +122,9 @@ class Gaussian(nn.Module):
         Little and Rubin (2019), Statistical Analysis with Missing Data, section 11.2.
         """
         rows = x.new_ones(len(x)) if weight is None else weight
-        em = ExpectationMaximisation(x, v, rows, self.settings)
+        em = ExpectationMaximisation(x, mask, rows, self.settings)
         n_iterations = bounded_iterations(self.settings, max_iter)
-        start = marginals(x, v, rows)
+        start = marginals(x, mask, rows)
         mean, covariance, trace = em.run(*start, n_iterations, progress)
         self.mean.copy_(mean)
         self.covariance.copy_(covariance)
@@ -135,7 +135,7 @@ class Gaussian(nn.Module):
     def fit_folds(
         self,
         x: Tensor,
-        v: Tensor,
+        mask: Tensor,
         weight: Tensor,
         fold: Tensor,
         n_folds: int,
@@ -150,7 +150,7 @@ class Gaussian(nn.Module):
         means, covariances, precisions = [], [], []
         for k in range(n_folds):
             kept = weight * (fold != k)
-            em = ExpectationMaximisation(x, v, kept, self.settings)
+            em = ExpectationMaximisation(x, mask, kept, self.settings)
             mean, covariance, _ = em.run(
                 *start, self.settings.fold_iterations, progress
             )
@@ -171,15 +171,15 @@ class Gaussian(nn.Module):
 
     @torch.no_grad()
     def draw_parameters(
-        self, x: Tensor, v: Tensor, weight: Tensor, generator: torch.Generator
+        self, x: Tensor, mask: Tensor, weight: Tensor, generator: torch.Generator
     ) -> None:
         """Draw mean and covariance from their posterior, given incomplete rows.
 
-        Tables that are completed with one mean and covariance are too much alike:
+        Tables that are imputed with one mean and covariance are too much common:
         multiple imputation asks for another draw of them for every table. By data
         augmentation (Schafer 1997, Analysis of Incomplete Multivariate Data, section
         5.4), one chain that starts at the fit: from a draw to one that is r rounds
-        later the share F^(2 r) of the variance stays, where F is the share of the
+        later the weight F^(2 r) of the variance stays, where F is the weight of the
         information that is missing.
         """
         settings = self.settings
@@ -191,21 +191,21 @@ class Gaussian(nn.Module):
                 self.drawn_means[k] = self.drawn_means[k - 1]
                 self.drawn_covariances[k] = self.drawn_covariances[k - 1]
             for _ in range(rounds if k else settings.burn_in * rounds):
-                completed = self._complete(x, v, generator, k)
-                drawn = draw_moments(completed, weight, generator, ridge)
+                imputed = self._impute(x, mask, generator, k)
+                drawn = draw_moments(imputed, weight, generator, ridge)
                 self.drawn_means[k], self.drawn_covariances[k] = drawn
 
-    def _complete(
-        self, x: Tensor, v: Tensor, generator: torch.Generator, draw: int
+    def _impute(
+        self, x: Tensor, mask: Tensor, generator: torch.Generator, draw: int
     ) -> Tensor:
-        """Draw the hidden cells by drawn parameters, some rows at a time."""
+        """Draw the missing cells by drawn parameters, some rows at a time."""
         at_once = max(1, self.settings.solve_floats // max(1, x.shape[1]) ** 2)
         noise = torch.empty_like(x).normal_(generator=generator)
-        parts = [part.split(at_once) for part in (x, v, noise)]
+        parts = [part.split(at_once) for part in (x, mask, noise)]
         return torch.cat(
             [
-                self.sample(own_x, own_v, own_noise, draw)
-                for own_x, own_v, own_noise in zip(*parts, strict=True)
+                self.sample(own_x, own_mask, own_noise, draw)
+                for own_x, own_mask, own_noise in zip(*parts, strict=True)
             ]
         )
 
@@ -223,28 +223,28 @@ class Gaussian(nn.Module):
     def condition(
         self,
         x: Tensor,
-        v: Tensor,
+        mask: Tensor,
         fold: Tensor | None = None,
         draw: int | None = None,
     ) -> Tensor:
-        """Return the rows with hidden cells at their conditional mean."""
+        """Return the rows with missing cells at their conditional mean."""
         is_table = x.ndim == 2 and len(x) > 0 and x.device.type == "cpu"
         if is_table and x.shape[1] >= self.settings.wide and draw is None:
-            return self._condition_wide(x, v, fold)
+            return self._condition_wide(x, mask, fold)
         mean, covariance = self._moments(fold, draw)
-        deviation = ((x - mean) * v).unsqueeze(-1)
-        factor = visible_factor(covariance, v)
-        solved = torch.cholesky_solve(deviation, factor).squeeze(-1) * v
+        deviation = ((x - mean) * mask).unsqueeze(-1)
+        factor = factor_given(covariance, mask)
+        solved = torch.cholesky_solve(deviation, factor).squeeze(-1) * mask
         if fold is None:
             update = solved @ covariance
         else:
             update = (solved.unsqueeze(-2) @ covariance).squeeze(-2)
-        return torch.where(v > 0, x, mean + update)
+        return torch.where(mask > 0, x, mean + update)
 
-    def _condition_wide(self, x: Tensor, v: Tensor, fold: Tensor | None) -> Tensor:
-        """Condition rows in groups that are alike in how many cells are visible.
+    def _condition_wide(self, x: Tensor, mask: Tensor, fold: Tensor | None) -> Tensor:
+        """Condition rows in groups that are common in how many cells are given.
 
-        Matrices of the visible cells alone, or with the precision of the hidden ones
+        Matrices of the given cells alone, or with the precision of the missing ones
         alone, are at most half as wide as those of all cells. (Elsewhere than on the
         CPU to ask for their width would stop the queue.)
         """
@@ -257,61 +257,61 @@ class Gaussian(nn.Module):
             assert self.fold_precisions is not None
             means, covariances = self.fold_means[fold], self.fold_covariances
             precisions = self.fold_precisions
-        deviation = (x - means) * v
-        completed = torch.empty_like(x)
-        n_visible = v.sum(1)
-        for rows in n_visible.argsort().chunk(self.settings.groups):
+        deviation = (x - means) * mask
+        imputed = torch.empty_like(x)
+        n_given = mask.sum(1)
+        for rows in n_given.argsort().chunk(self.settings.groups):
             own_fold = None if fold is None else fold[rows]
-            if 2 * float(n_visible[rows[-1]]) <= x.shape[1]:
-                update = update_by_visible(
-                    covariances, v[rows], deviation[rows], own_fold
+            if 2 * float(n_given[rows[-1]]) <= x.shape[1]:
+                update = update_by_covariance(
+                    covariances, mask[rows], deviation[rows], own_fold
                 )
             else:
-                update = update_of_hidden(
-                    precisions, 1 - v[rows], deviation[rows], own_fold
+                update = update_by_precision(
+                    precisions, 1 - mask[rows], deviation[rows], own_fold
                 )
             mean = means if fold is None else means[rows]
-            completed[rows] = torch.where(v[rows] > 0, x[rows], mean + update)
-        return completed
+            imputed[rows] = torch.where(mask[rows] > 0, x[rows], mean + update)
+        return imputed
 
     def deviation(
         self,
-        v: Tensor,
+        mask: Tensor,
         columns: Tensor,
         fold: Tensor | None = None,
         draw: int | None = None,
     ) -> Tensor:
         """Return conditional standard deviations, (rows, len(columns)).
 
-        They depend on which cells are visible alone; a visible cell has the deviation
+        They depend on which cells are given alone; a given cell has the deviation
         of the column.
         """
         _, covariance = self._moments(fold, draw)
-        factor = visible_factor(covariance, v)
-        visible = covariance[..., columns] * v.unsqueeze(-1)
-        explained = torch.linalg.solve_triangular(factor, visible, upper=False)
-        hidden = 1 - v[:, columns]
+        factor = factor_given(covariance, mask)
+        given = covariance[..., columns] * mask.unsqueeze(-1)
+        explained = torch.linalg.solve_triangular(factor, given, upper=False)
+        missing = 1 - mask[:, columns]
         variance = covariance.diagonal(dim1=-2, dim2=-1)[..., columns]
-        left = variance - explained.square().sum(-2) * hidden
+        left = variance - explained.square().sum(-2) * missing
         return left.clamp(min=1e-3 * variance).sqrt()
 
     def sample(
-        self, x: Tensor, v: Tensor, noise: Tensor, draw: int | None = None
+        self, x: Tensor, mask: Tensor, noise: Tensor, draw: int | None = None
     ) -> Tensor:
-        """Return the rows with hidden cells drawn from their joint conditional.
+        """Return the rows with missing cells drawn from their joint conditional.
 
         By Matheron's rule: an unconditional draw y, moved by what x and y differ in
-        the visible cells. ``noise`` is standard normal, (..., columns).
+        the given cells. ``noise`` is standard normal, (..., columns).
         """
         mean, covariance = self._moments(draw=draw)
         y = mean + noise @ torch.linalg.cholesky(covariance).t()
-        moved = self.condition((x - y) * v + mean, v, draw=draw) - mean
-        return torch.where(v > 0, x, y + moved)
+        moved = self.condition((x - y) * mask + mean, mask, draw=draw) - mean
+        return torch.where(mask > 0, x, y + moved)
 
-    def log_prob(self, x: Tensor, v: Tensor) -> Tensor:
-        """Return the log-density of the visible cells of each row, in nats."""
-        factor = visible_factor(self.covariance.double(), v.double())
-        return log_density(factor, (x.double() - self.mean) * v, v)
+    def log_prob(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return the log-density of the given cells of each row, in nats."""
+        factor = factor_given(self.covariance.double(), mask.double())
+        return log_density(factor, (x.double() - self.mean) * mask, mask)
 
 
 def bounded_iterations(settings: GaussianSettings, max_iter: int | None) -> int:
@@ -324,8 +324,8 @@ class ExpectationMaximisation:
 
     Parameters
     ----------
-    x, v : Tensor of shape (rows, columns)
-        The rows and the mask of their visible cells.
+    x, mask : Tensor of shape (rows, columns)
+        The rows and the mask of their given cells.
     weight : Tensor of shape (rows,)
         Weights of the rows; those of weight 0 count for nothing.
     settings : GaussianSettings
@@ -333,12 +333,12 @@ class ExpectationMaximisation:
     """
 
     def __init__(
-        self, x: Tensor, v: Tensor, weight: Tensor, settings: GaussianSettings
+        self, x: Tensor, mask: Tensor, weight: Tensor, settings: GaussianSettings
     ) -> None:
-        order = (v == 0).sum(1).argsort()  # rows with as many hidden cells together
-        self.x, self.v = (x.double() * v)[order], v.double()[order]
+        order = (mask == 0).sum(1).argsort()  # rows with as many missing cells together
+        self.x, self.mask = (x.double() * mask)[order], mask.double()[order]
         weight = weight.double()[order]
-        self.share = weight / weight.sum()
+        self.weight = weight / weight.sum()
         n_rows, n_columns = int((weight > 0).sum()), x.shape[1]
         ridge = settings.ridge_of(n_rows, n_columns)
         self.ridge = ridge * torch.eye(n_columns).to(self.x)
@@ -362,11 +362,11 @@ class ExpectationMaximisation:
         progress = Progress() if progress is None else progress
         with progress.stage(STAGE, n_iterations) as steps:
             for _ in steps:
-                completed, missing, likelihood = self._expect(mean, covariance)
+                imputed, left, likelihood = self._expect(mean, covariance)
                 likelihoods.append(float(likelihood))
-                mean = self.share @ completed
-                deviation = completed - mean
-                new = deviation.t() @ (self.share.unsqueeze(1) * deviation) + missing
+                mean = self.weight @ imputed
+                deviation = imputed - mean
+                new = deviation.t() @ (self.weight.unsqueeze(1) * deviation) + left
                 change = float((new - covariance).abs().max() / scale)
                 covariance = new
                 if change < self.tolerance:
@@ -377,39 +377,39 @@ class ExpectationMaximisation:
     def _expect(
         self, mean: Tensor, covariance: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what the visible cells tell under the present parameters.
+        """Return what the given cells tell under the present parameters.
 
-        That is the completed rows, the mean covariance of their hidden cells, and the
+        That is the imputed rows, the mean covariance of their missing cells, and the
         mean log-likelihood.
         """
         factor = torch.linalg.cholesky(covariance + self.ridge)
         precision = torch.cholesky_inverse(factor)
-        completed, missing = torch.empty_like(self.x), torch.zeros_like(covariance)
+        imputed, missing = torch.empty_like(self.x), torch.zeros_like(covariance)
         log_determinant = 2 * factor.diagonal().log().sum()
         total = self.x.new_zeros(())
         for start in range(0, len(self.x), self.at_once):
             part = slice(start, start + self.at_once)
-            x, visible, share = self.x[part], self.v[part], self.share[part]
-            deviation = (x - mean) * visible
-            update, left, index, log_density = hidden_cells(
-                precision, log_determinant, deviation, visible
+            x, given, weight = self.x[part], self.mask[part], self.weight[part]
+            deviation = (x - mean) * given
+            update, left, index, log_density = conditional_moments(
+                precision, log_determinant, deviation, given
             )
-            completed[part] = torch.where(visible > 0, x, mean + update)
+            imputed[part] = torch.where(given > 0, x, mean + update)
             cells = index.unsqueeze(2) * len(mean) + index.unsqueeze(1)
-            spread = (share[:, None, None] * left).flatten()
-            missing.view(-1).index_add_(0, cells.flatten(), spread)
-            total += share @ log_density
-        return completed, missing, total
+            squares = (weight[:, None, None] * left).flatten()
+            missing.view(-1).index_add_(0, cells.flatten(), squares)
+            total += weight @ log_density
+        return imputed, missing, total
 
 
-def marginals(x: Tensor, v: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and diagonal covariance of the visible cells, in float64."""
-    x, v, rows = x.double() * v, v.double(), weight.double()
-    cells = (v * rows.unsqueeze(1)).sum(0).clamp(min=1e-12)
+def marginals(x: Tensor, mask: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and diagonal covariance of the given cells, in float64."""
+    x, mask, rows = x.double() * mask, mask.double(), weight.double()
+    cells = (mask * rows.unsqueeze(1)).sum(0).clamp(min=1e-12)
     mean = (x * rows.unsqueeze(1)).sum(0) / cells
-    spread = ((x - mean) * v).square() * rows.unsqueeze(1)
-    variance = spread.sum(0) / cells
-    # a column without spread still needs an invertible matrix
+    squares = ((x - mean) * mask).square() * rows.unsqueeze(1)
+    variance = squares.sum(0) / cells
+    # a column without squares still needs an invertible matrix
     variance = variance.clamp(min=1e-6 * float(variance.max().clamp(min=1e-6)))
     return mean, torch.diag(variance)
 
@@ -436,27 +436,27 @@ def rows_of(matrices: Tensor, index: Tensor, fold: Tensor | None) -> Tensor:
     return matrices[index] if fold is None else matrices[fold.unsqueeze(1), index]
 
 
-def update_by_visible(
-    covariances: Tensor, visible: Tensor, deviation: Tensor, fold: Tensor | None
+def update_by_covariance(
+    covariances: Tensor, given: Tensor, deviation: Tensor, fold: Tensor | None
 ) -> Tensor:
-    """Return expected deviations of the hidden cells, S_ho S_oo^-1 d.
+    """Return expected deviations of the missing cells, S_ho S_oo^-1 d.
 
-    With the matrices of the visible cells, of one covariance matrix or of each fold's.
+    With the matrices of the given cells, of one covariance matrix or of each fold's.
     """
-    block, factor, index, valid = factor_cells(covariances, visible, fold)
+    block, factor, index, valid = factor_cells(covariances, given, fold)
     right = deviation.gather(1, index).unsqueeze(-1) * valid.unsqueeze(-1)
     solved = torch.cholesky_solve(right, factor)
     return (solved.mT @ block).squeeze(1)
 
 
-def update_of_hidden(
-    precisions: Tensor, hidden: Tensor, deviation: Tensor, fold: Tensor | None
+def update_by_precision(
+    precisions: Tensor, missing: Tensor, deviation: Tensor, fold: Tensor | None
 ) -> Tensor:
-    """Return expected deviations of the hidden cells, -P_hh^-1 P_ho d.
+    """Return expected deviations of the missing cells, -P_hh^-1 P_ho d.
 
-    With the matrices of the hidden cells, of one precision matrix or of each fold's.
+    With the matrices of the missing cells, of one precision matrix or of each fold's.
     """
-    block, factor, index, valid = factor_cells(precisions, hidden, fold)
+    block, factor, index, valid = factor_cells(precisions, missing, fold)
     right = (block @ deviation.unsqueeze(-1)) * valid.unsqueeze(-1)
     solved = torch.cholesky_solve(right, factor).squeeze(-1)
     return torch.zeros_like(deviation).scatter_add(1, index, -solved)
@@ -478,28 +478,28 @@ def factor_cells(
     return block, factor, index, valid
 
 
-def hidden_cells(
-    precision: Tensor, log_determinant: Tensor, deviation: Tensor, v: Tensor
+def conditional_moments(
+    precision: Tensor, log_determinant: Tensor, deviation: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return what the visible cells of each row leave open of the hidden ones.
+    """Return what the given cells of each row leave open of the missing ones.
 
-    That is the expected deviation of the hidden cells, their covariance and their
-    indices, and the log-density of the visible cells. With the precision P = S^-1 the
-    covariance is P_hh^-1, a matrix of the hidden cells alone; 0 pads it where a row has
+    That is the expected deviation of the missing cells, their covariance and their
+    indices, and the log-density of the given cells. With the precision P = S^-1 the
+    covariance is P_hh^-1, a matrix of the missing cells alone; 0 pads it where a row has
     fewer than others.
     """
-    index, is_hidden = cells_of(1 - v)
-    pairs = is_hidden.unsqueeze(2) * is_hidden.unsqueeze(1)
+    index, is_missing = cells_of(1 - mask)
+    pairs = is_missing.unsqueeze(2) * is_missing.unsqueeze(1)
     matrix = precision[index.unsqueeze(2), index.unsqueeze(1)] * pairs
-    factor = torch.linalg.cholesky(matrix + torch.diag_embed(1 - is_hidden))
+    factor = torch.linalg.cholesky(matrix + torch.diag_embed(1 - is_missing))
     left = torch.cholesky_inverse(factor) * pairs
     pull = deviation @ precision
-    own = pull.gather(1, index) * is_hidden
+    own = pull.gather(1, index) * is_missing
     found = -(left @ own.unsqueeze(-1)).squeeze(-1)
     update = torch.zeros_like(deviation).scatter(1, index, found)
     distance = (deviation * pull).sum(1) + (own * found).sum(1)
     logs = log_determinant + 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    constant = v.sum(1) * math.log(2 * math.pi)
+    constant = mask.sum(1) * math.log(2 * math.pi)
     return update, left, index, -0.5 * (distance + logs + constant)
 
 
@@ -513,10 +513,10 @@ def draw_moments(
     drawn several times as large as that of the rows. In float64.
     """
     x = x.double()
-    share = weight.double() / weight.sum()
+    weight = weight.double() / weight.sum()
     n_rows, n_columns = x.shape
-    deviation = x - share @ x
-    scatter = deviation.t() @ (share.unsqueeze(1) * deviation)
+    deviation = x - weight @ x
+    scatter = deviation.t() @ (weight.unsqueeze(1) * deviation)
     scatter = n_rows * (scatter + ridge * torch.eye(n_columns).to(x))
     # the inverse of a product of normals is the draw for a scatter of one
     ratio = min(1.0, 2 * n_columns / n_rows)
@@ -526,23 +526,23 @@ def draw_moments(
     root = torch.linalg.cholesky(scatter)
     root = torch.linalg.solve_triangular(factor.t(), root, upper=True, left=False)
     noise = x.new_empty(n_columns).normal_(generator=generator)
-    return share @ x + root @ noise / math.sqrt(n_rows), root @ root.t()
+    return weight @ x + root @ noise / math.sqrt(n_rows), root @ root.t()
 
 
-def visible_factor(covariance: Tensor, v: Tensor) -> Tensor:
+def factor_given(covariance: Tensor, mask: Tensor) -> Tensor:
     """Return the Cholesky factor of each row's S_oo, with the identity elsewhere."""
-    matrix = covariance * v.unsqueeze(-1) * v.unsqueeze(-2)
-    matrix = matrix + torch.diag_embed(1 - v)
+    matrix = covariance * mask.unsqueeze(-1) * mask.unsqueeze(-2)
+    matrix = matrix + torch.diag_embed(1 - mask)
     # elsewhere than on the CPU a check would stop the queue at every step
     on_cpu = matrix.device.type == "cpu"
     return torch.linalg.cholesky_ex(matrix, check_errors=on_cpu)[0]
 
 
-def log_density(factor: Tensor, deviation: Tensor, v: Tensor) -> Tensor:
-    """Return the log-density in nats of visible deviations from the mean."""
+def log_density(factor: Tensor, deviation: Tensor, mask: Tensor) -> Tensor:
+    """Return the log-density in nats of given deviations from the mean."""
     scaled = torch.linalg.solve_triangular(
         factor, deviation.unsqueeze(-1), upper=False
     ).squeeze(-1)
     log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    constant = v.sum(-1) * math.log(2 * math.pi)
+    constant = mask.sum(-1) * math.log(2 * math.pi)
     return -0.5 * (scaled.square().sum(-1) + log_determinant + constant)

@@ -9,10 +9,10 @@ from torch import Tensor
 LEAST_MISSING, MOST_PATTERNS = 0.05, 4
 
 #: The smallest share that is hidden.
-LEAST_HIDDEN = 0.1
+LEAST_MASKED = 0.1
 
 
-def hide(
+def random_mask(
     observed: Tensor, low: float, high: float, generator: torch.Generator
 ) -> Tensor:
     """Return the mask of the cells that stay visible: a random part of the observed."""
@@ -22,16 +22,18 @@ def hide(
     return observed & (chance > low + (high - low) * rate)
 
 
-def hide_like_others(observed: Tensor, generator: torch.Generator) -> Tensor:
+def permuted_mask(observed: Tensor, generator: torch.Generator) -> Tensor:
     """Return the mask of the cells that stay visible if rows swap their patterns."""
     order = torch.randperm(len(observed), generator=generator, device=observed.device)
     return observed & observed[order]
 
 
-def some_like_others(v: Tensor, observed: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the mask ``v``, in half of the rows that of another row."""
-    half = torch.rand(len(v), 1, generator=generator, device=v.device) < 0.5
-    return torch.where(half, hide_like_others(observed, generator), v)
+def half_permuted_mask(
+    mask: Tensor, observed: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Return the mask ``mask``, in half of the rows that of another row."""
+    half = torch.rand(len(mask), 1, generator=generator, device=mask.device) < 0.5
+    return torch.where(half, permuted_mask(observed, generator), mask)
 
 
 def has_patterns(observed: Tensor) -> bool:
@@ -39,7 +41,9 @@ def has_patterns(observed: Tensor) -> bool:
     return float(observed.float().mean()) < 1 - LEAST_MISSING
 
 
-def judged(observed: Tensor, most_hidden: float, generator: torch.Generator) -> Tensor:
+def validation_mask(
+    observed: Tensor, most_masked: float, generator: torch.Generator
+) -> Tensor:
     """Return the mask of the cells that stay visible where estimates are judged.
 
     Patterns of missing cells as in other rows are what the estimates are for: under
@@ -47,5 +51,5 @@ def judged(observed: Tensor, most_hidden: float, generator: torch.Generator) -> 
     few missing cells has no patterns to copy.
     """
     if has_patterns(observed):
-        return hide_like_others(observed, generator)
-    return hide(observed, LEAST_HIDDEN, most_hidden, generator)
+        return permuted_mask(observed, generator)
+    return random_mask(observed, LEAST_MASKED, most_masked, generator)

@@ -1,6 +1,6 @@
 """The model of missing cells: a conditional mean, and a VAE of what it leaves.
 
-Stage 1 learns what a cell is expected to be given the visible ones, stage 2 how cells
+Stage 1 learns what a cell is expected to be given the mask ones, stage 2 how cells
 vary around that, jointly. Both are learned by hiding observed cells.
 """
 
@@ -37,19 +37,19 @@ from .._tables.columns import Column
 from .._training.plan import Budget, History, Plan, split_rows
 from .._training.progress import Progress, Stage, plan_units
 from .._training.random import Random
-from .cells import CellDistribution, in_y, seen
+from .cells import CellDistribution, observed_mask, originals
 from .conditional_mean import ConditionalMean, Rows
-from .fit_mean import STAGE, MeanSettings, choose_recipe, train_conditional_mean
+from .fit_mean import STAGE, MeanSettings, choose_mean_settings, train_conditional_mean
 from .gaussian import STAGE as NORMAL
 from .gaussian import bounded_iterations
-from .masking import has_patterns, hide, judged, some_like_others
+from .masking import half_permuted_mask, has_patterns, random_mask, validation_mask
 from .residual_vae import ResidualVAE, find_centres
 from .scales import Scales
 from .self_masking import declared_signs, fit_slope
 
 #: Share of the observed cells that is hidden from the VAE, by row; above 1 for some
 #: rows, so that generating a whole row is learned too.
-HIDE_RANGE = (0.05, 1.1)
+MASK_RANGE = (0.05, 1.1)
 
 #: Layers of the conditional VAE: to say how cells vary takes less than what they are.
 VAE_LAYERS = (128, 128)
@@ -173,7 +173,7 @@ class ImputationModel:
         signs = self._signs(data, params)  # refuses what cannot be, before training
         self.to(str(random.generator.device))
         batch = self.batch(data)
-        rows = rows_of(batch)
+        rows = to_rows(batch)
         split = split_rows(len(batch), params, random.state)
         plan = Plan.resolve(params, len(split[0]), BUDGET, is_linear=True)
         if self.is_linear:
@@ -181,7 +181,9 @@ class ImputationModel:
             plan = replace(plan, early_stopping=False, n_iter_no_change=np.inf)
             attributes: dict[str, Any] = {}
         else:
-            settings = bounded(choose_recipe(*data.values.shape), params, len(batch))
+            settings = limit_epochs(
+                choose_mean_settings(*data.values.shape), params, len(batch)
+            )
             main = main_stage(self.module, plan, len(split[0]))
             stages = [mean_stage(self.mean, settings)]
             progress.open(plan_units(main, plan.max_iter, stages))
@@ -201,7 +203,7 @@ class ImputationModel:
             attributes = {"mean_losses_": np.array(losses)}
         names = [column.name for column in self.groups.columns]
         attributes["stacking_weights_"] = dict(
-            zip(names, self.mean.blend(), strict=True)
+            zip(names, self.mean.stacking_weights(), strict=True)
         )
         slopes = self._fit_slopes(batch, signs)
         attributes["missingness_slopes_"] = {names[k]: b for k, b in slopes.items()}
@@ -232,7 +234,7 @@ class ImputationModel:
         max_iter: int | None = None,
     ) -> list[float]:
         """Fit the normal, and draw its parameters; return its EM trace."""
-        n_some = int(GAUSSIAN_WORK / max(1, len(self.mean.slots)) ** 3)
+        n_some = int(GAUSSIAN_WORK / max(1, len(self.mean.normal_inputs)) ** 3)
         n_some = min(max(n_some, MIN_GAUSSIAN_ROWS), MAX_GAUSSIAN_ROWS)
         some = rows
         if len(rows.x) > n_some:
@@ -275,18 +277,18 @@ class ImputationModel:
         progress: Progress,
         resume: bool,
     ) -> History:
-        """Train the conditional VAE on the hidden cells, given the visible ones."""
+        """Train the conditional VAE on the hidden cells, given the mask ones."""
         generator = random.generator
-        copies = has_patterns(seen(batch))
+        copies = has_patterns(observed_mask(batch))
 
         def with_context(some: Batch) -> Batch:
-            observed = seen(some)
-            v = hide(observed, *HIDE_RANGE, generator)
+            observed = observed_mask(some)
+            mask = random_mask(observed, *MASK_RANGE, generator)
             if copies:
-                v = some_like_others(v, observed, generator)
+                mask = half_permuted_mask(mask, observed, generator)
             with torch.no_grad():
-                context = self.mean.context(some.x, in_y(some), v, some.fold)
-            return Batch(some.x, observed & ~v, some.weight, context)
+                context = self.mean.context(some.x, originals(some), mask, some.fold)
+            return Batch(some.x, observed & ~mask, some.weight, context)
 
         return fit_module(
             self.module,
@@ -305,16 +307,16 @@ class ImputationModel:
     ) -> None:
         """Calibrate draws on out-of-fold residuals."""
         assert rows.fold is not None
-        left_out = torch.nonzero(rows.fold >= 0)[:, 0]  # in the order of the table
+        held_out = torch.nonzero(rows.fold >= 0)[:, 0]  # in the order of the table
         order = torch.randperm(
-            len(left_out), generator=generator, device=left_out.device
+            len(held_out), generator=generator, device=held_out.device
         )
-        chosen = left_out[order[:CALIBRATION_ROWS]]
+        chosen = held_out[order[:CALIBRATION_ROWS]]
         some = rows.take(chosen.repeat(CALIBRATION_PATTERNS))
-        v = judged(some.observed, settings.most_hidden, generator)
+        mask = validation_mask(some.observed, settings.most_masked, generator)
         with torch.no_grad():
-            c = self.mean.context(some.x, some.y, v, some.fold)
-        self.module.calibrate(some.x, some.observed & ~v, c, generator)
+            c = self.mean.context(some.x, some.x_original, mask, some.fold)
+        self.module.calibrate(some.x, some.observed & ~mask, c, generator)
 
     def _fit_slopes(self, batch: Batch, signs: dict[int, int]) -> dict[int, float]:
         """Learn how the values of a column decide whether they are missing."""
@@ -323,16 +325,16 @@ class ImputationModel:
         cells = self.cells()
         generator = cells.generator()
         some = batch.at_random(MISSINGNESS_ROWS, generator)
-        observed, weight = seen(some), None
+        observed, weight = observed_mask(some), None
         if some.weight is not None:
             weight = (some.weight / some.weight.mean()).cpu().numpy().astype(float)
         for position, sign in signs.items():
-            v = observed.clone()
-            v[:, position] = False
+            mask = observed.clone()
+            mask[:, position] = False
             draws = np.concatenate(
                 [
-                    self.scales.y_of(x[..., position], position)
-                    for _, x in cells.draw(some, INTERVAL_DRAWS, generator, v)
+                    self.scales.to_original(x[..., position], position)
+                    for _, x in cells.draw(some, INTERVAL_DRAWS, generator, mask)
                 ],
                 axis=1,
             )
@@ -352,13 +354,13 @@ class ImputationModel:
     # -- use ---------------------------------------------------------------------
 
     def batch(self, data: Encoded) -> Batch:
-        """Return rows on the device of the model, with their mask and their ``y``."""
+        """Return rows on the device of the model, with their mask and their ``x_original``."""
         batch = self.groups.batch(data, str(self.module.device))
         observed = batch.observed
         if observed is None:
             observed = torch.ones_like(batch.x, dtype=torch.bool)
-        y = self.scales.rows_of_y(batch.x, observed)
-        return Batch(batch.x, observed, batch.weight, None, y)
+        x_original = self.scales.rows_to_original(batch.x, observed)
+        return Batch(batch.x, observed, batch.weight, x_original=x_original)
 
     def cells(self) -> CellDistribution:
         """Return the distribution of single cells."""
@@ -403,32 +405,36 @@ class ImputationModel:
         return [self.groups.restored(bound) for bound in bounds]
 
     def log_likelihood(self, data: Encoded) -> np.ndarray:
-        """Return log p(observed cells) in the units of the table, (n_rows,)."""
+        """Return log p(observed cells) in the scales of the table, (n_rows,)."""
         batch = self.batch(data)
         if self.is_linear:
             scores = self._linear_log_likelihood(batch)
         else:
             scores = self._evidence(batch)
             scores = scores + log_jacobian(self.groups, data.encoder, batch)
-        scores[~seen(batch).any(1).cpu().numpy()] = 0  # nothing has probability 1
+        scores[~observed_mask(batch).any(1).cpu().numpy()] = (
+            0  # nothing has probability 1
+        )
         return scores.astype(np.float32)
 
     def _linear_log_likelihood(self, batch: Batch) -> np.ndarray:
         parts = []
         with torch.inference_mode():
-            for chunk in chunked(batch, len(self.mean.slots) ** 2):
-                cells = self.mean.gaussian_inputs(in_y(chunk), seen(chunk))
+            for chunk in chunked(batch, len(self.mean.normal_inputs) ** 2):
+                cells = self.mean.gaussian_inputs(
+                    originals(chunk), observed_mask(chunk)
+                )
                 parts.append(self.mean.gaussian.log_prob(*cells).cpu().numpy())
-        # of y, which is not x everywhere
-        jacobian = self.scales.log_jacobian(seen(batch).cpu().numpy())
+        # of x_original, which is not x everywhere
+        jacobian = self.scales.log_jacobian(observed_mask(batch).cpu().numpy())
         return np.concatenate(parts) + jacobian
 
     def _evidence(self, batch: Batch) -> np.ndarray:
         """Return log p of rows given nothing, importance-weighted, (n_rows,)."""
-        observed = seen(batch)
+        observed = observed_mask(batch)
         with torch.inference_mode():
             nothing = torch.zeros_like(observed[:1])
-            c = self.mean.context(batch.x[:1], in_y(batch)[:1], nothing)
+            c = self.mean.context(batch.x[:1], originals(batch)[:1], nothing)
         rows = Batch(batch.x, observed, None, c.expand(len(batch), -1))
         return evidence(self.module, rows, EVIDENCE_DRAWS, self.seed)
 
@@ -492,7 +498,7 @@ def describe_mean(
 ) -> dict[str, Any]:
     """Return how the conditional mean of a table of this shape is built."""
     layers = params["hidden_layer_sizes"]
-    settings = choose_recipe(*shape)
+    settings = choose_mean_settings(*shape)
     layers = settings.hidden_layer_sizes if layers is None else resolve_layers(layers)
     if not layers and not make_joint(architecture["heads"]).is_numeric:
         raise ValueError(
@@ -520,7 +526,7 @@ def build_mean(
     ).float()
 
 
-def bounded(
+def limit_epochs(
     settings: MeanSettings, params: Mapping[str, Any], n_rows: int
 ) -> MeanSettings:
     """Return the settings of the mean with at most ``max_iter`` epochs."""
@@ -535,14 +541,16 @@ def mean_stage(mean: ConditionalMean, settings: MeanSettings) -> Stage:
 
     For every row each weight is used, and a matrix of the normal is factorised.
     """
-    n_weights = sum(p.numel() for p in mean.parameters()) + len(mean.slots) ** 3 // 3
+    n_weights = (
+        sum(p.numel() for p in mean.parameters()) + len(mean.normal_inputs) ** 3 // 3
+    )
     return Stage(STAGE, settings.n_steps, settings.batch_size * n_weights)
 
 
-def rows_of(batch: Batch) -> Rows:
+def to_rows(batch: Batch) -> Rows:
     """Return rows with all their parts, as the conditional mean takes them."""
     weight = batch.x.new_ones(len(batch)) if batch.weight is None else batch.weight
-    return Rows(batch.x, in_y(batch), seen(batch), weight)
+    return Rows(batch.x, originals(batch), observed_mask(batch), weight)
 
 
 def scale_floors(joint: Joint, columns: list[Column]) -> Tensor:

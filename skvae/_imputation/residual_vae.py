@@ -17,7 +17,7 @@ N_PAIRS = 4
 
 #: Draws per cell in the calibration, its limits, and the cells that count as much as
 #: those of a column for no change.
-CALIBRATION_DRAWS, MOST_SPREAD, SPREAD_CELLS = 16, 2.0, 20.0
+CALIBRATION_DRAWS, MOST_RESCALING, PRIOR_CELLS = 16, 2.0, 20.0
 
 
 class ResidualVAE(VAE):
@@ -59,8 +59,8 @@ class ResidualVAE(VAE):
         self.centred_sources: Tensor
         self.register_buffer("centred_outputs", outputs, persistent=False)
         self.register_buffer("centred_sources", sources, persistent=False)
-        self.spread: Tensor
-        self.register_buffer("spread", torch.ones(len(outputs)))
+        self.residual_scale: Tensor
+        self.register_buffer("residual_scale", torch.ones(len(outputs)))
 
     def decode(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the decoder outputs px, (..., n_outputs)."""
@@ -70,12 +70,12 @@ class ResidualVAE(VAE):
         nodes = super().decode(self.prior(c).rsample(noise), c)
         average = nodes[..., self.centred_outputs].mean(0)
         deviation = px[..., self.centred_outputs] - average
-        loc = c[..., self.centred_sources] + self.spread * deviation
+        loc = c[..., self.centred_sources] + self.residual_scale * deviation
         return px.index_copy(-1, self.centred_outputs, loc)
 
     def initialise_at_mean(self, mean: ConditionalMean) -> None:
         """Start the decoder at what the conditional mean says already."""
-        deviations = range(mean.n_context - len(mean.number_slots), mean.n_context)
+        deviations = range(mean.n_context - len(mean.location_indices), mean.n_context)
         position = {int(c): i for i, c in enumerate(mean.columns)}
         outputs: list[int] = []
         sources: list[int] = []
@@ -98,25 +98,25 @@ class ResidualVAE(VAE):
 
     @torch.no_grad()
     def calibrate(
-        self, x: Tensor, hidden: Tensor, c: Tensor, generator: torch.Generator
+        self, x: Tensor, masked: Tensor, c: Tensor, generator: torch.Generator
     ) -> None:
         """Widen or narrow the draws of each centred column to the errors of its cells.
 
         A short training leaves scales where they happen to be. The mean absolute error
-        of ``hidden`` cells and that of their draws are brought together, less so where
-        there are few cells; latents and noise alike.
+        of ``masked`` cells and that of their draws are brought together, less so where
+        there are few cells; latents and noise common.
         """
         columns, _, outputs = self.joint.location_scale_indices()
         shape = (CALIBRATION_DRAWS, len(x), self.n_prior_noise)
         noise = x.new_empty(shape).normal_(generator=generator)
         px = self.decode(self.prior(c).rsample(noise), c)
         draws = self.joint.sample(px, generator)
-        slot_of = {int(output): slot for slot, output in enumerate(outputs)}
+        index_of = {int(output): index for index, output in enumerate(outputs)}
         factors = x.new_ones(len(columns))
         for k, output in enumerate(self.centred_outputs.tolist()):
-            slot = slot_of[output]
-            column = columns[slot]
-            cells = hidden[:, column]
+            index = index_of[output]
+            column = columns[index]
+            cells = masked[:, column]
             n_cells = int(cells.sum())
             if not n_cells:
                 continue
@@ -124,18 +124,18 @@ class ResidualVAE(VAE):
             error = (x[cells, column] - centre).abs().mean()
             drawn = (draws[:, cells, column] - centre).abs().mean()
             if float(error) > 0 and float(drawn) > 0:
-                ratio = (error / drawn).clamp(1 / MOST_SPREAD, MOST_SPREAD)
-                factors[slot] = ratio ** (n_cells / (n_cells + SPREAD_CELLS))
-                self.spread[k] *= factors[slot]
+                ratio = (error / drawn).clamp(1 / MOST_RESCALING, MOST_RESCALING)
+                factors[index] = ratio ** (n_cells / (n_cells + PRIOR_CELLS))
+                self.residual_scale[k] *= factors[index]
         self.joint.scale_by(factors)
 
 
 def find_centres(
-    joint: Joint, mean: ConditionalMean, bent: Collection[int]
+    joint: Joint, mean: ConditionalMean, nonlinear: Collection[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return which outputs of ``joint`` are centred, and on which entries of ``mean``.
 
-    Those are the locations of numbers, but for the columns in ``bent``: a mean in the
+    Those are the locations of numbers, but for the columns in ``nonlinear``: a mean in the
     units of the table is no location there.
     """
     if mean.ensemble is None:
@@ -145,6 +145,6 @@ def find_centres(
     centred = {
         output: sources[column]
         for column, output in zip(columns.tolist(), outputs.tolist(), strict=True)
-        if column not in bent
+        if column not in nonlinear
     }
     return tuple(centred), tuple(centred.values())

@@ -1,6 +1,6 @@
 """Numbers in the two spaces of the imputer, and the ranges that they keep to.
 
-``x`` is what heads see, shaped to be near N(0, 1); ``y`` is what means are means of:
+``x`` is what heads see, shaped to be near N(0, 1); ``x_original`` is what means are means of:
 the numbers as given, shifted and scaled. Positions are those of the columns in the
 order of the heads.
 """
@@ -18,24 +18,24 @@ from .._tables.columns import Column
 from .._tables.transforms import Affine
 
 #: Draws may lie beyond the observed range by this share of it.
-RANGE_REACH = 0.25
+RANGE_MARGIN = 0.25
 
 
 @dataclass
 class Scales:
-    """What leads from ``x`` to ``y`` and back, column by column.
+    """What leads from ``x`` to ``x_original`` and back, column by column.
 
     Attributes
     ----------
     columns : list of Column
         The columns, in the order of the heads.
     scales : dict of int to tuple of float
-        Mean and standard deviation of the columns of numbers whose ``y`` is not their
+        Mean and standard deviation of the columns of numbers whose ``x_original`` is not their
         ``x``, by position.
     drawn : ndarray of shape (2, n_columns)
         Lowest and highest draw of every column, in ``x``.
     expected : ndarray of shape (2, n_columns)
-        Lowest and highest point estimate of every column, in ``y``.
+        Lowest and highest point estimate of every column, in ``x_original``.
     """
 
     columns: list[Column]
@@ -66,7 +66,9 @@ class Scales:
                 continue
             ends = np.array([cells.min(), cells.max()], dtype=np.float64)
             expected[:, position] = ends
-            drawn[:, position] = column.map.forward(widened(column.map.inverse(ends)))
+            drawn[:, position] = column.map.forward(
+                widened_range(column.map.inverse(ends))
+            )
             if column.transform != "standard":
                 cells = column.map.inverse(cells.astype(np.float64))
                 mean, scale = float(cells.mean()), float(cells.std()) or 1.0
@@ -88,35 +90,37 @@ class Scales:
         scales = {int(place): tuple(pair) for place, pair in state["scales"].items()}
         return cls(columns, scales, state["drawn"], state["expected"])
 
-    def y_of(self, x: np.ndarray, position: int) -> np.ndarray:
-        """Turn encoded values of a column into the space of ``y``."""
+    def to_original(self, x: np.ndarray, position: int) -> np.ndarray:
+        """Turn encoded values of a column into the space of ``x_original``."""
         if position not in self.scales:
             return x
         mean, scale = self.scales[position]
         return (self.columns[position].map.inverse(x.astype(np.float64)) - mean) / scale
 
-    def x_of(self, y: np.ndarray, position: int) -> np.ndarray:
-        """Turn values of a column in the space of ``y`` into encoded ones."""
+    def to_encoded(self, x_original: np.ndarray, position: int) -> np.ndarray:
+        """Turn values of a column in the space of ``x_original`` into encoded ones."""
         if position not in self.scales:
-            return y
+            return x_original
         mean, scale = self.scales[position]
-        return self.columns[position].map.forward(y.astype(np.float64) * scale + mean)
+        return self.columns[position].map.forward(
+            x_original.astype(np.float64) * scale + mean
+        )
 
-    def rows_of_y(self, x: Tensor, observed: Tensor) -> Tensor:
-        """Turn encoded rows into the space of ``y``, missing cells at 0."""
+    def rows_to_original(self, x: Tensor, observed: Tensor) -> Tensor:
+        """Turn encoded rows into the space of ``x_original``, missing cells at 0."""
         if not self.scales:
             return x
-        y = x.clone()
+        x_original = x.clone()
         for position in self.scales:
-            column = self.y_of(x[:, position].cpu().numpy(), position)
-            y[:, position] = from_numpy(column).to(y)
-        return y * observed
+            column = self.to_original(x[:, position].cpu().numpy(), position)
+            x_original[:, position] = from_numpy(column).to(x_original)
+        return x_original * observed
 
-    def rows_of_x(self, y: Tensor) -> np.ndarray:
-        """Turn rows in the space of ``y``, (..., columns), into encoded ones."""
-        x = y.cpu().numpy()
+    def rows_to_encoded(self, x_original: Tensor) -> np.ndarray:
+        """Turn rows in the space of ``x_original``, (..., columns), into encoded ones."""
+        x = x_original.cpu().numpy()
         for position in self.scales:
-            x[..., position] = self.x_of(x[..., position], position)
+            x[..., position] = self.to_encoded(x[..., position], position)
         return x
 
     def nearest_values(self, x: np.ndarray, position: int) -> np.ndarray | None:
@@ -137,7 +141,7 @@ class Scales:
         return column.map.forward(nearest)
 
     def log_jacobian(self, observed: np.ndarray) -> np.ndarray:
-        """Return the log-slopes of ``y``, observed cells only, summed by row."""
+        """Return the log-slopes of ``x_original``, observed cells only, summed by row."""
         scales = np.ones(len(self.columns))
         for position, column in enumerate(self.columns):
             if position in self.scales:
@@ -166,7 +170,7 @@ def is_number(column: Column) -> bool:
     return not column.has_categories and column.likelihood != "bernoulli"
 
 
-def widened(ends: np.ndarray) -> np.ndarray:
+def widened_range(ends: np.ndarray) -> np.ndarray:
     """Return the range that draws of a column may have.
 
     Hidden values may lie beyond the observed ones, above all where large ones are
@@ -175,7 +179,7 @@ def widened(ends: np.ndarray) -> np.ndarray:
     extrapolations.
     """
     low, high = ends
-    reach = RANGE_REACH * (high - low)
+    reach = RANGE_MARGIN * (high - low)
     return np.array(
         [
             max(low - reach, 0.0) if low >= 0 else low - reach,

@@ -36,16 +36,12 @@ def test_self_masking_removes_bias(self_masked, sizes):
 
     ignorant, ignorant_drawn, model = bias()
     assert model.missingness_slopes_ == {}
-    aware, aware_drawn, model = bias(
-        missingness={"x2": "high"}
-    )
+    aware, aware_drawn, model = bias(missingness={"x2": "high"})
     assert list(model.missingness_slopes_) == ["x2"]
     assert model.missingness_slopes_["x2"] > 0.5
     assert aware < 0.7 * ignorant
     assert aware_drawn < 0.7 * ignorant_drawn
-    median, _, _ = bias(
-        missingness={2: "high"}, strategy="median"
-    )
+    median, _, _ = bias(missingness={2: "high"}, strategy="median")
     assert median < 0.8 * ignorant
     # the wrong sign is not found
     _, _, model = bias(missingness={"x2": "low"})

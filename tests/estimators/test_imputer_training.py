@@ -81,7 +81,7 @@ def test_scales_stay_above_a_part_of_the_gaps_between_values(holes):
 
 
 def test_centres_are_locations_of_numbers(mixed_table):
-    """Numbers whose mean is the location; not those with a bent map, nor counts."""
+    """Numbers whose mean is the location; not those with a nonlinear map, nor counts."""
     rng = np.random.default_rng(0)
     X = mixed_table()
     X["normal"] = rng.normal(size=60)

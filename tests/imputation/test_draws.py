@@ -1,4 +1,4 @@
-"""Draws of cells: every completed table has its own parameters of the normal."""
+"""Draws of cells: every imputed table has its own parameters of the normal."""
 
 import pickle
 from dataclasses import replace
@@ -153,7 +153,7 @@ def test_tables_differ_by_what_the_training_rows_leave_open():
     gaussian.mean.copy_(model._model.mean.gaussian.mean)
     gaussian.covariance.copy_(model._model.mean.gaussian.covariance)
     model._model.mean.gaussian = gaussian
-    rows = Rows(data.x, data.y, data.observed, torch.ones(300))
+    rows = Rows(data.x, data.x_original, data.observed, torch.ones(300))
     model._model.mean.draw_parameters(rows, generator())
     tables = model.sample(X, 400, random_state=0)
     found = np.var([table[:, 1].mean() for table in tables])
@@ -170,7 +170,7 @@ def test_tables_differ_by_what_the_training_rows_leave_open():
 @pytest.mark.parametrize("sizes", [(), (8,)])
 @pytest.mark.parametrize("missingness", ["mar", "agnostic"])
 def test_one_draw_of_the_parameters_for_a_whole_table(sizes, missingness):
-    """Rows that are alike are moved alike, and not every table the same way."""
+    """Rows that are common are moved common, and not every table the same way."""
     X = half_observed(200)
     model = VAEImputer(
         hidden_layer_sizes=sizes, missingness=missingness, max_iter=2, random_state=0
@@ -205,27 +205,31 @@ def test_contexts_follow_the_normal():
         random_state=0,
     ).fit(X)
     data, mean = model._model.batch(model._encode(X)), model._model.mean
-    reach = torch.tensor([1, 0.5, 0.8])
-    mean.reach[mean.columns] = reach  # estimates that stay nearer to the marginal
+    shrinkage = torch.tensor([1, 0.5, 0.8])
+    mean.shrinkage[mean.columns] = (
+        shrinkage  # estimates that stay nearer to the marginal
+    )
     with torch.no_grad():
-        c = mean.context(data.x, data.y, data.observed)
-        same, moved = mean.redrawn(c, data.y, data.observed, [None, 3])
+        c = mean.context(data.x, data.x_original, data.observed)
+        same, moved = mean.contexts_by_draw(
+            c, data.x_original, data.observed, [None, 3]
+        )
         assert same is c
-        inputs, visible = mean.gaussian_inputs(data.y, data.observed)
-        old = mean.gaussian.condition(inputs, visible)
-        new = mean.gaussian.condition(inputs, visible, draw=3)
+        inputs, given = mean.gaussian_inputs(data.x_original, data.observed)
+        old = mean.gaussian.condition(inputs, given)
+        new = mean.gaussian.condition(inputs, given, draw=3)
     numbers = mean.columns
-    expected = reach * (new - old)[:, mean.number_slots]
+    expected = shrinkage * (new - old)[:, mean.location_indices]
     found = (moved - c)[:, mean.outputs]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert (found[~data.observed[:, numbers]] != 0).all()
     assert (found[data.observed[:, numbers]] == 0).all()
-    n_outputs, n_deviations = mean.joint.n_outputs, len(mean.number_slots)
+    n_outputs, n_deviations = mean.joint.n_outputs, len(mean.location_indices)
     between = slice(n_outputs, -n_deviations)
     assert torch.equal(moved[:, between], c[:, between])
-    gaussian, slots = mean.gaussian, mean.number_slots
-    ratio = gaussian.deviation(visible, slots, draw=3) / gaussian.deviation(
-        visible, slots
+    gaussian, indices = mean.gaussian, mean.location_indices
+    ratio = gaussian.deviation(given, indices, draw=3) / gaussian.deviation(
+        given, indices
     )
     found = (moved - c)[:, -n_deviations:]
     torch.testing.assert_close(found, ratio.log(), atol=1e-5, rtol=0)
