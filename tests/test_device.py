@@ -17,7 +17,7 @@ from skvae._distributions.location_scale import Normal
 from skvae._distributions.registry import make_head
 from skvae._imputation.conditional_mean import ConditionalMean, Rows
 from skvae._imputation.gaussian import Gaussian
-from skvae._imputation.masking import half_permuted_mask, permuted_mask, random_mask
+from skvae._imputation.masking import permuted_mask, random_mask, training_mask
 from skvae._imputation.residual_vae import ResidualVAE
 from skvae._networks.batch import Batch
 from skvae._networks.vae import VAE
@@ -337,7 +337,7 @@ def test_hiding_on_cuda():
     mask = random_mask(observed, 0.1, 0.9, generator)
     assert mask.device.type == "cuda"
     assert permuted_mask(mask, generator).device.type == "cuda"
-    assert half_permuted_mask(mask, observed, generator).device.type == "cuda"
+    assert training_mask(observed, generator, permuted=True).device.type == "cuda"
 
 
 @needs_cuda

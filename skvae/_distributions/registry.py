@@ -50,6 +50,11 @@ class LikelihoodSpec:
     takes_map: bool = False
     fit_column: FitColumn | None = None
 
+    @property
+    def is_numeric(self) -> bool:
+        """Whether its columns hold numbers, whose values have means."""
+        return self.make(1, 2).is_numeric
+
 
 def _fit_normal(values: np.ndarray, weights: np.ndarray | None) -> LogDensity:
     mean = float(np.average(values, weights=weights))

@@ -1,4 +1,4 @@
-"""What a fitted imputer says of the cells of rows: expected values and draws.
+"""Distributions of single cells: expected values, medians, intervals and draws.
 
 Rows go in as a :class:`Batch` on the device and come out encoded, in the columns of the
 heads, as NumPy arrays; tables are the business of the estimator.
@@ -27,17 +27,12 @@ from .._networks.batch import Batch, chunked, rows_at_once
 from .conditional_mean import ConditionalMean
 from .residual_vae import ResidualVAE
 from .scales import Scales, clamp
-
-#: Draws that each table chooses from where columns mask themselves.
-CANDIDATES = 50
-
-#: New rows are drawn in at most this many stages, see ``new_rows``.
-STAGES = 8
+from .settings import SETTINGS, Settings
 
 
 @dataclass
 class CellDistribution:
-    """The parts of a fitted imputer, and what follows from them for single cells.
+    """Distribution of single cells under a fitted imputer.
 
     Draws of a chunk of rows have the shape (draws, rows, columns).
 
@@ -46,15 +41,18 @@ class CellDistribution:
     mean : ConditionalMean
         The expected values of cells.
     vae : ResidualVAE
-        How cells vary around them. Without networks the normal in ``mean`` says both.
+        The distribution of residuals. Without networks the normal in ``mean`` gives
+        both.
     scales : Scales
-        Where ``x`` and ``x_original`` lead to each other, and the ranges of cells.
+        Maps between ``x`` and ``x_original``, and the ranges of cells.
     slopes : dict of int to float
         Slopes of self-masking, of the columns that have one.
     seed : int
         Seed of draws that are the same at every call.
     width : int
         Width of the widest layer of ``vae``.
+    settings : Settings
+        Tuning constants.
     """
 
     mean: ConditionalMean
@@ -63,6 +61,7 @@ class CellDistribution:
     slopes: dict[int, float]
     seed: int
     width: int
+    settings: Settings = SETTINGS
 
     def expected(self, data: Batch) -> np.ndarray:
         """Return means and the most probable categories, (rows, columns)."""
@@ -72,9 +71,10 @@ class CellDistribution:
         return encoded
 
     def medians(self, data: Batch) -> np.ndarray:
-        """Return the same with medians of numbers: over draws of the latents.
+        """Return medians of numbers and the most probable categories, (rows, columns).
 
-        Where columns mask themselves, the draws are those of the cells, tilted.
+        They are medians over draws of the latents, or where columns mask themselves
+        over tilted draws of the cells.
         """
         encoded = self._means(data)
         columns = self.mean.columns.cpu().numpy()
@@ -90,12 +90,8 @@ class CellDistribution:
         return encoded
 
     def _common_draws(self, data: Batch) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Yield chunks with draws that are the same for every row like it.
-
-        Of the latents alone, and of numbers where columns mask themselves.
-        """
-        generator = self.generator() if self.slopes else None
-        return self.draw(data, INTERVAL_DRAWS, generator, common=True)
+        """Yield chunks with draws by common random numbers."""
+        return self.draw(data, INTERVAL_DRAWS, None, common=True)
 
     def intervals(self, data: Batch, columns: list[int], coverage: float) -> np.ndarray:
         """Return ends of intervals of some columns, (2, rows, len(columns))."""
@@ -115,12 +111,11 @@ class CellDistribution:
         generator = self.generator()
         parameters = None
         if self.mean.ensemble is None:
-            # draws of the VAE are calibrated on rows that it has not seen: they vary
-            # by what the training rows leave open already
-            drawn = len(self.mean.gaussian.drawn_means)
-            parameters = sorted(k % drawn for k in range(n_draws))
-        draws = self.draw(data, n_draws, generator, parameters=parameters)
-        for chunk, x in draws:
+            # draws of the VAE are calibrated on out-of-fold residuals, which include
+            # the error of the parameters already
+            n_drawn = len(self.mean.gaussian.drawn_means)
+            parameters = sorted(k % n_drawn for k in range(n_draws))
+        for chunk, x in self.draw(data, n_draws, generator, parameters=parameters):
             if self.slopes:
                 x = self._resample(chunk, x, n_draws, generator)
             yield x
@@ -130,15 +125,15 @@ class CellDistribution:
     ) -> Iterator[np.ndarray]:
         """Yield draws of all cells for multiple imputation, chunk by chunk.
 
-        Every draw has its own parameters of the normal, the same for all rows: tables
-        differ in what the training rows leave open as well.
+        Every draw has its own parameters of the normal, the same for all rows, so that
+        tables differ by the error of the parameters as well.
         """
-        drawn = len(self.mean.gaussian.drawn_means)
+        n_drawn = len(self.mean.gaussian.drawn_means)
         device = generator.device
-        order = torch.randperm(drawn, generator=generator, device=device).tolist()
-        # neighbours share them where there are more tables
-        chosen = [order[k * min(drawn, n_draws) // n_draws] for k in range(n_draws)]
-        n_candidates = CANDIDATES if self.slopes else 1
+        order = torch.randperm(n_drawn, generator=generator, device=device).tolist()
+        # consecutive tables have the same parameters where there are more tables
+        chosen = [order[k * min(n_drawn, n_draws) // n_draws] for k in range(n_draws)]
+        n_candidates = self.settings.n_candidates if self.slopes else 1
         parameters = [k for k in chosen for _ in range(n_candidates)]
         draws = self.draw(data, len(parameters), generator, parameters=parameters)
         for chunk, x in draws:
@@ -149,8 +144,7 @@ class CellDistribution:
                         for candidates in np.split(x, n_draws)
                     ]
                 )
-            # draws of the normal alone depend on each other as they should, and those
-            # that mask themselves are weighed
+            # the normal alone draws cells jointly, and tilted draws keep their weights
             empty = ~observed_mask(chunk).any(1).cpu().numpy()
             if empty.any() and self.mean.ensemble is not None and not self.slopes:
                 new = self.new_rows(n_draws * int(empty.sum()), generator)
@@ -158,26 +152,24 @@ class CellDistribution:
             yield x
 
     def new_rows(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
-        """Return draws of rows without any observed cell, (rows, columns).
+        """Return draws of rows without an observed cell, (rows, columns).
 
-        Expected values of an empty row are those of the table, whatever the row, and
-        draws around them depend on each other through the latents alone. Drawn a few at
-        a time, in an order that every row has of its own, cells are given the ones
-        before, and depend on them as the expected values do.
+        The conditional mean of an empty row is constant, so that its cells would depend
+        on each other through the latents alone. Drawn in stages, in a random order of
+        the columns for every row, cells are conditioned on those of earlier stages.
         """
         device = self.mean.marginal.device
         shape = (n_rows, len(self.scales.columns))
         place = torch.rand(shape, generator=generator, device=device).argsort(1)
-        stages = min(STAGES, shape[1])
+        n_stages = min(self.settings.n_stages, shape[1])
         x = torch.zeros(shape, device=device)
         observed = torch.zeros(shape, dtype=torch.bool, device=device)
-        for stage in range(stages):
-            data = Batch(
-                x, observed, x_original=self.scales.rows_to_original(x, observed)
-            )
-            drawn_chunks = [chunk[0] for _, chunk in self.draw(data, 1, generator)]
-            drawn = torch.from_numpy(np.concatenate(drawn_chunks)).to(x)
-            now = place * stages // shape[1] == stage
+        for stage in range(n_stages):
+            original = self.scales.rows_to_original(x, observed)
+            data = Batch(x, observed, x_original=original)
+            chunks = [draws[0] for _, draws in self.draw(data, 1, generator)]
+            drawn = torch.from_numpy(np.concatenate(chunks)).to(x)
+            now = place * n_stages // shape[1] == stage
             x, observed = torch.where(now, drawn, x), observed | now
         return x.cpu().numpy()
 
@@ -192,10 +184,10 @@ class CellDistribution:
     ) -> Iterator[tuple[Batch, np.ndarray]]:
         """Yield chunks of the rows with draws, as if cells were missing at random.
 
-        The observed cells are given, or those that ``mask`` marks. ``parameters``
-        are numbers of drawn parameters of the normal, one for each draw. Draws that are
-        ``common`` have the same noise in every row, see ``sample_common``, or without a
-        generator that of the latents alone.
+        Inputs are the observed cells, or those in ``mask``. ``parameters`` are indices
+        of drawn parameters of the normal, one for each draw. ``common`` draws have
+        common random numbers: of the latents, and of the cells where columns mask
+        themselves (else the cells are means given the latents).
         """
         groups: list[tuple[int | None, int]] = [(None, n_draws)]
         if parameters is not None:
@@ -203,20 +195,20 @@ class CellDistribution:
         at_once = rows_at_once(self._floats_per_row(n_draws))
         for start in range(0, len(data), at_once):
             chunk = data.rows(start, start + at_once)
-            own_mask = observed_mask(chunk)
+            own = observed_mask(chunk)
             if mask is not None:
-                own_mask = mask[start : start + len(chunk)]
+                own = mask[start : start + len(chunk)]
             with torch.inference_mode():
-                numbers = [k for k, _ in groups]
                 contexts: Iterable[Tensor | None] = [None] * len(groups)
                 if self.mean.ensemble is not None:
-                    x_original = originals(chunk)
-                    c = self.mean.context(chunk.x, x_original, own_mask)
+                    c = self.mean.context(chunk.x, originals(chunk), own)
                     contexts = self.mean.contexts_by_draw(
-                        c, x_original, own_mask, numbers
+                        c, originals(chunk), own, [k for k, _ in groups]
                     )
                 x = [
-                    self._draw(chunk, own_mask, c, n, generator, k, common)
+                    self._draw_normal(chunk, own, n, generator, k, common)
+                    if c is None
+                    else self._draw_residuals(c, n, generator, common)
                     for c, (k, n) in zip(contexts, groups, strict=True)
                 ]
             yield chunk, np.concatenate(x)
@@ -229,53 +221,55 @@ class CellDistribution:
         parts = []
         with torch.inference_mode():
             for chunk in chunked(data, self._floats_per_row(1)):
-                points = self.mean.expected(
-                    chunk.x, originals(chunk), observed_mask(chunk)
-                )
+                mask = observed_mask(chunk)
+                means = self.mean.expected(chunk.x, originals(chunk), mask)
                 if self.mean.ensemble is not None:
-                    points = clamp(points, self.scales.expected)
-                parts.append(self.scales.rows_to_encoded(points))
+                    means = clamp(means, self.scales.expected)
+                parts.append(self.scales.rows_to_encoded(means))
         return np.concatenate(parts)
 
-    def _draw(
+    def _draw_normal(
         self,
         chunk: Batch,
         mask: Tensor,
-        c: Tensor | None,
         n_draws: int,
         generator: torch.Generator | None,
         parameters: int | None,
         common: bool,
     ) -> np.ndarray:
-        """Draw all cells given the mask ones; ``c`` is the networks' context."""
-        mean, vae, x_original = self.mean, self.vae, originals(chunk)
-        if c is None:
-            x_original, mask = mean.gaussian_inputs(x_original, mask)
-            if common:
-                like = x_original.new_empty(n_draws, 1, x_original.shape[1])
-                noise = common_noise(like, self.generator())
-            else:
-                noise = x_original.new_empty(n_draws, *x_original.shape).normal_(
-                    generator=generator
-                )
-            draws = [
-                mean.gaussian.sample(x_original, mask, part, parameters)
-                for part in noise
-            ]
-            return self.scales.rows_to_encoded(torch.stack(draws))
+        """Draw all cells from the normal alone."""
+        gaussian = self.mean.gaussian
+        inputs, given = self.mean.gaussian_inputs(originals(chunk), mask)
         if common:
-            same = self.generator()
-            noise = common_noise(c.new_empty(n_draws, 1, vae.n_prior_noise), same)
+            like = inputs.new_empty(n_draws, 1, inputs.shape[1])
+            noise = common_noise(like, self.generator())
+        else:
+            noise = inputs.new_empty(n_draws, *inputs.shape)
+            noise.normal_(generator=generator)
+        draws = [gaussian.sample(inputs, given, part, parameters) for part in noise]
+        return self.scales.rows_to_encoded(torch.stack(draws))
+
+    def _draw_residuals(
+        self, c: Tensor, n_draws: int, generator: torch.Generator | None, common: bool
+    ) -> np.ndarray:
+        """Draw all cells from the residual VAE."""
+        vae = self.vae
+        if common:
+            generator = self.generator()
+            like = c.new_empty(n_draws, 1, vae.n_prior_noise)
+            noise = common_noise(like, generator)
             read = vae.joint.point
-            if generator is not None:
-                read = partial(vae.joint.sample_common, generator=same)
+            if self.slopes:
+                read = partial(vae.joint.sample_common, generator=generator)
         else:
             assert generator is not None
-            noise = c.new_empty(n_draws, len(chunk), vae.n_prior_noise)
+            noise = c.new_empty(n_draws, len(c), vae.n_prior_noise)
             noise.normal_(generator=generator)
             read = partial(vae.joint.sample, generator=generator)
         x = read(vae.decode(vae.prior(c).rsample(noise), c))
         return clamp(x, self.scales.drawn).cpu().numpy()
+
+    # -- self-masking ------------------------------------------------------------
 
     def _resample(
         self,
@@ -284,7 +278,7 @@ class CellDistribution:
         n_draws: int,
         generator: torch.Generator | None,
     ) -> np.ndarray:
-        """Choose draws by their weights under self-masking."""
+        """Resample draws by their weights under self-masking."""
         weights = torch.from_numpy(self._tilt(chunk, x).T).to(chunk.x.device)
         chosen = torch.multinomial(weights, n_draws, True, generator=generator)
         return np.take_along_axis(x, chosen.cpu().numpy().T[..., None], axis=0)
@@ -294,38 +288,34 @@ class CellDistribution:
         logs = np.zeros(x.shape[:2])
         missing = ~observed_mask(chunk).cpu().numpy()
         for position, slope in self.slopes.items():
-            x_original = self.scales.to_original(x[..., position], position)
-            logs += slope * x_original * missing[:, position]
+            original = self.scales.to_original(x[..., position], position)
+            logs += slope * original * missing[:, position]
         weights = np.exp(logs - logs.max(0))
         return weights / weights.sum(0)
 
     def _tilt_means(self, encoded: np.ndarray, data: Batch) -> None:
-        """Move the means of self-masking columns by what the tilt does to draws."""
+        """Shift the means of self-masking columns as tilting shifts those of draws."""
         start = 0
         for chunk, x in self._common_draws(data):
             weights = self._tilt(chunk, x)
             rows = slice(start, start + len(chunk))
             for position in self.slopes:
-                x_original = self.scales.to_original(x[..., position], position)
-                shift = (weights * x_original).sum(0) - x_original.mean(0)
-                target = (
-                    self.scales.to_original(encoded[rows, position], position) + shift
-                )
-                # hidden values may lie beyond the observed ones on the masked side
-                encoded[rows, position] = self.scales.to_encoded(target, position)
-            start += len(chunk)
+                draws = self.scales.to_original(x[..., position], position)
+                shift = (weights * draws).sum(0) - draws.mean(0)
+                mean = self.scales.to_original(encoded[rows, position], position)
+                # not clamped: missing values may lie beyond the observed range
+                encoded[rows, position] = self.scales.to_encoded(mean + shift, position)
+            start = rows.stop
 
     def _floats_per_row(self, n_draws: int) -> int:
         """Return the floats that a row takes with so many draws."""
         mean = self.mean
-        width = len(mean.normal_inputs) ** 2  # a matrix is solved for every row
+        width = len(mean.gaussian.mean) ** 2  # a matrix is solved for every row
         if mean.ensemble is None:
-            width = max(width, n_draws * width)
-        else:
-            members = mean.n_members * max(w.shape[1] for w in mean.ensemble.weights)
-            inputs = self.vae.n_latent + mean.n_context
-            width = max(width, members, n_draws * max(inputs, self.width))
-        return width
+            return max(width, n_draws * width)
+        members = mean.n_members * max(w.shape[1] for w in mean.ensemble.weights)
+        inputs = self.vae.n_latent + mean.n_context
+        return max(width, members, n_draws * max(inputs, self.width))
 
 
 def observed_mask(batch: Batch) -> Tensor:
@@ -335,6 +325,6 @@ def observed_mask(batch: Batch) -> Tensor:
 
 
 def originals(batch: Batch) -> Tensor:
-    """Return the rows in the space of ``x_original``, which every batch has here."""
+    """Return ``x_original`` of the rows, which every batch has here."""
     assert batch.x_original is not None
     return batch.x_original

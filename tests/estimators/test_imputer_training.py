@@ -16,8 +16,7 @@ from sklearn.pipeline import make_pipeline
 
 from skvae import VAEImputer
 from skvae._distributions.location_scale import SCALE_FLOOR
-from skvae._imputation.fit_mean import LARGE
-from skvae._imputation.model import FLOOR_PER_GAP
+from skvae._imputation.settings import SETTINGS
 
 # -- training ------------------------------------------------------------------------
 
@@ -46,9 +45,9 @@ def test_what_is_learned(mixed_table):
 @pytest.mark.parametrize(
     ("n_rows", "given", "mean_widths", "vae_widths"),
     [
-        (LARGE - 1, None, [128, 128], [128, 128]),
-        (LARGE, None, [256, 256, 256], [128, 128]),
-        (LARGE, (8,), [8], [8]),
+        (SETTINGS.large_table - 1, None, [128, 128], [128, 128]),
+        (SETTINGS.large_table, None, [256, 256, 256], [128, 128]),
+        (SETTINGS.large_table, (8,), [8], [8]),
     ],
 )
 def test_rows_widen_the_conditional_mean(holes, n_rows, given, mean_widths, vae_widths):
@@ -77,11 +76,13 @@ def test_scales_stay_above_a_part_of_the_gaps_between_values(holes):
     column = model._encoder.columns_[5]
     assert (np.diff(column.support) == 1).all()
     gap = 1 / column.map.scale  # in units of the encoded column
-    np.testing.assert_allclose(floor, [*[SCALE_FLOOR] * 5, FLOOR_PER_GAP * gap])
+    np.testing.assert_allclose(
+        floor, [*[SCALE_FLOOR] * 5, SETTINGS.floor_per_gap * gap]
+    )
 
 
 def test_centres_are_locations_of_numbers(mixed_table):
-    """Numbers whose mean is the location; not those with a nonlinear map, nor counts."""
+    """Numbers whose mean is the location; not with a nonlinear map, nor counts."""
     rng = np.random.default_rng(0)
     X = mixed_table()
     X["normal"] = rng.normal(size=60)

@@ -6,7 +6,7 @@ import torch
 from skvae._distributions.joint import Joint
 from skvae._distributions.registry import make_head
 from skvae._imputation.conditional_mean import ConditionalMean, Rows
-from skvae._imputation.fit_mean import MeanSettings
+from skvae._imputation.settings import SETTINGS, MeanSettings
 
 HEADS = [("normal", 3, 0), ("bernoulli", 1, 0), ("categorical", 1, 3)]
 
@@ -17,10 +17,22 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def make_mean(heads=HEADS, hidden_layer_sizes=(8,), n_members=3, widest_normal=128):
+def make_mean(
+    heads=HEADS,
+    hidden_layer_sizes=(8,),
+    n_members=3,
+    widest_normal=128,
+    settings=SETTINGS,
+):
     joint = Joint([make_head(*head) for head in heads])
     return ConditionalMean(
-        joint, hidden_layer_sizes, n_members, "silu", generator(), widest_normal
+        joint,
+        hidden_layer_sizes,
+        n_members,
+        "silu",
+        generator(),
+        widest_normal,
+        settings,
     )
 
 

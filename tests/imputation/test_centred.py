@@ -5,7 +5,8 @@ import torch
 
 from skvae._distributions.joint import Joint
 from skvae._distributions.registry import make_head
-from skvae._imputation.residual_vae import N_PAIRS, ResidualVAE
+from skvae._imputation.residual_vae import ResidualVAE
+from skvae._imputation.settings import SETTINGS
 from skvae._networks.vae import VAE
 
 HEADS = [("student_t_heteroscedastic", 2, 0), ("bernoulli", 1, 0), ("normal", 2, 0)]
@@ -59,7 +60,7 @@ def test_locations_average_to_the_context(latent, prior):
     with torch.no_grad():
         noise = vae.nodes.expand(-1, N_ROWS, -1)
         px = vae.decode(vae.prior(c).rsample(noise), c)
-    assert px.shape == (2 * N_PAIRS, N_ROWS, vae.joint.n_outputs)
+    assert px.shape == (2 * SETTINGS.node_pairs, N_ROWS, vae.joint.n_outputs)
     average = px[..., list(outputs)].mean(0)
     torch.testing.assert_close(average, c[:, list(sources)], atol=1e-6, rtol=0)
     assert px[..., list(outputs)].std(0).min() > 1e-3  # and they vary
@@ -122,7 +123,9 @@ def test_nodes_are_kept_with_the_weights():
     """Same seed, same nodes; another seed, others, until the state is loaded."""
     vae = make_vae()
     assert torch.equal(vae.nodes, make_vae().nodes)
-    assert torch.equal(vae.nodes[:N_PAIRS], -vae.nodes[N_PAIRS:])
+    assert torch.equal(
+        vae.nodes[: SETTINGS.node_pairs], -vae.nodes[SETTINGS.node_pairs :]
+    )
     other = make_vae()
     other.nodes.zero_()
     other.load_state_dict(vae.state_dict())

@@ -8,12 +8,12 @@ import pytest
 import torch
 from mean_models import HEADS, NUMBERS, generator, make_mean, make_rows, mean_settings
 
-from skvae._imputation import conditional_mean
 from skvae._imputation.conditional_mean import Rows, member_of
 from skvae._imputation.fit_mean import train_conditional_mean
 from skvae._imputation.masking import (
     random_mask,
 )
+from skvae._imputation.settings import SETTINGS
 from skvae._networks.mlp import HalfPrecision
 
 # -- what it says --------------------------------------------------------------------
@@ -76,9 +76,9 @@ def test_without_layers_it_is_the_normal():
 
 def test_wide_tables_have_no_normal():
     mixed = make_mean(widest_normal=4)  # seven inputs, three of them numbers
-    assert len(mixed.normal_inputs) == 3
+    assert len(mixed.indices.inputs) == 3
     neither = make_mean(widest_normal=2)
-    assert len(neither.normal_inputs) == 0
+    assert len(neither.indices.inputs) == 0
     rows = make_rows()
     for model in (mixed, neither):
         model.initialise(rows)
@@ -97,9 +97,7 @@ def test_the_start_is_the_normal_and_the_marginals():
     normal = model.gaussian.condition(inputs, given)
     outputs, baseline = model.members(rows.x, rows.x_original, rows.observed)
     torch.testing.assert_close(baseline[:, :3], normal[:, :3])
-    chance = normal.clamp(
-        conditional_mean.PROBABILITY_FLOOR, 1 - conditional_mean.PROBABILITY_FLOOR
-    )
+    chance = normal.clamp(SETTINGS.probability_floor, 1 - SETTINGS.probability_floor)
     torch.testing.assert_close(baseline[:, 3], chance[:, 3].logit())  # 0 or 1
     torch.testing.assert_close(baseline[:, 4:], chance[:, 4:].log())  # three categories
     assert (outputs - baseline).abs().mean() < 0.1
@@ -110,7 +108,7 @@ def test_the_start_is_the_normal_and_the_marginals():
 
 def test_training_reduces_the_loss(trained):
     _, _, losses, _ = trained
-    assert len(losses) == mean_settings().n_scores
+    assert len(losses) == SETTINGS.n_scores
     assert min(losses) < losses[0]
     assert np.isfinite(losses).all()
 
@@ -120,7 +118,7 @@ def test_every_member_leaves_out_its_own_rows(trained):
     model = deepcopy(model)
     model.network_weight.fill_(1)  # the networks alone
     counts = torch.bincount(folds)
-    assert len(counts) == mean_settings().folds_per_member * model.n_members
+    assert len(counts) == SETTINGS.folds_per_member * model.n_members
     assert counts.min() >= 33
     outputs, _ = model.members(rows.x, rows.x_original, rows.observed, folds)
     own = model.context(rows.x, rows.x_original, rows.observed, folds)
@@ -175,7 +173,7 @@ def test_large_tables_have_one_normal():
     model.initialise(rows)
     once = replace(mean_settings(3), cross_fit=False)
     _, folds = train_conditional_mean(model, rows, once, 3e-3, generator())
-    assert model.gaussian.fold_means is None
+    assert model.gaussian.folds is None
     mask = rows.observed
     context = model.context(rows.x, rows.x_original, mask, folds)
     assert context.shape == (200, model.n_context)
@@ -193,7 +191,7 @@ def test_deviations_in_the_context_are_centred(heads):
     means = (logs * masked).sum(0) / masked.sum(0)
     torch.testing.assert_close(means, torch.zeros(3), atol=1e-5, rtol=0)
     _, mask = model.gaussian_inputs(rows.x_original, mask)
-    expected = model.gaussian.deviation(mask, model.location_indices).log()
+    expected = model.gaussian.deviation(mask, model.indices.locations).log()
     torch.testing.assert_close(logs + model.mean_log_deviation, expected)
 
 

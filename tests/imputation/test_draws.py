@@ -11,15 +11,11 @@ from scipy.stats import spearmanr
 from skvae import VAEImputer
 from skvae._distributions.intervals import repeated_interval, sorted_quantiles
 from skvae._imputation.conditional_mean import Rows
-from skvae._imputation.gaussian import (
-    SETTINGS,
-    Gaussian,
-    GaussianSettings,
-    draw_moments,
-)
+from skvae._imputation.gaussian import Gaussian, draw_moments
+from skvae._imputation.settings import SETTINGS, Settings
 
 # enough draws of the parameters to tell their variance
-MANY = GaussianSettings(most_draws=400, most_rounds=4)
+MANY = Settings(most_draws=400, most_rounds=4)
 
 
 def generator(seed=0):
@@ -219,15 +215,15 @@ def test_contexts_follow_the_normal():
         old = mean.gaussian.condition(inputs, given)
         new = mean.gaussian.condition(inputs, given, draw=3)
     numbers = mean.columns
-    expected = shrinkage * (new - old)[:, mean.location_indices]
+    expected = shrinkage * (new - old)[:, mean.indices.locations]
     found = (moved - c)[:, mean.outputs]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert (found[~data.observed[:, numbers]] != 0).all()
     assert (found[data.observed[:, numbers]] == 0).all()
-    n_outputs, n_deviations = mean.joint.n_outputs, len(mean.location_indices)
+    n_outputs, n_deviations = mean.joint.n_outputs, len(mean.indices.locations)
     between = slice(n_outputs, -n_deviations)
     assert torch.equal(moved[:, between], c[:, between])
-    gaussian, indices = mean.gaussian, mean.location_indices
+    gaussian, indices = mean.gaussian, mean.indices.locations
     ratio = gaussian.deviation(given, indices, draw=3) / gaussian.deviation(
         given, indices
     )

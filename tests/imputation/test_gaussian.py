@@ -7,18 +7,13 @@ from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
 from skvae import VAEImputer
-from skvae._imputation.gaussian import (
-    SETTINGS,
-    ExpectationMaximisation,
-    Gaussian,
-    GaussianSettings,
-)
+from skvae._imputation.em import ExpectationMaximisation
+from skvae._imputation.gaussian import Gaussian
+from skvae._imputation.settings import SETTINGS, Settings
 from skvae._training.progress import Progress
 
 # EM without shrinkage, until nothing changes
-EXACT = GaussianSettings(
-    ridge=0.0, em_iterations=500, fold_iterations=500, em_tolerance=1e-9
-)
+EXACT = Settings(ridge=0.0, em_iterations=500, fold_iterations=500, em_tolerance=1e-9)
 
 
 def make_rows(n_rows=200, n_columns=4, rate=0.3, seed=0):
@@ -124,7 +119,7 @@ def test_values_of_hidden_cells_do_not_matter():
 def test_rows_in_pieces():
     x, mask = make_rows()
     expected, _ = fitted(x, mask)
-    found, _ = fitted(x, mask, settings=GaussianSettings(solve_floats=16 * 7))
+    found, _ = fitted(x, mask, settings=Settings(solve_floats=16 * 7))
     np.testing.assert_allclose(found.covariance, expected.covariance, atol=1e-12)
 
 
@@ -168,11 +163,11 @@ def test_folds_are_fitted_without_their_rows():
     for k in range(3):
         others = fold != k
         expected, _ = fitted(x[others], mask[others], weight[others], EXACT)
-        mean, covariance = gaussian.fold_means[k], gaussian.fold_covariances[k]
+        mean, covariance = gaussian.folds.means[k], gaussian.folds.covariances[k]
         np.testing.assert_allclose(mean, expected.mean, atol=1e-6)
         np.testing.assert_allclose(covariance, expected.covariance, atol=1e-5)
-    assert torch.equal(gaussian.fold_means[-1], gaussian.mean)
-    assert torch.equal(gaussian.fold_covariances[-1], gaussian.covariance)
+    assert torch.equal(gaussian.folds.means[-1], gaussian.mean)
+    assert torch.equal(gaussian.folds.covariances[-1], gaussian.covariance)
 
 
 def test_few_iterations_are_enough():
@@ -181,7 +176,7 @@ def test_few_iterations_are_enough():
     gaussian = fold_fits(x, mask, np.ones(400), fold, 8)
     for k in range(8):
         expected, _ = fitted(x[fold != k], mask[fold != k])
-        found = gaussian.fold_covariances[k]
+        found = gaussian.folds.covariances[k]
         np.testing.assert_allclose(found, expected.covariance, atol=0.01)
 
 
@@ -197,8 +192,8 @@ def test_rows_are_conditioned_by_the_normal_of_their_fold():
     for k in range(-1, 3):
         rows = folds == k
         alone = Gaussian(4).double()
-        alone.mean.copy_(gaussian.fold_means[k])
-        alone.covariance.copy_(gaussian.fold_covariances[k])
+        alone.mean.copy_(gaussian.folds.means[k])
+        alone.covariance.copy_(gaussian.folds.covariances[k])
         part = [t[rows] for t in tensors]
         torch.testing.assert_close(filled[rows], alone.condition(*part))
         torch.testing.assert_close(deviation[rows], alone.deviation(part[1], columns))
@@ -304,7 +299,7 @@ def test_rows_of_wide_tables_are_conditioned_as_those_of_narrow_ones(with_folds)
     mask[::7] = 1  # rows without a missing cell, and without a given one
     mask[::9] = 0
     expected = gaussian.condition(x, mask, fold)
-    gaussian.settings = GaussianSettings(wide=0)
+    gaussian.settings = Settings(wide=0)
     torch.testing.assert_close(gaussian.condition(x, mask, fold), expected)
     for few in (x[:0], x[:1], x[1:4]):
         rows = slice(len(few)) if len(few) != 3 else slice(1, 4)
@@ -358,4 +353,4 @@ def test_ctrl_c_in_the_fits_of_folds_is_known_to_the_fit(monkeypatch):
     with pytest.warns(UserWarning, match="interrupted by user"):
         gaussian.fit_folds(*tensors, fold, 3, progress)
     assert progress.interrupted
-    assert torch.isfinite(gaussian.fold_precisions).all()
+    assert torch.isfinite(gaussian.folds.precisions).all()

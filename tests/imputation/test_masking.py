@@ -1,26 +1,27 @@
-"""Masks of cells that training hides."""
+"""Input masks of training and validation."""
 
 import pytest
 import torch
-from mean_models import generator, mean_settings
+from mean_models import generator
 
 from skvae._imputation.masking import (
-    half_permuted_mask,
     has_patterns,
     permuted_mask,
     random_mask,
+    training_mask,
     validation_mask,
 )
+from skvae._imputation.settings import Settings
 
 
 def test_hide():
     observed = torch.rand(4_000, 10, generator=generator()) < 0.8
     mask = random_mask(observed, 0.1, 0.9, generator())
     assert not (mask & ~observed).any()
-    shares = mask.sum(1) / observed.sum(1)
-    assert shares.mean() == pytest.approx(0.5, abs=0.02)
+    kept = mask.sum(1) / observed.sum(1)
+    assert kept.mean() == pytest.approx(0.5, abs=0.02)
     # the rate varies from row to row: more than binomial noise
-    assert shares.std() > 0.25
+    assert kept.std() > 0.25
     assert torch.equal(random_mask(observed, 0.1, 0.9, generator()), mask)
     assert not random_mask(observed, 1, 1, generator()).any()
     assert torch.equal(random_mask(observed, 0, 0, generator()), observed)
@@ -51,13 +52,15 @@ def test_patterns_of_other_rows():
     assert not torch.equal(permuted_mask(observed, generator(1)), mask)
 
 
-def test_half_of_the_rows_have_patterns_of_others():
+@pytest.mark.parametrize("rate", [0.5, 0.2])
+def test_some_training_rows_have_permuted_masks(rate):
     observed = patterned()
-    nothing = torch.zeros_like(observed)
-    mask = half_permuted_mask(nothing, observed, generator())
+    nothing = Settings(masking_range=(1.0, 1.0), permuted_rows=rate)
+    mask = training_mask(observed, generator(), permuted=True, settings=nothing)
     assert kinds(mask) == {FIRST, LAST, BOTH, (0, 0, 0, 0, 0)}
-    member_weight = (mask == nothing).all(1).float().mean()
-    assert member_weight == pytest.approx(0.5, abs=0.03)
+    assert mask.any(1).float().mean() == pytest.approx(rate, abs=0.03)
+    mask = training_mask(observed, generator(), permuted=False, settings=nothing)
+    assert not mask.any()
 
 
 def test_patterns_need_missing_cells():
@@ -69,17 +72,11 @@ def test_patterns_need_missing_cells():
     assert has_patterns(observed)
 
 
-def test_estimates_are_judged_on_patterns_of_the_table():
+def test_validation_masks_are_patterns_of_the_table():
     observed = patterned()
-    assert kinds(
-        validation_mask(observed, mean_settings().most_masked, generator())
-    ) == {
-        FIRST,
-        LAST,
-        BOTH,
-    }
+    assert kinds(validation_mask(observed, 0.9, generator())) == {FIRST, LAST, BOTH}
     # none to copy: at random
     complete = torch.ones(4_000, 5, dtype=torch.bool)
-    mask = validation_mask(complete, mean_settings().most_masked, generator())
+    mask = validation_mask(complete, 0.9, generator())
     assert len(kinds(mask)) == 2**5
     assert mask.float().mean() == pytest.approx(0.5, abs=0.02)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from skvae._imputation.self_masking import MAX_SLOPE, fit_slope
+from skvae._imputation.self_masking import fit_slope
+from skvae._imputation.settings import SETTINGS
 
 
 def simulate(slope, seed=0, n_rows=2_000, signal=0.6):
@@ -61,5 +62,5 @@ def test_draws_without_information():
 def test_slopes_are_bounded():
     draws, _ = simulate(1.0, n_rows=400, signal=0.99)
     missing = draws.mean(axis=0) > 0  # no chance about it
-    assert 1 < fit_slope(draws, missing, 0) <= MAX_SLOPE
-    assert 1 < fit_slope(draws, missing, 1) <= MAX_SLOPE
+    assert 1 < fit_slope(draws, missing, 0) <= SETTINGS.most_slope
+    assert 1 < fit_slope(draws, missing, 1) <= SETTINGS.most_slope

@@ -10,16 +10,13 @@ import torch
 from mean_models import HEADS, NUMBERS, generator, make_mean, make_rows
 
 from skvae._imputation.conditional_mean import Rows
-from skvae._imputation.stacking import (
-    StackingSettings,
-    choose_shrinkage,
-    choose_stacking,
-)
+from skvae._imputation.settings import Settings
+from skvae._imputation.stacking import choose_shrinkage, choose_stacking
 
 
 def choose(monkeypatch, truth, baseline, outputs, mask=None, heads=NUMBERS, **settings):
     """Return the shares for given outputs (members, rows, n_outputs)."""
-    model = make_mean(heads, n_members=len(outputs))
+    model = make_mean(heads, n_members=len(outputs), settings=Settings(**settings))
     n_rows = len(truth)
     observed = torch.ones(truth.shape, dtype=torch.bool)
     folds = torch.arange(n_rows) % len(outputs)
@@ -28,7 +25,7 @@ def choose(monkeypatch, truth, baseline, outputs, mask=None, heads=NUMBERS, **se
         model, "members", lambda x, x_original, mask, fold: (outputs, baseline)
     )
     mask = ~observed if mask is None else mask
-    choose_stacking(model, rows, mask, StackingSettings(**settings))
+    choose_stacking(model, rows, mask)
     return model.network_weight
 
 
@@ -39,7 +36,7 @@ def test_shares_are_least_squares_on_a_grid(monkeypatch):
     three, alone = networks.expand(3, -1, -1), {"pooled_cells": 0.0, "least_gain": 0.0}
     network_weight = choose(monkeypatch, truth, normal, three, **alone)
     a, b, t = (np.asarray(part)[..., None] for part in (normal, networks, truth))
-    grid = np.linspace(0, 1, StackingSettings().n_weights)
+    grid = np.linspace(0, 1, Settings().n_weights)
     errors = ((t - a - grid * (b - a)) ** 2).sum(0)
     np.testing.assert_allclose(network_weight, grid[errors.argmin(1)], atol=1e-6)
 
@@ -56,8 +53,8 @@ def test_shares_stay_between_0_and_1(monkeypatch):
 def test_what_averaging_removes_does_not_count(monkeypatch):
     """Three networks with independent errors of variance 3/4, the normal's is 1.
 
-    The network_weight w leaves (1 - w)^2 + w^2 / 4, which is least at 0.8; judged by single
-    networks it would be 0.57.
+    The weight w leaves (1 - w)^2 + w^2 / 4, which is least at 0.8; for single networks
+    it would be 0.57.
     """
     truth = torch.zeros(50_000, 3)
     baseline, *noise = torch.randn(4, 50_000, 3, generator=generator())
