@@ -107,7 +107,7 @@ class ResidualVAE(VAE):
 
         The mean absolute deviation of draws from the context's mean is matched with the
         mean absolute residual of the ``masked`` cells, less so where there are few:
-        latents and noise alike. After a short training the scales are still inaccurate.
+        both latents and noise. After a short training the scales are still inaccurate.
         """
         columns, _, outputs = self.joint.location_scale_indices()
         shape = (settings.calibration_draws, len(x), self.n_prior_noise)

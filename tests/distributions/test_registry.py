@@ -20,6 +20,7 @@ def test_every_likelihood_makes_a_head_for_some_kind_of_column(name):
     head = make_head(name, 3, 4)
     assert isinstance(head, Head)
     assert head.n_columns == 3
+    assert spec.is_numeric == head.is_numeric
     if spec.takes_map:
         assert "numeric" in spec.kinds
 
