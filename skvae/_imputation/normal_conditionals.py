@@ -13,10 +13,16 @@ from torch import Tensor
 
 
 def cholesky(matrix: Tensor) -> Tensor:
-    """Return the Cholesky factors."""
-    # elsewhere than on the CPU a check would stop the queue at every step
-    on_cpu = matrix.device.type == "cpu"
-    return torch.linalg.cholesky_ex(matrix, check_errors=on_cpu)[0]
+    """Return the Cholesky factors, checked once for the whole batch on any device."""
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    if not info.is_meta and bool(info.any()):
+        n_failed = int(torch.count_nonzero(info))
+        raise torch.linalg.LinAlgError(
+            f"{n_failed} of {info.numel()} covariance matrices of the multivariate "
+            "normal are not positive definite. Look for infinite or huge values in the "
+            "table."
+        )
+    return factor
 
 
 def inverse(covariance: Tensor) -> Tensor:

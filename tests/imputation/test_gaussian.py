@@ -354,3 +354,26 @@ def test_ctrl_c_in_the_fits_of_folds_is_known_to_the_fit(monkeypatch):
         gaussian.fit_folds(*tensors, fold, 3, progress)
     assert progress.interrupted
     assert torch.isfinite(gaussian.folds.precisions).all()
+
+
+# -- matrices that have no Cholesky factor -------------------------------------------
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("wide", [0, 24])
+def test_a_covariance_that_is_not_positive_definite_is_an_error(device, wide):
+    """It is found on every device, also where the matrix is that of some rows alone."""
+    gaussian = Gaussian(4, Settings(wide=wide)).to(device)
+    gaussian.covariance[0, 1] = gaussian.covariance[1, 0] = 2.0
+    mask = torch.zeros(4, 4, device=device)
+    mask[:, 2], mask[1::2, :2] = 1, 1
+    mask[1::2, 2] = 0
+    columns = torch.arange(4, device=device)
+    with pytest.raises(torch.linalg.LinAlgError, match="2 of 4 covariance matrices"):
+        gaussian.deviation(mask, columns)
+    with pytest.raises(torch.linalg.LinAlgError, match="not positive definite"):
+        gaussian.condition(mask, mask)
+    with pytest.raises(torch.linalg.LinAlgError, match="1 of 1 covariance matrices"):
+        gaussian.sample(mask, mask, mask)
