@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -23,23 +25,45 @@ def bounded_iterations(settings: Settings, max_iter: int | None) -> int:
     return min(settings.em_iterations, max_iter or settings.em_iterations)
 
 
-def marginals(x: Tensor, mask: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def chunks_of(
+    settings: Settings, x: Tensor, *others: Tensor
+) -> Iterator[tuple[Tensor, ...]]:
+    """Yield consecutive rows of tensors in float64: copies of all would take memory."""
+    at_once = max(1, settings.solve_floats // max(1, x.shape[1]))
+    for chunk in zip(*(part.split(at_once) for part in (x, *others)), strict=True):
+        yield tuple(part.double() for part in chunk)
+
+
+def marginals(
+    x: Tensor, mask: Tensor, weight: Tensor, settings: Settings
+) -> tuple[Tensor, Tensor]:
     """Return mean and diagonal covariance of the given cells, in float64."""
-    x, mask, rows = x.double() * mask, mask.double(), weight.double()
-    cells = (mask * rows.unsqueeze(1)).sum(0).clamp(min=1e-12)
-    mean = (x * rows.unsqueeze(1)).sum(0) / cells
-    squares = ((x - mean) * mask).square() * rows.unsqueeze(1)
-    variance = squares.sum(0) / cells
+    n_cells, total, squares = torch.zeros(3, x.shape[1], device=x.device).double()
+    for own, given, rows in chunks_of(settings, x, mask, weight):
+        n_cells += (given * rows.unsqueeze(1)).sum(0)
+        total += (own * given * rows.unsqueeze(1)).sum(0)
+    n_cells = n_cells.clamp(min=1e-12)
+    mean = total / n_cells
+    for own, given, rows in chunks_of(settings, x, mask, weight):
+        squares += (((own * given - mean) * given).square() * rows.unsqueeze(1)).sum(0)
+    variance = squares / n_cells
     # constant columns need an invertible matrix as well
     variance = variance.clamp(min=1e-6 * float(variance.max().clamp(min=1e-6)))
     return mean, torch.diag(variance)
 
 
-def weighted_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and covariance of complete rows; the weights sum to 1."""
-    mean = weight @ x
-    deviation = x - mean
-    return mean, deviation.t() @ (weight.unsqueeze(1) * deviation)
+def weighted_moments(
+    x: Tensor, weight: Tensor, settings: Settings
+) -> tuple[Tensor, Tensor]:
+    """Return mean and covariance of complete rows in float64; weights sum to 1."""
+    mean = x.new_zeros(x.shape[1], dtype=torch.float64)
+    for own, rows in chunks_of(settings, x, weight):
+        mean += rows @ own
+    scatter = torch.diag(torch.zeros_like(mean))
+    for own, rows in chunks_of(settings, x, weight):
+        deviation = own - mean
+        scatter += deviation.t() @ (rows.unsqueeze(1) * deviation)
+    return mean, scatter
 
 
 class ExpectationMaximisation:
@@ -59,15 +83,15 @@ class ExpectationMaximisation:
         self, x: Tensor, mask: Tensor, weight: Tensor, settings: Settings
     ) -> None:
         order = (mask == 0).sum(1).argsort()  # like numbers of missing cells together
-        self.x, self.mask = (x.double() * mask)[order], mask.double()[order]
+        self.x, self.mask = (x * mask)[order], mask[order]
         weight = weight.double()[order]
         self.weight = weight / weight.sum()
         n_rows, n_columns = int((weight > 0).sum()), x.shape[1]
         ridge = ridge_of(n_rows, n_columns, settings)
-        self.ridge = ridge * torch.eye(n_columns).to(self.x)
+        self.ridge = ridge * torch.eye(n_columns).to(weight)
         at_once = min(settings.em_rows, settings.solve_floats // n_columns**2)
         self.at_once = max(1, at_once)
-        self.tolerance = settings.em_tolerance
+        self.settings = settings
 
     def run(
         self,
@@ -87,11 +111,11 @@ class ExpectationMaximisation:
             for _ in steps:
                 imputed, left, likelihood = self._expect(mean, covariance)
                 likelihoods.append(float(likelihood))
-                mean, scatter = weighted_moments(imputed, self.weight)
+                mean, scatter = weighted_moments(imputed, self.weight, self.settings)
                 new = scatter + left
                 change = float((new - covariance).abs().max() / scale)
                 covariance = new
-                if change < self.tolerance:
+                if change < self.settings.em_tolerance:
                     break
         covariance = covariance + self.ridge
         return mean, 0.5 * (covariance + covariance.t()), likelihoods
@@ -106,12 +130,14 @@ class ExpectationMaximisation:
         """
         factor = cholesky(covariance + self.ridge)
         precision = torch.cholesky_inverse(factor)
-        imputed, left = torch.empty_like(self.x), torch.zeros_like(covariance)
+        imputed = torch.empty_like(self.x, dtype=torch.float64)
+        left = torch.zeros_like(covariance)
         log_determinant = 2 * factor.diagonal().log().sum()
-        total = self.x.new_zeros(())
+        total = covariance.new_zeros(())
         for start in range(0, len(self.x), self.at_once):
             part = slice(start, start + self.at_once)
-            x, given, weight = self.x[part], self.mask[part], self.weight[part]
+            x, given = self.x[part].double(), self.mask[part].double()
+            weight = self.weight[part]
             update, own, index, log_density = conditional_moments(
                 precision, log_determinant, (x - mean) * given, given
             )

@@ -92,7 +92,7 @@ class Gaussian(nn.Module):
         weight = x.new_ones(len(x)) if weight is None else weight
         em = ExpectationMaximisation(x, mask, weight, self.settings)
         n_iterations = bounded_iterations(self.settings, max_iter)
-        initial = marginals(x, mask, weight)
+        initial = marginals(x, mask, weight, self.settings)
         mean, covariance, trace = em.run(*initial, n_iterations, progress)
         self.mean.copy_(mean)
         self.covariance.copy_(covariance)
@@ -154,7 +154,7 @@ class Gaussian(nn.Module):
                 self.drawn_covariances[k] = self.drawn_covariances[k - 1]
             for _ in range(rounds if k else self.settings.burn_in * rounds):
                 imputed = self._impute(x, mask, generator, k)
-                drawn = draw_moments(imputed, weight, generator, ridge)
+                drawn = draw_moments(imputed, weight, generator, ridge, self.settings)
                 self.drawn_means[k], self.drawn_covariances[k] = drawn
 
     def _impute(
@@ -279,7 +279,11 @@ def count_rounds(n_rows: int, n_columns: int, settings: Settings) -> int:
 
 
 def draw_moments(
-    x: Tensor, weight: Tensor, generator: torch.Generator, ridge: float
+    x: Tensor,
+    weight: Tensor,
+    generator: torch.Generator,
+    ridge: float,
+    settings: Settings = SETTINGS,
 ) -> tuple[Tensor, Tensor]:
     """Draw mean and covariance from their posterior, given complete rows.
 
@@ -287,16 +291,15 @@ def draw_moments(
     many columns by row, more degrees of freedom: without them the covariance would be
     drawn several times as large as that of the rows. In float64.
     """
-    x = x.double()
     n_rows, n_columns = x.shape
-    mean, scatter = weighted_moments(x, weight.double() / weight.sum())
-    scatter = n_rows * (scatter + ridge * torch.eye(n_columns).to(x))
+    mean, scatter = weighted_moments(x, weight.double() / weight.sum(), settings)
+    scatter = n_rows * (scatter + ridge * torch.eye(n_columns).to(scatter))
     # the inverse of a product of normals is the draw for a scatter of one
     ratio = min(1.0, 2 * n_columns / n_rows)
     freedom = n_rows - 1 + round(n_columns * ratio)
-    noise = x.new_empty(freedom, n_columns).normal_(generator=generator)
+    noise = mean.new_empty(freedom, n_columns).normal_(generator=generator)
     factor = cholesky(noise.t() @ noise)
     root = cholesky(scatter)
     root = torch.linalg.solve_triangular(factor.t(), root, upper=True, left=False)
-    noise = x.new_empty(n_columns).normal_(generator=generator)
+    noise = mean.new_empty(n_columns).normal_(generator=generator)
     return mean + root @ noise / math.sqrt(n_rows), root @ root.t()

@@ -243,13 +243,16 @@ class ImputationModel:
         progress: Progress,
         max_iter: int | None = None,
     ) -> list[float]:
-        """Fit the normal and draw its parameters; return its EM trace."""
+        """Fit the normal and draw its parameters; return its EM trace.
+
+        Alone it is fitted to all rows, beside networks to a part of them.
+        """
         settings, n_inputs = self.settings, len(self.mean.gaussian.mean)
         n_some = int(settings.normal_work / max(1, n_inputs) ** 3)
         n_some = max(n_some, settings.least_normal_rows)
         n_some = min(n_some, settings.most_normal_rows)
         some = rows
-        if len(rows.x) > n_some:
+        if len(rows.x) > n_some and not self.is_linear:
             order = torch.randperm(
                 len(rows.x), generator=generator, device=rows.x.device
             )

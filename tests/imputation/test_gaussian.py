@@ -116,10 +116,12 @@ def test_values_of_hidden_cells_do_not_matter():
     assert torch.equal(found.covariance, expected.covariance)
 
 
-def test_rows_in_pieces():
+def test_rows_in_chunks():
     x, mask = make_rows()
-    expected, _ = fitted(x, mask)
-    found, _ = fitted(x, mask, settings=Settings(solve_floats=16 * 7))
+    weight = 1 + np.arange(200) % 2
+    expected, _ = fitted(x, mask, weight)
+    found, _ = fitted(x, mask, weight, Settings(solve_floats=16 * 7))
+    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-12)
     np.testing.assert_allclose(found.covariance, expected.covariance, atol=1e-12)
 
 
