@@ -28,6 +28,7 @@ from .conditional_mean import ConditionalMean
 from .residual_vae import ResidualVAE
 from .scales import Scales, clamp
 from .settings import SETTINGS, Settings
+from .streams import new_generator
 
 
 @dataclass
@@ -48,7 +49,7 @@ class CellDistribution:
     slopes : dict of int to float
         Slopes of self-masking, of the columns that have one.
     seed : int
-        Seed of draws that are the same at every call.
+        Seed of the streams that are the same at every call, see ``STREAMS``.
     width : int
         Width of the widest layer of ``vae``.
     settings : Settings
@@ -108,7 +109,7 @@ class CellDistribution:
 
     def _interval_draws(self, data: Batch, n_draws: int) -> Iterator[np.ndarray]:
         """Yield draws for quantiles, chunk by chunk."""
-        generator = self.generator()
+        generator = self.generator("intervals")
         parameters = None
         if self.mean.ensemble is None:
             # draws of the VAE are calibrated on out-of-fold residuals, which include
@@ -213,9 +214,9 @@ class CellDistribution:
                 ]
             yield chunk, np.concatenate(x)
 
-    def generator(self) -> torch.Generator:
-        """Return the generator of draws that are the same at every call."""
-        return torch.Generator(self.mean.marginal.device).manual_seed(self.seed)
+    def generator(self, name: str) -> torch.Generator:
+        """Return the generator of a stream that is the same at every call."""
+        return new_generator(self.seed, name, self.mean.marginal.device)
 
     def _means(self, data: Batch) -> np.ndarray:
         parts = []
@@ -242,7 +243,7 @@ class CellDistribution:
         inputs, given = self.mean.gaussian_inputs(originals(chunk), mask)
         if common:
             like = inputs.new_empty(n_draws, 1, inputs.shape[1])
-            noise = common_noise(like, self.generator())
+            noise = common_noise(like, self.generator("common"))
         else:
             noise = inputs.new_empty(n_draws, *inputs.shape)
             noise.normal_(generator=generator)
@@ -255,7 +256,7 @@ class CellDistribution:
         """Draw all cells from the residual VAE."""
         vae = self.vae
         if common:
-            generator = self.generator()
+            generator = self.generator("common")
             like = c.new_empty(n_draws, 1, vae.n_prior_noise)
             noise = common_noise(like, generator)
             read = vae.joint.point

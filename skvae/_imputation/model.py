@@ -44,6 +44,7 @@ from .residual_vae import ResidualVAE, find_centres
 from .scales import Scales
 from .self_masking import declared_signs, fit_slope
 from .settings import SETTINGS, MeanSettings, Settings, choose_mean_settings
+from .streams import stream_seed
 
 
 class ImputationModel:
@@ -64,7 +65,7 @@ class ImputationModel:
     scales : Scales
         Maps between encoded and original values, and the ranges of cells.
     seed : int
-        Seed of draws that are the same at every call.
+        Seed of the streams that are the same at every call, see ``STREAMS``.
     strategy : {"mean", "median"}
         The estimate of missing numbers.
     settings : Settings
@@ -258,8 +259,9 @@ class ImputationModel:
             )
             some = rows.take(order[:n_some])
         trace = self.mean.initialise(some, max_iter=max_iter, progress=progress)
-        # a generator of its own: draws leave the training as it is
-        self.mean.draw_parameters(some, self.new_generator())
+        # a stream of its own: the draws do not change the training
+        generator = self.cells().generator("parameters")
+        self.mean.draw_parameters(some, generator)
         return trace
 
     def _fit_vae(
@@ -320,7 +322,7 @@ class ImputationModel:
         self.slopes = {}
         found = {}
         cells = self.cells()
-        generator = cells.generator()
+        generator = cells.generator("slopes")
         some = batch.at_random(self.settings.self_masking_rows, generator)
         observed, weight = observed_mask(some), None
         if some.weight is not None:
@@ -434,11 +436,8 @@ class ImputationModel:
             nothing = torch.zeros_like(observed[:1])
             c = self.mean.context(batch.x[:1], originals(batch)[:1], nothing)
         rows = Batch(batch.x, observed, None, c.expand(len(batch), -1))
-        return evidence(self.module, rows, EVIDENCE_DRAWS, self.seed)
-
-    def new_generator(self) -> torch.Generator:
-        """Return the generator of draws that are the same at every call."""
-        return torch.Generator(self.module.device).manual_seed(self.seed)
+        seed = stream_seed(self.seed, "evidence")
+        return evidence(self.module, rows, EVIDENCE_DRAWS, seed)
 
     def likelihoods(self) -> dict[str, str]:
         """Return the likelihood of every column, with the kind of scale chosen."""
