@@ -7,6 +7,7 @@ distribution of the residuals. Both are trained by masking observed cells.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -452,10 +453,10 @@ class ImputationModel:
         self.mean.to(device)
 
     def to_state(self) -> dict[str, Any]:
-        """Return the model as plain containers and NumPy arrays."""
+        """Return the model as plain containers and NumPy arrays, all of them copies."""
         return {
-            "architecture": self.architecture,
-            "mean_options": self.mean_options,
+            "architecture": deepcopy(self.architecture),
+            "mean_options": deepcopy(self.mean_options),
             "weights": to_arrays(self.module),
             "mean_weights": to_arrays(self.mean),
             "scales": self.scales.to_state(),
@@ -470,7 +471,8 @@ class ImputationModel:
     ) -> ImputationModel:
         """Rebuild the model of ``columns`` from what :meth:`to_state` returned."""
         groups = ColumnGroups(columns)
-        architecture, mean_options = state["architecture"], state["mean_options"]
+        architecture = deepcopy(state["architecture"])
+        mean_options = deepcopy(state["mean_options"])
         mean = build_mean(architecture, mean_options)
         load_arrays(mean, state["mean_weights"])
         module = build_module(ResidualVAE, architecture)

@@ -79,18 +79,18 @@ class Scales:
         return cls(columns, scales, drawn, expected)
 
     def to_state(self) -> dict[str, Any]:
-        """Return plain containers and arrays, without the columns."""
+        """Return copies as plain containers and arrays, without the columns."""
         return {
             "scales": {str(place): list(pair) for place, pair in self.scales.items()},
-            "drawn": self.drawn,
-            "expected": self.expected,
+            "drawn": self.drawn.copy(),
+            "expected": self.expected.copy(),
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], columns: list[Column]) -> Scales:
         """Rebuild the scales of ``columns`` from what :meth:`to_state` returned."""
         scales = {int(place): tuple(pair) for place, pair in state["scales"].items()}
-        return cls(columns, scales, state["drawn"], state["expected"])
+        return cls(columns, scales, state["drawn"].copy(), state["expected"].copy())
 
     def to_original(self, x: np.ndarray, position: int) -> np.ndarray:
         """Return ``x_original`` of encoded values of a column."""
