@@ -110,6 +110,13 @@ class ConditionalMean(nn.Module):
         Tuning constants.
     """
 
+    columns: Tensor  # the numbers with location and scale
+    outputs: Tensor  # their locations
+    marginal: Tensor  # (n_outputs,) without any input: log-odds, and 0 of numbers
+    mean_log_deviation: Tensor  # of masked cells under the normal, by number
+    shrinkage: Tensor  # factor of the distance from the marginal, 1 for none, by column
+    network_weight: Tensor  # of the networks against the normal, by column
+
     def __init__(
         self,
         joint: Joint,
@@ -122,18 +129,14 @@ class ConditionalMean(nn.Module):
     ) -> None:
         super().__init__()
         self.joint, self.settings = joint, settings
-        self.columns: Tensor  # of the numbers with location and scale
-        self.outputs: Tensor  # their locations
-        columns, _, outputs = joint.location_scale_indices()
-        self.register_buffer("columns", columns, persistent=False)
-        self.register_buffer("outputs", outputs, persistent=False)
-        indices = NormalIndices.find(
-            joint, widest_normal if hidden_layer_sizes else None
-        )
-        for name, index in indices._asdict().items():
-            self.register_buffer(f"normal_{name}", index, persistent=False)
-        self.gaussian = Gaussian(len(indices.inputs), settings)
         self.n_members = n_members if hidden_layer_sizes else 0
+        columns, _, outputs = joint.location_scale_indices()
+        widest = widest_normal if hidden_layer_sizes else None
+        indices = NormalIndices.find(joint, widest)
+        fixed = {f"normal_{name}": k for name, k in indices._asdict().items()}
+        for name, index in {"columns": columns, "outputs": outputs, **fixed}.items():
+            self.register_buffer(name, index, persistent=False)
+        self.gaussian = Gaussian(len(indices.inputs), settings)
         self.ensemble: BatchedMLP | None = None
         if hidden_layer_sizes:
             n_waves = 2 * settings.n_frequencies * len(columns)
@@ -142,17 +145,10 @@ class ConditionalMean(nn.Module):
             self.ensemble = BatchedMLP(n_members, widths, activation, generator)
             frequencies = torch.empty(len(columns), settings.n_frequencies)
             self.frequencies = nn.Parameter(frequencies.normal_(generator=generator))
-        self.marginal: Tensor  # outputs without any input: log-odds, and 0 of numbers
         self.register_buffer("marginal", torch.zeros(joint.n_outputs))
-        # mean log-deviation of masked cells under the normal, by number
-        self.mean_log_deviation: Tensor
-        n_locations = len(indices.locations)
-        self.register_buffer("mean_log_deviation", torch.zeros(n_locations))
-        # by column: the factor of the estimate's distance from the marginal (1: no
-        # shrinkage), and the weight of the networks against the normal
-        self.shrinkage: Tensor
+        deviations = torch.zeros(len(indices.locations))
+        self.register_buffer("mean_log_deviation", deviations)
         self.register_buffer("shrinkage", torch.ones(joint.n_columns))
-        self.network_weight: Tensor
         weight = torch.full((joint.n_columns,), float(self.n_members > 0))
         self.register_buffer("network_weight", weight)
 

@@ -37,7 +37,7 @@ def make_mean(
 
 
 def make_rows(heads=HEADS, n_rows=200, rate=0.2, seed=0):
-    """Correlated rows; hidden cells hold 0."""
+    """Correlated rows; missing cells hold 0."""
     rng = np.random.default_rng(seed)
     level = rng.normal(size=(n_rows, 1))
     numbers = 0.9 * level + 0.45 * rng.normal(size=(n_rows, 3))

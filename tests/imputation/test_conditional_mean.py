@@ -1,4 +1,4 @@
-"""The conditional mean: what it sees, and how it is trained."""
+"""The conditional mean: inputs, outputs and training."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -16,10 +16,10 @@ from skvae._imputation.masking import (
 from skvae._imputation.settings import SETTINGS
 from skvae._networks.mlp import HalfPrecision
 
-# -- what it says --------------------------------------------------------------------
+# -- estimates --------------------------------------------------------------------
 
 
-def test_what_is_expected_is_the_blend_of_networks_and_normal():
+def test_estimates_are_weighted_means_of_networks_and_normal():
     model, rows = make_mean(), make_rows()
     model.initialise(rows)
     outputs, baseline = model.members(rows.x, rows.x_original, rows.observed)
@@ -32,7 +32,7 @@ def test_what_is_expected_is_the_blend_of_networks_and_normal():
     assert context.shape == (200, model.n_context)
 
 
-def test_hidden_cells_are_not_seen(trained):
+def test_estimates_depend_on_no_masked_cell(trained):
     model, rows, _, folds = trained
     mask = random_mask(rows.observed, 0.1, 0.9, generator())
     other = torch.where(mask, rows.x, torch.tensor([5.0, -7, 9, 1, 2]))
@@ -44,7 +44,7 @@ def test_hidden_cells_are_not_seen(trained):
         assert torch.equal(call(rows.x), call(other))
 
 
-def test_visible_cells_are_seen(trained):
+def test_estimates_depend_on_input_cells(trained):
     model, rows, _, _ = trained
     mask = rows.observed
     before = model.expected(rows.x, rows.x_original, mask)
@@ -89,8 +89,8 @@ def test_wide_tables_have_no_normal():
         assert torch.isfinite(model.expected(*rows[:3])).all()
 
 
-def test_the_start_is_the_normal_and_the_marginals():
-    """Before training networks say almost nothing."""
+def test_it_is_initialised_at_the_normal_and_the_marginals():
+    """Before training the corrections by the networks are small."""
     model, rows = make_mean(), make_rows()
     model.initialise(rows)
     inputs, given = model.gaussian_inputs(rows.x_original, rows.observed)
@@ -113,7 +113,7 @@ def test_training_reduces_the_loss(trained):
     assert np.isfinite(losses).all()
 
 
-def test_every_member_leaves_out_its_own_rows(trained):
+def test_every_member_holds_out_its_own_rows(trained):
     model, rows, _, folds = trained
     model = deepcopy(model)
     model.network_weight.fill_(1)  # the networks alone
@@ -138,7 +138,7 @@ def test_members_of_folds():
     assert member_of(folds, 3).tolist() == [-1, 0, 1, 2, 0, 1, 2]
 
 
-def test_training_rows_meet_normals_that_have_not_seen_them(trained):
+def test_training_rows_are_conditioned_by_normals_without_their_fold(trained):
     """A row's values change the estimates of no cell of its own fold."""
     model, rows, _, folds = trained
     model = deepcopy(model)
@@ -195,7 +195,7 @@ def test_deviations_in_the_context_are_centred(heads):
     torch.testing.assert_close(logs + model.mean_log_deviation, expected)
 
 
-def test_left_out_rows_are_not_learned_from(monkeypatch):
+def test_held_out_rows_are_not_trained_on(monkeypatch):
     model, rows = make_mean(), make_rows()
     rows = rows._replace(weight=1 + torch.arange(200.0))  # tells rows apart
     model.initialise(rows)
@@ -217,7 +217,7 @@ def test_left_out_rows_are_not_learned_from(monkeypatch):
         assert torch.equal(member_weight.bool(), folds[index] % 3 == members)
 
 
-def test_few_rows_are_left_out_by_nobody():
+def test_of_few_rows_none_are_held_out():
     model, rows = make_mean(), make_rows(n_rows=14)
     model.initialise(rows)
     losses, folds = train_conditional_mean(

@@ -84,20 +84,20 @@ def test_weights_are_repeated_rows():
     torch.testing.assert_close(centre.mean(0), expected, atol=0.08, rtol=0)
 
 
-@pytest.mark.parametrize(("n_seen", "rel"), [(400, 0.25), (100, 0.4)])
-def test_posterior_given_incomplete_rows(n_seen, rel):
-    """The mean of y is as uncertain as regression theory says.
+@pytest.mark.parametrize(("n_observed", "rel"), [(400, 0.25), (100, 0.4)])
+def test_posterior_given_incomplete_rows(n_observed, rel):
+    """The mean of y is as uncertain as regression theory predicts.
 
     Half of y is missing, and then all but an eighth: the chain has to go on from draw
     to draw, as a few rounds from the fit leave most of the variance out.
     """
     X = half_observed(400)
-    X[n_seen:, 1] = np.nan
-    v = torch.tensor(~np.isnan(X)).double()
+    X[n_observed:, 1] = np.nan
+    mask = torch.tensor(~np.isnan(X)).double()
     x = torch.tensor(np.nan_to_num(X))
     gaussian = Gaussian(2, replace(MANY, ridge=0.0)).double()
-    gaussian.fit(x, v)
-    gaussian.draw_parameters(x, v, torch.ones(400), generator())
+    gaussian.fit(x, mask)
+    gaussian.draw_parameters(x, mask, torch.ones(400), generator())
     coefficients, variance, design = regression(X)
     at_mean = np.array([1, X[:, 0].mean()])
     from_coefficients = at_mean @ np.linalg.inv(design.T @ design) @ at_mean * variance
@@ -116,17 +116,17 @@ def test_degenerate_tables(n_rows):
     """Fewer rows than columns, a constant and a copy, a row without any cell."""
     x = torch.randn(n_rows, 8, generator=generator())
     x[:, 1], x[:, 2] = x[:, 0], 0
-    v = (torch.rand(n_rows, 8, generator=generator(1)) < 0.7).float()
-    v[0] = 0
-    x = x * v
+    mask = (torch.rand(n_rows, 8, generator=generator(1)) < 0.7).float()
+    mask[0] = 0
+    x = x * mask
     gaussian = Gaussian(8)
-    gaussian.fit(x, v)
-    gaussian.draw_parameters(x, v, torch.ones(n_rows), generator())
+    gaussian.fit(x, mask)
+    gaussian.draw_parameters(x, mask, torch.ones(n_rows), generator())
     torch.linalg.cholesky(gaussian.drawn_covariances)
     scale = max(1.0, x.abs().max().item())
     for draw in (0, len(gaussian.drawn_means) - 1):
-        filled = gaussian.sample(x, v, torch.zeros_like(x), draw)
-        assert torch.equal(filled[v.bool()], x[v.bool()])
+        filled = gaussian.sample(x, mask, torch.zeros_like(x), draw)
+        assert torch.equal(filled[mask.bool()], x[mask.bool()])
         assert filled.abs().max() < 10 * scale
 
 
@@ -155,10 +155,10 @@ def test_tables_differ_by_what_the_training_rows_leave_open():
     found = np.var([table[:, 1].mean() for table in tables])
     _, variance, design = regression(X)
     missing = np.isnan(X[:, 1])
-    share, at_mean = missing.mean(), np.array([1, X[missing, 0].mean()])
+    fraction, at_mean = missing.mean(), np.array([1, X[missing, 0].mean()])
     from_noise = variance * missing.sum() / 300**2
     parameters = at_mean @ np.linalg.inv(design.T @ design) @ at_mean * variance
-    expected = share**2 * parameters + from_noise
+    expected = fraction**2 * parameters + from_noise
     assert expected > 1.8 * from_noise
     assert found == pytest.approx(expected, rel=0.25)
 
@@ -188,7 +188,7 @@ def test_one_draw_of_the_parameters_for_a_whole_table(sizes, missingness):
 
 
 def test_contexts_follow_the_normal():
-    """Estimates of hidden cells and what they leave open move as the normal's do."""
+    """Estimates and deviations of masked cells move as the normal's do."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(80, 4))
     X[:, 3] = X[:, 0] > 0

@@ -108,7 +108,7 @@ def test_em_finds_the_maximum():
     np.testing.assert_allclose(gaussian.mean, best.x[:2], atol=1e-3)
 
 
-def test_values_of_hidden_cells_do_not_matter():
+def test_values_of_missing_cells_do_not_matter():
     x, mask = make_rows()
     expected, _ = fitted(x, mask)
     found, _ = fitted(np.where(mask > 0, x, 1e9), mask)

@@ -10,7 +10,7 @@ from skvae._imputation.settings import SETTINGS
 def simulate(slope, seed=0, n_rows=2_000, signal=0.6):
     """Return draws of the observed kind, given another column, and the mask.
 
-    Values that are observed are N(mean, 1 - signal^2) by row; hidden ones are those
+    Values that are observed are N(mean, 1 - signal^2) by row; missing ones are those
     tilted by exp(slope x), which moves their mean and leaves their variance.
     """
     rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def test_a_mask_without_information(missing):
 
 
 def test_draws_without_information():
-    """Where other columns say nothing of x, the mask cannot tell either."""
+    """Where x is independent of the other columns, so is its mask."""
     draws, missing = simulate(1.0, signal=0.0)
     assert abs(fit_slope(draws, missing, 0)) < 1
 

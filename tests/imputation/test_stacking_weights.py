@@ -15,7 +15,7 @@ from skvae._imputation.stacking import choose_shrinkage, choose_stacking
 
 
 def choose(monkeypatch, truth, baseline, outputs, mask=None, heads=NUMBERS, **settings):
-    """Return the shares for given outputs (members, rows, n_outputs)."""
+    """Return the network weights for given outputs (members, rows, n_outputs)."""
     model = make_mean(heads, n_members=len(outputs), settings=Settings(**settings))
     n_rows = len(truth)
     observed = torch.ones(truth.shape, dtype=torch.bool)
@@ -29,7 +29,7 @@ def choose(monkeypatch, truth, baseline, outputs, mask=None, heads=NUMBERS, **se
     return model.network_weight
 
 
-def test_shares_are_least_squares_on_a_grid(monkeypatch):
+def test_weights_are_least_squares_on_a_grid(monkeypatch):
     normal, networks, noise = torch.randn(3, 500, 3, generator=generator())
     mixing = torch.tensor([0.3, 0.65, 0.95])
     truth = normal + mixing * (networks - normal) + 0.5 * noise
@@ -41,7 +41,7 @@ def test_shares_are_least_squares_on_a_grid(monkeypatch):
     np.testing.assert_allclose(network_weight, grid[errors.argmin(1)], atol=1e-6)
 
 
-def test_shares_stay_between_0_and_1(monkeypatch):
+def test_weights_stay_between_0_and_1(monkeypatch):
     normal, networks = torch.randn(2, 500, 3, generator=generator())
     three = networks.expand(3, -1, -1)
     beyond = normal + 2 * (networks - normal)
@@ -102,11 +102,11 @@ def test_few_cells_count_beside_those_of_other_columns(
         assert network_weight[0] == 1
     elif n_cells == 300:
         assert network_weight[0] > 0.7
-    else:  # few cells say little, none say nothing
+    else:  # few cells weigh little, none nothing
         assert network_weight[0] < 0.2
 
 
-def test_categories_have_shares_of_their_own(monkeypatch):
+def test_categories_have_weights_of_their_own(monkeypatch):
     rows = make_rows(rate=0.0)
     right = torch.zeros(200, 7)
     right[:, :3] = rows.x_original[:, :3]
@@ -130,7 +130,7 @@ def test_categories_have_shares_of_their_own(monkeypatch):
 
 @pytest.mark.parametrize("heads", [NUMBERS, HEADS[1:]])
 @pytest.mark.parametrize("n_members", [1, 2])
-def test_nothing_is_said_of_one_network_or_no_numbers(monkeypatch, heads, n_members):
+def test_one_network_or_no_numbers_give_no_warning(monkeypatch, heads, n_members):
     rows = make_rows(HEADS, rate=0.0)
     x_original = rows.x_original[:, :3] if heads is NUMBERS else rows.x_original[:, 3:]
     n_outputs = 3 if heads is NUMBERS else 4
@@ -152,13 +152,13 @@ def test_estimates_of_noise_shrink_to_the_marginal():
     estimate = strength * signal + math.sqrt(part) * error
     weight = torch.ones(n_rows, 3)
     shrinkage = choose_shrinkage(truth, estimate, weight, torch.zeros(n_rows, 3))
-    left, spread = 1 + part, strength**2 + part
-    expected = (1 - part * 1.2 / left / spread).clamp(min=0)
+    left, variance = 1 + part, strength**2 + part
+    expected = (1 - part * 1.2 / left / variance).clamp(min=0)
     assert shrinkage[0] < 0.1 and shrinkage[2] > 0.97
     torch.testing.assert_close(shrinkage[1], expected[1], atol=0.15, rtol=0)
 
 
-def test_estimates_without_error_keep_their_reach():
+def test_estimates_without_error_are_not_shrunk():
     signal, noise = torch.randn(2, 4_000, 3, generator=generator())
     truth = torch.tensor([0.1, 0.5, 3.0]) * signal + noise
     weight = torch.ones(4_000, 3)
@@ -172,14 +172,14 @@ def test_one_outlier_is_no_reason_to_shrink():
     estimate[0] = 50 * truth.sign()[0] + truth[0]
     nothing = torch.zeros(200, 3)
     assert (choose_shrinkage(truth, estimate, nothing + 1, nothing) == 1).all()
-    # what averaging removes is no error of the average
+    # the variance that averaging removes is no error of the average
     error = torch.randn(200, 3, generator=generator(1))
     removed = nothing + 4
     assert (choose_shrinkage(truth, 2 * error, nothing + 1, nothing) < 0.2).all()
     assert (choose_shrinkage(truth, truth + 2 * error, nothing + 1, removed) == 1).all()
 
 
-def test_the_share_of_every_column_is_used(trained):
+def test_the_weight_of_every_column_is_used(trained):
     model, rows, _, _ = trained
     model = deepcopy(model)
     outputs, baseline = model.members(*rows[:3])

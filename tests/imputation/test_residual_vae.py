@@ -1,4 +1,4 @@
-"""The centred VAE: draws vary around what the context says."""
+"""The residual VAE: draws vary around entries of the context."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def make_vae(latent="normal", prior=None, hidden_layer_sizes=(9,), centres=CENTR
         latent=latent,
         prior=FIXED if prior == "fixed" else prior,
     ).double()
-    with torch.no_grad():  # away from the start
+    with torch.no_grad():  # away from the initial weights
         for p in vae.parameters():
             p.add_(0.3 * normal(*p.shape, seed=p.numel()))
     return vae
