@@ -119,7 +119,7 @@ def test_set_output(holes, mixed_table):
 
 
 def test_empty_columns_of_frames(mixed):
-    """The column goes, or one value stands in it; the others are filled common."""
+    """The column goes, or one value stands in it; the others are filled alike."""
     names = list(nw.from_native(mixed).columns)
     for position, name in enumerate(names):
         frame = nw.from_native(mixed).with_columns(

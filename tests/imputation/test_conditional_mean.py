@@ -157,9 +157,9 @@ def test_half_precision_is_close():
     features = torch.randn(64, 200, generator=generator())
     ensemble = make_mean().ensemble
     results = {}
-    for scales in (False, True):
-        ensemble.half_precision = HalfPrecision(scales, least_work=0)
-        results[scales] = ensemble(features[:, : ensemble.weights[0].shape[1]])
+    for is_used in (False, True):
+        ensemble.half_precision = HalfPrecision(is_used, least_work=0)
+        results[is_used] = ensemble(features[:, : ensemble.weights[0].shape[1]])
     assert results[True].dtype == torch.float32
     torch.testing.assert_close(results[True], results[False], atol=3e-3, rtol=2e-2)
     assert not torch.equal(results[True], results[False])

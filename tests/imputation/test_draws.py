@@ -166,7 +166,7 @@ def test_tables_differ_by_what_the_training_rows_leave_open():
 @pytest.mark.parametrize("sizes", [(), (8,)])
 @pytest.mark.parametrize("missingness", ["mar", "agnostic"])
 def test_one_draw_of_the_parameters_for_a_whole_table(sizes, missingness):
-    """Rows that are common are moved common, and not every table the same way."""
+    """Like rows are moved by the same amount, and not every table the same way."""
     X = half_observed(200)
     model = VAEImputer(
         hidden_layer_sizes=sizes, missingness=missingness, max_iter=2, random_state=0
