@@ -65,7 +65,7 @@ def test_rows_widen_the_conditional_mean(holes, n_rows, given, mean_widths, vae_
 def test_networks_leave_out_rows_and_keep_the_best_weights(holes):
     model = imputer(max_iter=30).fit(holes)
     assert model.mean_losses_.min() < model.mean_losses_[0]
-    assert model._model.mean.gaussian.fold_means is None  # of use in training alone
+    assert model._model.mean.gaussian.folds is None  # of use in training alone
 
 
 def test_scales_stay_above_a_part_of_the_gaps_between_values(holes):
@@ -106,10 +106,10 @@ def test_draws_vary_around_the_point_estimate(holes):
     data = model._model.batch(model._encode(holes))
     mean, vae = model._model.mean, model._model.module
     with torch.no_grad():
-        c = mean.context(data.x, data.y, data.observed)
+        c = mean.context(data.x, data.x_original, data.observed)
         nodes = vae.prior(c).rsample(vae.nodes.expand(-1, len(holes), -1))
         px = vae.decode(nodes, c)
-        expected = mean.expected(data.x, data.y, data.observed)
+        expected = mean.expected(data.x, data.x_original, data.observed)
     locations = px[..., vae.joint.location_scale_indices()[2]]
     torch.testing.assert_close(locations.mean(0), expected, atol=1e-5, rtol=0)
     assert locations.std(0).min() > 1e-3
