@@ -17,7 +17,7 @@ from skvae._distributions.location_scale import Normal
 from skvae._distributions.registry import make_head
 from skvae._imputation.conditional_mean import ConditionalMean, Rows
 from skvae._imputation.gaussian import Gaussian
-from skvae._imputation.masking import hide, hide_like_others, some_like_others
+from skvae._imputation.masking import permuted_mask, random_mask, training_mask
 from skvae._imputation.residual_vae import ResidualVAE
 from skvae._networks.batch import Batch
 from skvae._networks.vae import VAE
@@ -334,10 +334,10 @@ def test_imputer_on_cuda(hidden_layer_sizes, strategy, tmp_path):
 def test_hiding_on_cuda():
     observed = torch.ones(5, 3, dtype=torch.bool, device="cuda")
     generator = torch.Generator("cuda").manual_seed(0)
-    visible = hide(observed, 0.1, 0.9, generator)
-    assert visible.device.type == "cuda"
-    assert hide_like_others(visible, generator).device.type == "cuda"
-    assert some_like_others(visible, observed, generator).device.type == "cuda"
+    mask = random_mask(observed, 0.1, 0.9, generator)
+    assert mask.device.type == "cuda"
+    assert permuted_mask(mask, generator).device.type == "cuda"
+    assert training_mask(observed, generator, permuted=True).device.type == "cuda"
 
 
 @needs_cuda

@@ -55,6 +55,11 @@ class LikelihoodSpec:
     per_column: str | None = None
     fit_column: FitColumn | None = None
 
+    @property
+    def is_numeric(self) -> bool:
+        """Whether its columns hold numbers, whose values have means."""
+        return self.make(1, 2).is_numeric
+
 
 def _fit_normal(values: np.ndarray, weights: np.ndarray | None) -> LogDensity:
     mean = float(np.average(values, weights=weights))

@@ -1,4 +1,4 @@
-"""What a fitted imputer says of the cells of rows: expected values and draws.
+"""Distributions of single cells: expected values, medians, intervals and draws.
 
 Rows go in as a :class:`Batch` on the device and come out encoded, in the columns of the
 heads, as NumPy arrays; tables are the business of the estimator.
@@ -27,155 +27,150 @@ from .._networks.batch import Batch, chunked, rows_at_once
 from .conditional_mean import ConditionalMean
 from .residual_vae import ResidualVAE
 from .scales import Scales, clamp
-
-#: Draws that each table chooses from where columns mask themselves.
-CANDIDATES = 50
-
-#: New rows are drawn in at most this many stages, see ``new_rows``.
-STAGES = 8
+from .settings import SETTINGS, Settings
+from .streams import new_generator
 
 
 @dataclass
 class CellDistribution:
-    """The parts of a fitted imputer, and what follows from them for single cells.
+    """Distribution of single cells under a fitted imputer.
 
-    Draws of a piece of rows have the shape (draws, rows, columns).
+    Draws of a chunk of rows have the shape (draws, rows, columns).
 
     Attributes
     ----------
     mean : ConditionalMean
         The expected values of cells.
     vae : ResidualVAE
-        How cells vary around them. Without networks the normal in ``mean`` says both.
-    units : Scales
-        Where ``x`` and ``y`` lead to each other, and the ranges of cells.
+        The distribution of residuals. Without networks the normal in ``mean`` gives
+        both.
+    scales : Scales
+        Maps between ``x`` and ``x_original``, and the ranges of cells.
     slopes : dict of int to float
         Slopes of self-masking, of the columns that have one.
     seed : int
-        Seed of draws that are the same at every call.
+        Seed of the streams that are the same at every call, see ``STREAMS``.
     width : int
         Width of the widest layer of ``vae``.
+    settings : Settings
+        Tuning constants.
     """
 
     mean: ConditionalMean
     vae: ResidualVAE
-    units: Scales
+    scales: Scales
     slopes: dict[int, float]
     seed: int
     width: int
+    settings: Settings = SETTINGS
 
     def expected(self, data: Batch) -> np.ndarray:
         """Return means and the most probable categories, (rows, columns)."""
         encoded = self._means(data)
         if self.slopes:
-            self._shift(encoded, data)
+            self._tilt_means(encoded, data)
         return encoded
 
     def medians(self, data: Batch) -> np.ndarray:
-        """Return the same with medians of numbers: over draws of the latents.
+        """Return medians of numbers and the most probable categories, (rows, columns).
 
-        Where columns mask themselves, the draws are those of the cells, tilted.
+        They are medians over draws of the latents, or where columns mask themselves
+        over tilted draws of the cells.
         """
         encoded = self._means(data)
         columns = self.mean.columns.cpu().numpy()
         start = 0
-        for piece, x in self._draws_of_points(data):
-            rows = slice(start, start + len(piece))
+        for chunk, x in self._common_draws(data):
+            rows = slice(start, start + len(chunk))
             numbers = x[..., columns]
             if self.slopes:
-                encoded[rows, columns] = weighted_median(numbers, self._tilt(piece, x))
+                encoded[rows, columns] = weighted_median(numbers, self._tilt(chunk, x))
             else:
                 encoded[rows, columns] = sorted_quantiles(numbers, [0.5])[0]
             start = rows.stop
         return encoded
 
-    def _draws_of_points(self, data: Batch) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Yield pieces with draws that are the same for every row like it.
-
-        Of the latents alone, and of numbers where columns mask themselves.
-        """
-        generator = self.generator() if self.slopes else None
-        return self.draw(data, INTERVAL_DRAWS, generator, alike=True)
+    def _common_draws(self, data: Batch) -> Iterator[tuple[Batch, np.ndarray]]:
+        """Yield chunks with draws by common random numbers."""
+        return self.draw(data, INTERVAL_DRAWS, None, common=True)
 
     def intervals(self, data: Batch, columns: list[int], coverage: float) -> np.ndarray:
         """Return ends of intervals of some columns, (2, rows, len(columns))."""
         levels = [(1 - coverage) / 2, (1 + coverage) / 2]
         parts = []
-        for x in self._many(data, interval_draws(coverage)):
+        for x in self._interval_draws(data, interval_draws(coverage)):
             ends = sorted_quantiles(x[..., columns], levels)
             for k, position in enumerate(columns):
-                values = self.units.nearest_values(x[..., position], position)
+                values = self.scales.nearest_values(x[..., position], position)
                 if values is not None:
                     ends[..., k] = repeated_interval(values, coverage)
             parts.append(ends)
         return np.concatenate(parts, axis=1)
 
-    def _many(self, data: Batch, n_draws: int) -> Iterator[np.ndarray]:
-        """Yield draws for quantiles, piece by piece."""
-        generator = self.generator()
+    def _interval_draws(self, data: Batch, n_draws: int) -> Iterator[np.ndarray]:
+        """Yield draws for quantiles, chunk by chunk."""
+        generator = self.generator("intervals")
         parameters = None
         if self.mean.ensemble is None:
-            # draws of the VAE are calibrated on rows that it has not seen: they vary
-            # by what the training rows leave open already
-            drawn = len(self.mean.gaussian.drawn_means)
-            parameters = sorted(k % drawn for k in range(n_draws))
-        draws = self.draw(data, n_draws, generator, parameters=parameters)
-        for piece, x in draws:
+            # draws of the VAE are calibrated on out-of-fold residuals, which include
+            # the error of the parameters already
+            n_drawn = len(self.mean.gaussian.drawn_means)
+            parameters = sorted(k % n_drawn for k in range(n_draws))
+        for chunk, x in self.draw(data, n_draws, generator, parameters=parameters):
             if self.slopes:
-                x = self._choose(piece, x, n_draws, generator)
+                x = self._resample(chunk, x, n_draws, generator)
             yield x
 
     def tables(
         self, data: Batch, n_draws: int, generator: torch.Generator
     ) -> Iterator[np.ndarray]:
-        """Yield draws of all cells for multiple imputation, piece by piece.
+        """Yield draws of all cells for multiple imputation, chunk by chunk.
 
-        Every draw has its own parameters of the normal, the same for all rows: tables
-        differ in what the training rows leave open as well.
+        Every draw has its own parameters of the normal, the same for all rows, so that
+        tables differ by the error of the parameters as well.
         """
-        drawn = len(self.mean.gaussian.drawn_means)
+        n_drawn = len(self.mean.gaussian.drawn_means)
         device = generator.device
-        order = torch.randperm(drawn, generator=generator, device=device).tolist()
-        # neighbours share them where there are more tables
-        chosen = [order[k * min(drawn, n_draws) // n_draws] for k in range(n_draws)]
-        n_candidates = CANDIDATES if self.slopes else 1
+        order = torch.randperm(n_drawn, generator=generator, device=device).tolist()
+        # consecutive tables have the same parameters where there are more tables
+        chosen = [order[k * min(n_drawn, n_draws) // n_draws] for k in range(n_draws)]
+        n_candidates = self.settings.n_candidates if self.slopes else 1
         parameters = [k for k in chosen for _ in range(n_candidates)]
         draws = self.draw(data, len(parameters), generator, parameters=parameters)
-        for piece, x in draws:
+        for chunk, x in draws:
             if self.slopes:
                 x = np.concatenate(
                     [
-                        self._choose(piece, candidates, 1, generator)
+                        self._resample(chunk, candidates, 1, generator)
                         for candidates in np.split(x, n_draws)
                     ]
                 )
-            # draws of the normal alone depend on each other as they should, and those
-            # that mask themselves are weighed
-            empty = ~seen(piece).any(1).cpu().numpy()
+            # the normal alone draws cells jointly, and tilted draws keep their weights
+            empty = ~observed_mask(chunk).any(1).cpu().numpy()
             if empty.any() and self.mean.ensemble is not None and not self.slopes:
                 new = self.new_rows(n_draws * int(empty.sum()), generator)
                 x[:, empty] = new.reshape(n_draws, -1, x.shape[2])
             yield x
 
     def new_rows(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
-        """Return draws of rows without any observed cell, (rows, columns).
+        """Return draws of rows without an observed cell, (rows, columns).
 
-        Expected values of an empty row are those of the table, whatever the row, and
-        draws around them depend on each other through the latents alone. Drawn a few at
-        a time, in an order that every row has of its own, cells are given the ones
-        before, and depend on them as the expected values do.
+        The conditional mean of an empty row is constant, so that its cells would depend
+        on each other through the latents alone. Drawn in stages, in a random order of
+        the columns for every row, cells are conditioned on those of earlier stages.
         """
-        device = self.mean.start.device
-        shape = (n_rows, len(self.units.columns))
+        device = self.mean.marginal.device
+        shape = (n_rows, len(self.scales.columns))
         place = torch.rand(shape, generator=generator, device=device).argsort(1)
-        stages = min(STAGES, shape[1])
+        n_stages = min(self.settings.n_stages, shape[1])
         x = torch.zeros(shape, device=device)
         observed = torch.zeros(shape, dtype=torch.bool, device=device)
-        for stage in range(stages):
-            data = Batch(x, observed, y=self.units.rows_of_y(x, observed))
-            pieces_of_x = [piece[0] for _, piece in self.draw(data, 1, generator)]
-            drawn = torch.from_numpy(np.concatenate(pieces_of_x)).to(x)
-            now = place * stages // shape[1] == stage
+        for stage in range(n_stages):
+            original = self.scales.rows_to_original(x, observed)
+            data = Batch(x, observed, x_original=original)
+            chunks = [draws[0] for _, draws in self.draw(data, 1, generator)]
+            drawn = torch.from_numpy(np.concatenate(chunks)).to(x)
+            now = place * n_stages // shape[1] == stage
             x, observed = torch.where(now, drawn, x), observed | now
         return x.cpu().numpy()
 
@@ -184,146 +179,153 @@ class CellDistribution:
         data: Batch,
         n_draws: int,
         generator: torch.Generator | None,
-        visible: Tensor | None = None,
+        mask: Tensor | None = None,
         parameters: list[int] | None = None,
-        alike: bool = False,
+        common: bool = False,
     ) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Yield pieces of the rows with draws, as if cells were missing at random.
+        """Yield chunks of the rows with draws, as if cells were missing at random.
 
-        The observed cells are given, or those that ``visible`` marks. ``parameters``
-        are numbers of drawn parameters of the normal, one for each draw. Draws that are
-        ``alike`` have the same noise in every row, see ``sample_common``, or without a
-        generator that of the latents alone.
+        Inputs are the observed cells, or those in ``mask``. ``parameters`` are indices
+        of drawn parameters of the normal, one for each draw. ``common`` draws have
+        common random numbers: of the latents, and of the cells where columns mask
+        themselves (else the cells are means given the latents).
         """
         groups: list[tuple[int | None, int]] = [(None, n_draws)]
         if parameters is not None:
             groups = [(k, len(list(same))) for k, same in groupby(parameters)]
         at_once = rows_at_once(self._floats_per_row(n_draws))
         for start in range(0, len(data), at_once):
-            piece = data.rows(start, start + at_once)
-            v = seen(piece)
-            if visible is not None:
-                v = visible[start : start + len(piece)]
+            chunk = data.rows(start, start + at_once)
+            own = observed_mask(chunk)
+            if mask is not None:
+                own = mask[start : start + len(chunk)]
             with torch.inference_mode():
-                numbers = [k for k, _ in groups]
                 contexts: Iterable[Tensor | None] = [None] * len(groups)
                 if self.mean.ensemble is not None:
-                    y = in_y(piece)
-                    c = self.mean.context(piece.x, y, v)
-                    contexts = self.mean.redrawn(c, y, v, numbers)
+                    c = self.mean.context(chunk.x, originals(chunk), own)
+                    contexts = self.mean.contexts_by_draw(
+                        c, originals(chunk), own, [k for k, _ in groups]
+                    )
                 x = [
-                    self._draw(piece, v, c, n, generator, k, alike)
+                    self._draw_normal(chunk, own, n, generator, k, common)
+                    if c is None
+                    else self._draw_residuals(c, n, generator, common)
                     for c, (k, n) in zip(contexts, groups, strict=True)
                 ]
-            yield piece, np.concatenate(x)
+            yield chunk, np.concatenate(x)
 
-    def generator(self) -> torch.Generator:
-        """Return the generator of draws that are the same at every call."""
-        return torch.Generator(self.mean.start.device).manual_seed(self.seed)
+    def generator(self, name: str) -> torch.Generator:
+        """Return the generator of a stream that is the same at every call."""
+        return new_generator(self.seed, name, self.mean.marginal.device)
 
     def _means(self, data: Batch) -> np.ndarray:
         parts = []
         with torch.inference_mode():
-            for piece in chunked(data, self._floats_per_row(1)):
-                points = self.mean.expected(piece.x, in_y(piece), seen(piece))
+            for chunk in chunked(data, self._floats_per_row(1)):
+                mask = observed_mask(chunk)
+                means = self.mean.expected(chunk.x, originals(chunk), mask)
                 if self.mean.ensemble is not None:
-                    points = clamp(points, self.units.expected)
-                parts.append(self.units.rows_of_x(points))
+                    means = clamp(means, self.scales.expected)
+                parts.append(self.scales.rows_to_encoded(means))
         return np.concatenate(parts)
 
-    def _draw(
+    def _draw_normal(
         self,
-        piece: Batch,
-        v: Tensor,
-        c: Tensor | None,
+        chunk: Batch,
+        mask: Tensor,
         n_draws: int,
         generator: torch.Generator | None,
         parameters: int | None,
-        alike: bool,
+        common: bool,
     ) -> np.ndarray:
-        """Draw all cells given the visible ones; ``c`` is the networks' context."""
-        mean, vae, y = self.mean, self.vae, in_y(piece)
-        if c is None:
-            y, visible = mean.gaussian_inputs(y, v)
-            if alike:
-                like = y.new_empty(n_draws, 1, y.shape[1])
-                noise = common_noise(like, self.generator())
-            else:
-                noise = y.new_empty(n_draws, *y.shape).normal_(generator=generator)
-            draws = [
-                mean.gaussian.sample(y, visible, part, parameters) for part in noise
-            ]
-            return self.units.rows_of_x(torch.stack(draws))
-        if alike:
-            same = self.generator()
-            noise = common_noise(c.new_empty(n_draws, 1, vae.n_prior_noise), same)
+        """Draw all cells from the normal alone."""
+        gaussian = self.mean.gaussian
+        inputs, given = self.mean.gaussian_inputs(originals(chunk), mask)
+        if common:
+            like = inputs.new_empty(n_draws, 1, inputs.shape[1])
+            noise = common_noise(like, self.generator("common"))
+        else:
+            noise = inputs.new_empty(n_draws, *inputs.shape)
+            noise.normal_(generator=generator)
+        draws = [gaussian.sample(inputs, given, part, parameters) for part in noise]
+        return self.scales.rows_to_encoded(torch.stack(draws))
+
+    def _draw_residuals(
+        self, c: Tensor, n_draws: int, generator: torch.Generator | None, common: bool
+    ) -> np.ndarray:
+        """Draw all cells from the residual VAE."""
+        vae = self.vae
+        if common:
+            generator = self.generator("common")
+            like = c.new_empty(n_draws, 1, vae.n_prior_noise)
+            noise = common_noise(like, generator)
             read = vae.joint.point_estimate
-            if generator is not None:
-                read = partial(vae.joint.sample_common, generator=same)
+            if self.slopes:
+                read = partial(vae.joint.sample_common, generator=generator)
         else:
             assert generator is not None
-            noise = c.new_empty(n_draws, len(piece), vae.n_prior_noise)
+            noise = c.new_empty(n_draws, len(c), vae.n_prior_noise)
             noise.normal_(generator=generator)
             read = partial(vae.joint.sample, generator=generator)
         x = read(vae.decode(vae.prior(c).rsample(noise), c))
-        return clamp(x, self.units.drawn).cpu().numpy()
+        return clamp(x, self.scales.drawn).cpu().numpy()
 
-    def _choose(
+    # -- self-masking ------------------------------------------------------------
+
+    def _resample(
         self,
-        piece: Batch,
+        chunk: Batch,
         x: np.ndarray,
         n_draws: int,
         generator: torch.Generator | None,
     ) -> np.ndarray:
-        """Choose draws by their weights under self-masking."""
-        weights = torch.from_numpy(self._tilt(piece, x).T).to(piece.x.device)
+        """Resample draws by their weights under self-masking."""
+        weights = torch.from_numpy(self._tilt(chunk, x).T).to(chunk.x.device)
         chosen = torch.multinomial(weights, n_draws, True, generator=generator)
         return np.take_along_axis(x, chosen.cpu().numpy().T[..., None], axis=0)
 
-    def _tilt(self, piece: Batch, x: np.ndarray) -> np.ndarray:
+    def _tilt(self, chunk: Batch, x: np.ndarray) -> np.ndarray:
         """Return the weights of draws under self-masking, (draws, rows)."""
         logs = np.zeros(x.shape[:2])
-        missing = ~seen(piece).cpu().numpy()
+        missing = ~observed_mask(chunk).cpu().numpy()
         for position, slope in self.slopes.items():
-            y = self.units.y_of(x[..., position], position)
-            logs += slope * y * missing[:, position]
+            original = self.scales.to_original(x[..., position], position)
+            logs += slope * original * missing[:, position]
         weights = np.exp(logs - logs.max(0))
         return weights / weights.sum(0)
 
-    def _shift(self, encoded: np.ndarray, data: Batch) -> None:
-        """Move the means of self-masking columns by what the tilt does to draws."""
+    def _tilt_means(self, encoded: np.ndarray, data: Batch) -> None:
+        """Shift the means of self-masking columns as tilting shifts those of draws."""
         start = 0
-        for piece, x in self._draws_of_points(data):
-            weights = self._tilt(piece, x)
-            rows = slice(start, start + len(piece))
+        for chunk, x in self._common_draws(data):
+            weights = self._tilt(chunk, x)
+            rows = slice(start, start + len(chunk))
             for position in self.slopes:
-                y = self.units.y_of(x[..., position], position)
-                shift = (weights * y).sum(0) - y.mean(0)
-                target = self.units.y_of(encoded[rows, position], position) + shift
-                # hidden values may lie beyond the observed ones on the masked side
-                encoded[rows, position] = self.units.x_of(target, position)
-            start += len(piece)
+                draws = self.scales.to_original(x[..., position], position)
+                shift = (weights * draws).sum(0) - draws.mean(0)
+                mean = self.scales.to_original(encoded[rows, position], position)
+                # not clamped: missing values may lie beyond the observed range
+                encoded[rows, position] = self.scales.to_encoded(mean + shift, position)
+            start = rows.stop
 
     def _floats_per_row(self, n_draws: int) -> int:
         """Return the floats that a row takes with so many draws."""
         mean = self.mean
-        width = len(mean.slots) ** 2  # a matrix is solved for every row
+        width = len(mean.gaussian.mean) ** 2  # a matrix is solved for every row
         if mean.ensemble is None:
-            width = max(width, n_draws * width)
-        else:
-            members = mean.n_members * max(w.shape[1] for w in mean.ensemble.weights)
-            inputs = self.vae.n_latent + mean.n_context
-            width = max(width, members, n_draws * max(inputs, self.width))
-        return width
+            return max(width, n_draws * width)
+        members = mean.n_members * max(w.shape[1] for w in mean.ensemble.weights)
+        inputs = self.vae.n_latent + mean.n_context
+        return max(width, members, n_draws * max(inputs, self.width))
 
 
-def seen(batch: Batch) -> Tensor:
+def observed_mask(batch: Batch) -> Tensor:
     """Return the mask of the observed cells, which every batch has here."""
     assert batch.observed is not None
     return batch.observed
 
 
-def in_y(batch: Batch) -> Tensor:
-    """Return the rows in the space of ``y``, which every batch has here."""
-    assert batch.y is not None
-    return batch.y
+def originals(batch: Batch) -> Tensor:
+    """Return ``x_original`` of the rows, which every batch has here."""
+    assert batch.x_original is not None
+    return batch.x_original

@@ -1,15 +1,15 @@
-"""What every cell is expected to be, given the visible ones, and how that is learned.
+"""The conditional mean: the expected value of every cell given the input cells.
 
-:class:`ConditionalMean` is the regression part of the imputer: a multivariate normal
+:class:`ConditionalMean` is the regression part of the imputer: a multivariate normal,
 and an ensemble of networks that corrects it. It gives point estimates, and the context
-of the conditional VAE, which models what is left. Letters as in
+of the conditional VAE, which models the residuals. Letters as in
 :mod:`skvae._networks.vae`; besides
 
-``y``
-    the rows as the point estimate sees them: numbers in their own units, shifted and
-    scaled to mean 0 and variance 1, codes of categories; a missing cell holds 0
-``v``
-    mask of the visible cells, a random part of the observed ones in training
+``x_original``
+    the rows on the scale of the point estimates: numbers in original units, shifted
+    and scaled to mean 0 and variance 1, codes of categories; a missing cell holds 0
+``mask``
+    input mask: the cells that are shown, in training a random part of the observed ones
 """
 
 from __future__ import annotations
@@ -24,27 +24,18 @@ from torch import Tensor, nn
 from .._distributions.joint import Joint
 from .._networks.mlp import BatchedMLP
 from .._training.progress import Progress
-from .gaussian import SETTINGS, Gaussian, GaussianSettings
-
-#: Probabilities of the normal, which may be negative, are cut off here.
-PROBABILITY_FLOOR = 0.002
-
-#: Frequencies of the periodic features of a number (Gorishniy et al. 2022, On
-#: Embeddings for Numerical Features in Tabular Deep Learning).
-N_FREQUENCIES = 16
-
-#: Weight of visible cells in the loss: to copy them keeps the features informative.
-VISIBLE_WEIGHT = 0.1
+from .gaussian import Gaussian
+from .settings import SETTINGS, Settings
 
 
 class Rows(NamedTuple):
     """Resident rows of the training table."""
 
     x: Tensor  # (rows, columns) encoded
-    y: Tensor  # (rows, columns)
+    x_original: Tensor  # (rows, columns)
     observed: Tensor  # (rows, columns) bool
     weight: Tensor  # (rows,)
-    fold: Tensor | None = None  # (rows,) who leaves the row out, see member_of
+    fold: Tensor | None = None  # (rows,) which network holds the row out: member_of
 
     def take(self, index: Tensor) -> Rows:
         """Return the rows at ``index``."""
@@ -52,14 +43,59 @@ class Rows(NamedTuple):
         return Rows._make(parts)
 
 
+class NormalIndices(NamedTuple):
+    """Where inputs and outputs of a joint likelihood stand in the normal."""
+
+    inputs: Tensor  # the inputs that the normal models, in their order
+    linked: Tensor  # which of its columns are estimates of outputs
+    outputs: Tensor  # those outputs
+    locations: Tensor  # which of its columns are numbers with location and scale
+    is_location: Tensor  # (normal columns,) bool
+    is_probability: Tensor  # (normal columns,) 1 for 0/1 inputs whose output is a logit
+
+    @classmethod
+    def find(cls, joint: Joint, widest: int | None) -> NormalIndices:
+        """Return the indices of a normal with at most ``widest`` columns.
+
+        It models all inputs, or else the numbers alone, or else nothing.
+        """
+        _, numeric, _ = joint.location_scale_indices()
+        inputs = torch.arange(joint.n_inputs)
+        if widest is not None and len(inputs) > widest:
+            inputs = numeric if len(numeric) <= widest else numeric[:0]
+        # estimates of numbers are locations, those of 0/1 inputs are probabilities
+        target = torch.full((joint.n_inputs,), -1)
+        is_probability = torch.zeros(joint.n_inputs)
+        first_input = first_output = 0
+        for head in joint:
+            own = slice(first_input, first_input + head.n_inputs)
+            if head.input_link is not None:
+                target[own] = first_output + torch.arange(head.n_inputs)
+            if head.input_link == "logit":
+                is_probability[own] = 1
+            first_input += head.n_inputs
+            first_output += head.n_outputs
+        linked = target[inputs] >= 0
+        place = {int(index): k for k, index in enumerate(inputs)}
+        locations = [place[int(index)] for index in numeric if int(index) in place]
+        return cls(
+            inputs,
+            linked.nonzero()[:, 0],
+            target[inputs][linked],
+            torch.tensor(locations, dtype=torch.long),
+            torch.isin(inputs, numeric),
+            is_probability[inputs],
+        )
+
+
 class ConditionalMean(nn.Module):
-    """Expected value of every cell given the visible cells.
+    """Expected value of every cell given the input cells.
 
     Parameters
     ----------
     joint : Joint
-        The ``point_estimate_head`` of every decoder head: losses and point estimates
-        of ``y``.
+        The ``point_estimate_head`` of every decoder head: losses and point estimates of
+        ``x_original``.
     hidden_layer_sizes : sequence of int
         Widths of the networks; without any, the normal stands alone.
     n_members : int
@@ -69,10 +105,17 @@ class ConditionalMean(nn.Module):
     generator : torch.Generator
         Source of the initial weights, on the CPU.
     widest_normal : int
-        With more inputs the normal takes those of numbers alone, or none.
-    settings : GaussianSettings
-        How the normal is fitted and drawn.
+        With more inputs the normal models the numeric ones alone, or none.
+    settings : Settings
+        Tuning constants.
     """
+
+    columns: Tensor  # the numbers with location and scale
+    outputs: Tensor  # their locations
+    marginal: Tensor  # (n_outputs,) without any input: log-odds, and 0 of numbers
+    mean_log_deviation: Tensor  # of masked cells under the normal, by number
+    shrinkage: Tensor  # factor of the distance from the marginal, 1 for none, by column
+    network_weight: Tensor  # of the networks against the normal, by column
 
     def __init__(
         self,
@@ -81,245 +124,198 @@ class ConditionalMean(nn.Module):
         n_members: int,
         activation: str,
         generator: torch.Generator,
-        widest_normal: int = 128,
-        settings: GaussianSettings = SETTINGS,
+        widest_normal: int = SETTINGS.small.widest_normal,
+        settings: Settings = SETTINGS,
     ) -> None:
         super().__init__()
-        self.joint = joint
-        columns, inputs, outputs = joint.location_scale_indices()
-        self.columns: Tensor
-        self.inputs: Tensor
-        self.outputs: Tensor
-        self.register_buffer("columns", columns, persistent=False)
-        self.register_buffer("inputs", inputs, persistent=False)
-        self.register_buffer("outputs", outputs, persistent=False)
-        # the normal takes all inputs, or the numbers alone, or nothing
-        slots = torch.arange(joint.n_inputs)
-        if hidden_layer_sizes and len(slots) > widest_normal:
-            slots = inputs if len(inputs) <= widest_normal else inputs[:0]
-        self.slots: Tensor
-        self.register_buffer("slots", slots, persistent=False)
-        self.gaussian = Gaussian(len(slots), settings)
-        # where the normal's estimates go among the outputs: those of numbers are
-        # locations, those of 0/1 inputs of categories logits
-        target = torch.full((joint.n_inputs,), -1)
-        is_flag = torch.zeros(joint.n_inputs)
-        first_input = first_output = 0
-        for head, n_in, n_out in zip(joint, joint.inputs, joint.outputs, strict=True):
-            own = slice(first_input, first_input + n_in)
-            if head.input_link is not None:
-                target[own] = first_output + torch.arange(n_in)
-            if head.input_link == "logit":
-                is_flag[own] = 1
-            first_input, first_output = first_input + n_in, first_output + n_out
-        used = target[slots] >= 0
-        self.slot_used: Tensor
-        self.slot_outputs: Tensor
-        self.slot_is_number: Tensor
-        self.slot_is_flag: Tensor
-        self.register_buffer("slot_used", used.nonzero()[:, 0], persistent=False)
-        self.register_buffer("slot_outputs", target[slots][used], persistent=False)
-        # where the numbers are among what the normal knows, if they are
-        slot_of = {int(slot): k for k, slot in enumerate(slots)}
-        numbers = [slot_of[int(slot)] for slot in inputs if int(slot) in slot_of]
-        self.number_slots: Tensor
-        self.register_buffer(
-            "number_slots", torch.tensor(numbers, dtype=torch.long), persistent=False
-        )
-        is_number = torch.isin(slots, inputs)
-        self.register_buffer("slot_is_number", is_number, persistent=False)
-        self.register_buffer("slot_is_flag", is_flag[slots], persistent=False)
+        self.joint, self.settings = joint, settings
         self.n_members = n_members if hidden_layer_sizes else 0
+        columns, _, outputs = joint.location_scale_indices()
+        widest = widest_normal if hidden_layer_sizes else None
+        indices = NormalIndices.find(joint, widest)
+        fixed = {f"normal_{name}": k for name, k in indices._asdict().items()}
+        for name, index in {"columns": columns, "outputs": outputs, **fixed}.items():
+            self.register_buffer(name, index, persistent=False)
+        self.gaussian = Gaussian(len(indices.inputs), settings)
         self.ensemble: BatchedMLP | None = None
         if hidden_layer_sizes:
-            n_features = (
-                joint.n_inputs
-                + len(slots)
-                + 2 * N_FREQUENCIES * len(columns)
-                + joint.n_columns
-            )
-            widths = [n_features, *hidden_layer_sizes, joint.n_outputs]
+            n_waves = 2 * settings.n_frequencies * len(columns)
+            n_features = joint.n_inputs + len(indices.inputs) + joint.n_columns
+            widths = [n_features + n_waves, *hidden_layer_sizes, joint.n_outputs]
             self.ensemble = BatchedMLP(n_members, widths, activation, generator)
-            frequencies = torch.empty(len(columns), N_FREQUENCIES)
+            frequencies = torch.empty(len(columns), settings.n_frequencies)
             self.frequencies = nn.Parameter(frequencies.normal_(generator=generator))
-        # log-odds and zeros that the networks' outputs are added to
-        self.start: Tensor
-        self.register_buffer("start", torch.zeros(joint.n_outputs))
-        # average log-deviation that the normal leaves to hidden cells, by number
-        self.usual_deviation: Tensor
-        self.register_buffer("usual_deviation", torch.zeros(len(numbers)))
-        # how far estimates of every column go from the marginal, and the networks'
-        # share in them
-        self.reach: Tensor
-        self.register_buffer("reach", torch.ones(joint.n_columns))
-        self.share: Tensor
-        self.register_buffer(
-            "share", torch.full((joint.n_columns,), float(self.n_members > 0))
-        )
+        self.register_buffer("marginal", torch.zeros(joint.n_outputs))
+        deviations = torch.zeros(len(indices.locations))
+        self.register_buffer("mean_log_deviation", deviations)
+        self.register_buffer("shrinkage", torch.ones(joint.n_columns))
+        weight = torch.full((joint.n_columns,), float(self.n_members > 0))
+        self.register_buffer("network_weight", weight)
+
+    @property
+    def indices(self) -> NormalIndices:
+        """Where inputs and outputs stand in the normal, on the device."""
+        names = NormalIndices._fields
+        return NormalIndices(*(self.get_buffer(f"normal_{name}") for name in names))
+
+    @property
+    def has_normal(self) -> bool:
+        """Whether the normal models any input."""
+        return len(self.gaussian.mean) > 0
 
     @property
     def n_context(self) -> int:
         """Width of :meth:`context`."""
         joint = self.joint
-        n_deviations = len(self.number_slots)
+        n_deviations = len(self.mean_log_deviation)
         return joint.n_outputs + joint.n_inputs + joint.n_columns + n_deviations
 
-    def gaussian_inputs(self, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the rows as the normal sees them, and their visibility."""
-        visible = self._spread(v)[..., self.slots].to(y.dtype)
-        return self.joint.embed(y, v)[..., self.slots], visible
+    # -- estimates ---------------------------------------------------------------
 
-    def _spread(self, v: Tensor) -> Tensor:
-        """Repeat the mask of columns for every input of a column."""
-        return torch.cat(
-            [
-                part.repeat_interleave(n_inputs // n_columns, -1)
-                for part, n_inputs, n_columns in zip(
-                    v.split(self.joint.columns, -1),
-                    self.joint.inputs,
-                    self.joint.columns,
-                    strict=True,
-                )
-            ],
-            -1,
-        )
+    def gaussian_inputs(
+        self, x_original: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return rows and mask as the normal models them."""
+        inputs = self.indices.inputs
+        given = repeat_columns(mask, self.joint.columns, self.joint.inputs)
+        given = given[..., inputs].to(x_original.dtype)
+        return self.joint.embed(x_original, mask)[..., inputs], given
 
     def features(
-        self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
+        self, x: Tensor, x_original: Tensor, mask: Tensor, fold: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return what the networks see, and the outputs that they correct.
+        """Return the features of the networks, and the outputs that they correct.
 
         Those are the normal's estimates of numbers and of the probabilities of
         categories, as logits; where there is no normal, the marginals.
         """
-        mask = v.to(y.dtype)
-        embedded = self.joint.embed(y, v)
-        parts = [embedded, mask]
-        start = self.start.expand(len(y), -1)
-        if len(self.slots):
-            spread = self._spread(v)[..., self.slots].to(y.dtype)
-            completed = self.gaussian.condition(embedded[..., self.slots], spread, fold)
-            parts.append(completed)
-            estimate = self._as_outputs(completed)
-            start = start.index_copy(-1, self.slot_outputs, estimate)
+        shown = mask.to(x_original.dtype)
+        parts = [self.joint.embed(x_original, mask), shown]
+        baseline = self.marginal.expand(len(x_original), -1)
+        if self.has_normal:
+            inputs, given = self.gaussian_inputs(x_original, mask)
+            imputed = self.gaussian.condition(inputs, given, fold)
+            parts.append(imputed)
+            estimate = self._as_outputs(imputed)
+            baseline = baseline.index_copy(-1, self.indices.outputs, estimate)
         if len(self.columns):
             # ranks: encoded numbers are near N(0, 1)
             rank = torch.erf(x[..., self.columns] / math.sqrt(2))
             angle = 2 * math.pi * rank.unsqueeze(-1) * self.frequencies
             waves = torch.cat([angle.sin(), angle.cos()], -1)
-            waves = waves * mask[..., self.columns].unsqueeze(-1)
+            waves = waves * shown[..., self.columns].unsqueeze(-1)
             parts.append(waves.flatten(-2))
-        return torch.cat(parts, -1), start
+        return torch.cat(parts, -1), baseline
 
-    def _as_outputs(self, completed: Tensor) -> Tensor:
-        """Return the normal's estimates as outputs, in ``slot_outputs``."""
-        chance = completed.clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-        logit = chance.log() - self.slot_is_flag * (1 - chance).log()
-        return torch.where(self.slot_is_number, completed, logit)[:, self.slot_used]
+    def _as_outputs(self, imputed: Tensor) -> Tensor:
+        """Return the normal's estimates as outputs, those of ``indices.outputs``."""
+        floor, indices = self.settings.probability_floor, self.indices
+        chance = imputed.clamp(floor, 1 - floor)
+        logit = chance.log() - indices.is_probability * (1 - chance).log()
+        return torch.where(indices.is_location, imputed, logit)[:, indices.linked]
 
     def members(
-        self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
+        self, x: Tensor, x_original: Tensor, mask: Tensor, fold: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return outputs of the networks and those that they correct.
 
         Shapes (members, rows, n_outputs) and (rows, n_outputs).
         """
         assert self.ensemble is not None
-        features, start = self.features(x, y, v, fold)
-        return self.ensemble(features) + start, start
+        features, baseline = self.features(x, x_original, mask, fold)
+        return self.ensemble(features) + baseline, baseline
 
-    def expected(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    def expected(self, x: Tensor, x_original: Tensor, mask: Tensor) -> Tensor:
         """Return means of numbers, probabilities and modes, (rows, columns)."""
         if self.ensemble is None:
-            inputs, visible = self.gaussian_inputs(y, v)
-            return self.gaussian.condition(inputs, visible)
-        outputs, start = self.members(x, y, v)
-        return self.joint.point_estimate(self._blended(outputs.mean(0), start))
+            return self.gaussian.condition(*self.gaussian_inputs(x_original, mask))
+        outputs, baseline = self.members(x, x_original, mask)
+        return self.joint.point_estimate(self._stacked(outputs.mean(0), baseline))
 
-    def _blended(self, outputs: Tensor, start: Tensor) -> Tensor:
-        """Return a mixture of networks' outputs, what they correct, and marginals."""
-        share, reach = self.by_output(self.share), self.by_output(self.reach)
-        mixed = start + share * (outputs - start)
-        return mixed + (1 - reach) * (self.start - mixed)
+    def _stacked(self, outputs: Tensor, baseline: Tensor) -> Tensor:
+        """Return the weighted outputs of networks, normal and marginal."""
+        weight = self.by_output(self.network_weight)
+        shrinkage = self.by_output(self.shrinkage)
+        mixed = baseline + weight * (outputs - baseline)
+        return mixed + (1 - shrinkage) * (self.marginal - mixed)
 
     def by_output(self, values: Tensor) -> Tensor:
         """Repeat values of columns for every output of a column."""
-        return torch.cat(
-            [
-                part.repeat_interleave(n_outputs // n_columns)
-                for part, n_outputs, n_columns in zip(
-                    values.split(self.joint.columns),
-                    self.joint.outputs,
-                    self.joint.columns,
-                    strict=True,
-                )
-            ]
-        )
+        return repeat_columns(values, self.joint.columns, self.joint.outputs)
 
-    def blend(self) -> list[dict[str, float]]:
-        """Return the shares of marginal, normal and networks, by column."""
+    def stacking_weights(self) -> list[dict[str, float]]:
+        """Return the weights of marginal, normal and networks, by column."""
         return [
             {
-                "marginal": 1 - reach,
-                "normal": reach * (1 - share),
-                "networks": reach * share,
+                "marginal": 1 - shrinkage,
+                "normal": shrinkage * (1 - weight),
+                "networks": shrinkage * weight,
             }
-            for reach, share in zip(
-                self.reach.tolist(), self.share.tolist(), strict=True
+            for shrinkage, weight in zip(
+                self.shrinkage.tolist(), self.network_weight.tolist(), strict=True
             )
         ]
 
-    def context(
-        self, x: Tensor, y: Tensor, v: Tensor, fold: Tensor | None = None
-    ) -> Tensor:
-        """Return what the conditional VAE knows of the visible cells.
+    # -- context of the conditional VAE ------------------------------------------
 
-        That is the blended outputs, the cells, their mask, and how much the normal
-        leaves open of each number, as log-deviations from its average. Rows of the
-        training table come with their ``fold``: the outputs are then those of the
-        network that has not seen the row, so the VAE learns from honest residuals.
+    def context(
+        self, x: Tensor, x_original: Tensor, mask: Tensor, fold: Tensor | None = None
+    ) -> Tensor:
+        """Return the context of the conditional VAE.
+
+        That is the stacked outputs, the input cells, their mask, and the normal's
+        conditional log-deviation of each number less its average. Rows of the training
+        table come with their ``fold``: the outputs are then those of the network that
+        was trained without the row, so that the VAE learns from out-of-fold residuals.
         """
-        outputs, start = self.members(x, y, v, fold)
+        outputs, baseline = self.members(x, x_original, mask, fold)
         if fold is None:
             own = outputs.mean(0)
         else:
-            # rows that every network has seen (fold -1) get the average
-            member = member_of(fold, self.n_members)
-            own = outputs[member, torch.arange(len(x), device=x.device)]
+            own = own_outputs(outputs, fold)
+            # rows that no network holds out (fold -1) get the average
             own = torch.where((fold < 0).unsqueeze(-1), outputs.mean(0), own)
-        parts = [self._blended(own, start), self.joint.embed(y, v), v.to(y.dtype)]
-        if len(self.number_slots):
-            parts.append(self._log_deviation(y, v, fold) - self.usual_deviation)
+        parts = [
+            self._stacked(own, baseline),
+            self.joint.embed(x_original, mask),
+            mask.to(x_original.dtype),
+        ]
+        if len(self.mean_log_deviation):
+            parts.append(self._log_deviation(x_original, mask, fold))
         return torch.cat(parts, -1)
 
-    def redrawn(
-        self, c: Tensor, y: Tensor, v: Tensor, draws: Sequence[int | None]
+    def _log_deviation(
+        self, x_original: Tensor, mask: Tensor, fold: Tensor | None
+    ) -> Tensor:
+        _, given = self.gaussian_inputs(x_original, mask)
+        deviation = self.gaussian.deviation(given, self.indices.locations, fold)
+        return deviation.log() - self.mean_log_deviation
+
+    def contexts_by_draw(
+        self, c: Tensor, x_original: Tensor, mask: Tensor, draws: Sequence[int | None]
     ) -> Iterator[Tensor]:
         """Yield the context by each of the drawn parameters of the normal.
 
-        Its estimates change, and what it leaves open; the corrections by the networks
-        stay. None stands for the fitted parameters.
+        Its estimates and deviations change; the corrections by the networks stay. None
+        stands for the fitted parameters.
         """
-        if len(self.slots) and any(draw is not None for draw in draws):
-            inputs, visible = self.gaussian_inputs(y, v)
-            fitted = self._as_outputs(self.gaussian.condition(inputs, visible))
-            reach = self.by_output(self.reach)[self.slot_outputs]
+        if self.has_normal and any(draw is not None for draw in draws):
+            inputs, given = self.gaussian_inputs(x_original, mask)
+            fitted = self._as_outputs(self.gaussian.condition(inputs, given))
+            indices = self.indices
+            shrinkage = self.by_output(self.shrinkage)[indices.outputs]
         for draw in draws:
-            if not len(self.slots) or draw is None:
+            if not self.has_normal or draw is None:
                 yield c
                 continue
-            drawn = self.gaussian.condition(inputs, visible, draw=draw)
-            shift = reach * (self._as_outputs(drawn) - fitted)
-            context = c.index_add(-1, self.slot_outputs, shift)
-            n_deviations = len(self.number_slots)
+            drawn = self.gaussian.condition(inputs, given, draw=draw)
+            shift = shrinkage * (self._as_outputs(drawn) - fitted)
+            context = c.index_add(-1, indices.outputs, shift)
+            n_deviations = len(indices.locations)
             if n_deviations:
-                left = self.gaussian.deviation(visible, self.number_slots, draw=draw)
-                context[:, -n_deviations:] = left.log() - self.usual_deviation
+                left = self.gaussian.deviation(given, indices.locations, draw=draw)
+                context[:, -n_deviations:] = left.log() - self.mean_log_deviation
             yield context
-
-    def _log_deviation(self, y: Tensor, v: Tensor, fold: Tensor | None) -> Tensor:
-        _, visible = self.gaussian_inputs(y, v)
-        return self.gaussian.deviation(visible, self.number_slots, fold).log()
 
     # -- training ----------------------------------------------------------------
 
@@ -333,40 +329,66 @@ class ConditionalMean(nn.Module):
     ) -> list[float]:
         """Initialise at the marginals and the normal; return the normal's EM trace."""
         weight = rows.observed * rows.weight.unsqueeze(1)
-        start = self.joint.initialise(rows.y, weight)
-        start[self.outputs] = 0  # the mean of y, where the normal knows no better
-        self.start.copy_(start)
-        if not len(self.slots):
+        marginal = self.joint.initialise(rows.x_original, weight)
+        marginal[self.outputs] = 0  # the mean of x_original
+        self.marginal.copy_(marginal)
+        if not self.has_normal:
             return []
-        inputs, visible = self.gaussian_inputs(rows.y, rows.observed)
+        inputs, given = self.gaussian_inputs(rows.x_original, rows.observed)
         return self.gaussian.fit(
-            inputs, visible, rows.weight, max_iter=max_iter, progress=progress
+            inputs, given, rows.weight, max_iter=max_iter, progress=progress
         )
 
     @torch.no_grad()
     def draw_parameters(self, rows: Rows, generator: torch.Generator) -> None:
         """Draw the normal's parameters from their posterior, given the same rows."""
-        if len(self.slots):
-            inputs, visible = self.gaussian_inputs(rows.y, rows.observed)
-            self.gaussian.draw_parameters(inputs, visible, rows.weight, generator)
+        if self.has_normal:
+            inputs, given = self.gaussian_inputs(rows.x_original, rows.observed)
+            self.gaussian.draw_parameters(inputs, given, rows.weight, generator)
 
     @torch.no_grad()
-    def set_usual_deviation(self, rows: Rows, v: Tensor) -> None:
-        """Average what the normal leaves open over the hidden cells of some rows."""
-        if len(self.number_slots):
-            hidden = (rows.observed & ~v)[:, self.columns].to(rows.y.dtype)
-            total = (self._log_deviation(rows.y, v, rows.fold) * hidden).sum(0)
-            self.usual_deviation.copy_(total / hidden.sum(0).clamp(min=1))
+    def set_mean_log_deviation(self, rows: Rows, mask: Tensor) -> None:
+        """Average the normal's log-deviations over the masked cells of some rows."""
+        if len(self.mean_log_deviation):
+            self.mean_log_deviation.zero_()
+            masked = (rows.observed & ~mask)[:, self.columns].to(rows.x.dtype)
+            logs = self._log_deviation(rows.x_original, mask, rows.fold)
+            total = (logs * masked).sum(0)
+            self.mean_log_deviation.copy_(total / masked.sum(0).clamp(min=1))
 
-    def loss(self, rows: Rows, v: Tensor, kept: Tensor) -> Tensor:
-        """Return the mean loss per cell; ``kept`` (members, rows) are their shares."""
-        outputs, _ = self.members(rows.x, rows.y, v, rows.fold)
-        cells = -self.joint.log_prob_cells(outputs, rows.y.expand(len(outputs), -1, -1))
-        weight = rows.observed * torch.where(v, VISIBLE_WEIGHT, 1.0)
+    def loss(self, rows: Rows, mask: Tensor, member_weight: Tensor) -> Tensor:
+        """Return the mean loss per cell.
+
+        ``member_weight`` (members, rows) is the weight of a row in a network's loss.
+        """
+        x_original = rows.x_original
+        outputs, _ = self.members(rows.x, x_original, mask, rows.fold)
+        target = x_original.expand(len(outputs), -1, -1)
+        cells = -self.joint.log_prob_cells(outputs, target)
+        weight = rows.observed * torch.where(mask, self.settings.input_weight, 1.0)
         per_row = (cells * weight).sum(-1) * rows.weight
-        return (per_row * kept).sum() / (kept.shape[1] * rows.x.shape[1])
+        return (per_row * member_weight).sum() / rows.x.numel()
+
+
+def repeat_columns(
+    values: Tensor, columns: Sequence[int], widths: Sequence[int]
+) -> Tensor:
+    """Repeat values of columns, (..., columns), for every input or output of them.
+
+    ``columns`` and ``widths`` are numbers of columns and of repeats by head.
+    """
+    parts = zip(values.split(list(columns), -1), columns, widths, strict=True)
+    return torch.cat(
+        [part.repeat_interleave(width // n, -1) for part, n, width in parts], -1
+    )
+
+
+def own_outputs(outputs: Tensor, fold: Tensor) -> Tensor:
+    """Return outputs of the network that holds out each row, (rows, n_outputs)."""
+    member = member_of(fold, len(outputs))
+    return outputs[member, torch.arange(outputs.shape[1], device=outputs.device)]
 
 
 def member_of(fold: Tensor, n_members: int) -> Tensor:
-    """Return the network that leaves out the rows of a fold, -1 for none."""
+    """Return the network that holds out the rows of a fold, -1 for none."""
     return torch.where(fold < 0, fold, fold % n_members)

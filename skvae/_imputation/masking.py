@@ -1,51 +1,64 @@
-"""Which observed cells are masked in training: at random, or as in other rows."""
+"""Input masks: which observed cells are shown, at random or as in other rows."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-#: Missing share of a table from which patterns are copied, and patterns per row.
-LEAST_MISSING, MOST_PATTERNS = 0.05, 4
-
-#: The smallest share that is hidden.
-LEAST_HIDDEN = 0.1
+from .settings import SETTINGS, Settings
 
 
-def hide(
+def random_mask(
     observed: Tensor, low: float, high: float, generator: torch.Generator
 ) -> Tensor:
-    """Return the mask of the cells that stay visible: a random part of the observed."""
+    """Return an input mask with a random part of the observed cells of every row.
+
+    The masking rate of a row is uniform between ``low`` and ``high``.
+    """
     device = observed.device
     rate = torch.rand(len(observed), 1, generator=generator, device=device)
     chance = torch.rand(observed.shape, generator=generator, device=device)
     return observed & (chance > low + (high - low) * rate)
 
 
-def hide_like_others(observed: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the mask of the cells that stay visible if rows swap their patterns."""
+def permuted_mask(observed: Tensor, generator: torch.Generator) -> Tensor:
+    """Return an input mask whose missing cells are those of another row as well."""
     order = torch.randperm(len(observed), generator=generator, device=observed.device)
     return observed & observed[order]
 
 
-def some_like_others(v: Tensor, observed: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the mask ``v``, in half of the rows that of another row."""
-    half = torch.rand(len(v), 1, generator=generator, device=v.device) < 0.5
-    return torch.where(half, hide_like_others(observed, generator), v)
+def training_mask(
+    observed: Tensor,
+    generator: torch.Generator,
+    *,
+    permuted: bool,
+    settings: Settings = SETTINGS,
+) -> Tensor:
+    """Return an input mask for the conditional VAE: random, in some rows permuted."""
+    mask = random_mask(observed, *settings.masking_range, generator)
+    if not permuted:
+        return mask
+    rate = torch.rand(len(mask), 1, generator=generator, device=mask.device)
+    other = permuted_mask(observed, generator)
+    return torch.where(rate < settings.permuted_rows, other, mask)
 
 
-def has_patterns(observed: Tensor) -> bool:
-    """Tell whether enough cells are missing for patterns to copy."""
-    return float(observed.float().mean()) < 1 - LEAST_MISSING
+def has_patterns(observed: Tensor, settings: Settings = SETTINGS) -> bool:
+    """Tell whether enough cells are missing for permuted masks."""
+    return float(observed.float().mean()) < 1 - settings.least_missing
 
 
-def judged(observed: Tensor, most_hidden: float, generator: torch.Generator) -> Tensor:
-    """Return the mask of the cells that stay visible where estimates are judged.
+def validation_mask(
+    observed: Tensor,
+    most_masked: float,
+    generator: torch.Generator,
+    settings: Settings = SETTINGS,
+) -> Tensor:
+    """Return an input mask for held-out rows: permuted where the table has patterns.
 
-    Patterns of missing cells as in other rows are what the estimates are for: under
-    MAR the cells of an observed row are no fair sample in other patterns. A table with
-    few missing cells has no patterns to copy.
+    The estimates are used for the table's own patterns of missing cells; under MAR,
+    randomly masked cells of a complete row do not represent them.
     """
-    if has_patterns(observed):
-        return hide_like_others(observed, generator)
-    return hide(observed, LEAST_HIDDEN, most_hidden, generator)
+    if has_patterns(observed, settings):
+        return permuted_mask(observed, generator)
+    return random_mask(observed, settings.least_masked, most_masked, generator)

@@ -50,7 +50,7 @@ def pool(
 ) -> PooledEstimate:
     """Pool the estimates of several imputed tables by Rubin's rules.
 
-    Draw several completed tables, compute the estimate and its variance in each as if
+    Draw several imputed tables, compute the estimate and its variance in each as if
     the table had been complete, and pool. The result knows that the missing cells were
     guessed: the more the estimates differ between the tables, the larger its variance
     [1]_.

@@ -1,4 +1,4 @@
-"""A conditional VAE whose draws vary around a mean that is known already."""
+"""The residual VAE: a conditional VAE whose draws vary around the conditional mean."""
 
 from __future__ import annotations
 
@@ -11,22 +11,16 @@ from torch import Tensor
 from .._distributions.joint import Joint
 from .._networks.vae import VAE
 from .conditional_mean import ConditionalMean
-
-#: Pairs of opposite latent draws whose average stands for the mean over the prior.
-N_PAIRS = 4
-
-#: Draws per cell in the calibration, its limits, and the cells that count as much as
-#: those of a column for no change.
-CALIBRATION_DRAWS, MOST_SPREAD, SPREAD_CELLS = 16, 2.0, 20.0
+from .settings import SETTINGS, Settings
 
 
 class ResidualVAE(VAE):
     """Conditional VAE with locations that average to entries of the context.
 
-    The location of a cell is m + g(z, c) - mean_k g(z_k, c), where m is its entry in
-    the context, g the decoder's network and z_k are fixed nodes under the prior
-    p(z | c). So the latents say how cells vary, and not once more what they are on
-    average: few rows would teach that worse than they taught m.
+    The location of a cell is m + s (g(z, c) - mean_k g(z_k, c)), where m is its entry
+    in the context, s the residual scale, g the decoder's network and z_k fixed nodes
+    under the prior p(z | c). So the latents model the residuals alone, and not the mean
+    again, which few rows would teach them worse than they taught m.
 
     Parameters
     ----------
@@ -35,6 +29,8 @@ class ResidualVAE(VAE):
     centres : two sequences of int, default=((), ())
         Decoder outputs that are centred, and the entries of the context that they are
         centred on.
+    n_pairs : int
+        Number of pairs of opposite nodes.
     """
 
     def __init__(
@@ -46,12 +42,13 @@ class ResidualVAE(VAE):
         generator: torch.Generator,
         *,
         centres: Sequence[Sequence[int]] = ((), ()),
+        n_pairs: int = SETTINGS.node_pairs,
         **options: Any,
     ) -> None:
         super().__init__(
             joint, n_latent, hidden_layer_sizes, activation, generator, **options
         )
-        half = torch.empty(N_PAIRS, 1, self.n_prior_noise).normal_(generator=generator)
+        half = torch.empty(n_pairs, 1, self.n_prior_noise).normal_(generator=generator)
         self.nodes: Tensor
         self.register_buffer("nodes", torch.cat([half, -half]))
         outputs, sources = (torch.tensor(part, dtype=torch.long) for part in centres)
@@ -59,8 +56,8 @@ class ResidualVAE(VAE):
         self.centred_sources: Tensor
         self.register_buffer("centred_outputs", outputs, persistent=False)
         self.register_buffer("centred_sources", sources, persistent=False)
-        self.spread: Tensor
-        self.register_buffer("spread", torch.ones(len(outputs)))
+        self.residual_scale: Tensor
+        self.register_buffer("residual_scale", torch.ones(len(outputs)))
 
     def decode(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the decoder outputs px, (..., n_outputs)."""
@@ -70,12 +67,13 @@ class ResidualVAE(VAE):
         nodes = super().decode(self.prior(c).rsample(noise), c)
         average = nodes[..., self.centred_outputs].mean(0)
         deviation = px[..., self.centred_outputs] - average
-        loc = c[..., self.centred_sources] + self.spread * deviation
+        loc = c[..., self.centred_sources] + self.residual_scale * deviation
         return px.index_copy(-1, self.centred_outputs, loc)
 
     def initialise_at_mean(self, mean: ConditionalMean) -> None:
-        """Start the decoder at what the conditional mean says already."""
-        deviations = range(mean.n_context - len(mean.number_slots), mean.n_context)
+        """Initialise the decoder at the conditional mean and its residual variance."""
+        n_deviations = len(mean.mean_log_deviation)
+        deviations = range(mean.n_context - n_deviations, mean.n_context)
         position = {int(c): i for i, c in enumerate(mean.columns)}
         outputs: list[int] = []
         sources: list[int] = []
@@ -98,25 +96,31 @@ class ResidualVAE(VAE):
 
     @torch.no_grad()
     def calibrate(
-        self, x: Tensor, hidden: Tensor, c: Tensor, generator: torch.Generator
+        self,
+        x: Tensor,
+        masked: Tensor,
+        c: Tensor,
+        generator: torch.Generator,
+        settings: Settings = SETTINGS,
     ) -> None:
-        """Widen or narrow the draws of each centred column to the errors of its cells.
+        """Calibrate the scales of draws on out-of-fold residuals, by column.
 
-        A short training leaves scales where they happen to be. The mean absolute error
-        of ``hidden`` cells and that of their draws are brought together, less so where
-        there are few cells; latents and noise alike.
+        The mean absolute deviation of draws from the context's mean is matched with the
+        mean absolute residual of the ``masked`` cells, less so where there are few:
+        both latents and noise. After a short training the scales are still inaccurate.
         """
         columns, _, outputs = self.joint.location_scale_indices()
-        shape = (CALIBRATION_DRAWS, len(x), self.n_prior_noise)
+        shape = (settings.calibration_draws, len(x), self.n_prior_noise)
         noise = x.new_empty(shape).normal_(generator=generator)
         px = self.decode(self.prior(c).rsample(noise), c)
         draws = self.joint.sample(px, generator)
-        slot_of = {int(output): slot for slot, output in enumerate(outputs)}
+        index_of = {int(output): index for index, output in enumerate(outputs)}
         factors = x.new_ones(len(columns))
+        most = settings.most_rescaling
         for k, output in enumerate(self.centred_outputs.tolist()):
-            slot = slot_of[output]
-            column = columns[slot]
-            cells = hidden[:, column]
+            index = index_of[output]
+            column = columns[index]
+            cells = masked[:, column]
             n_cells = int(cells.sum())
             if not n_cells:
                 continue
@@ -124,19 +128,21 @@ class ResidualVAE(VAE):
             error = (x[cells, column] - centre).abs().mean()
             drawn = (draws[:, cells, column] - centre).abs().mean()
             if float(error) > 0 and float(drawn) > 0:
-                ratio = (error / drawn).clamp(1 / MOST_SPREAD, MOST_SPREAD)
-                factors[slot] = ratio ** (n_cells / (n_cells + SPREAD_CELLS))
-                self.spread[k] *= factors[slot]
+                ratio = (error / drawn).clamp(1 / most, most)
+                factors[index] = ratio ** (
+                    n_cells / (n_cells + settings.unscaled_cells)
+                )
+                self.residual_scale[k] *= factors[index]
         self.joint.scale_by(factors)
 
 
 def find_centres(
-    joint: Joint, mean: ConditionalMean, bent: Collection[int]
+    joint: Joint, mean: ConditionalMean, nonlinear: Collection[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return which outputs of ``joint`` are centred, and on which entries of ``mean``.
 
-    Those are the locations of numbers, but for the columns in ``bent``: a mean in the
-    units of the table is no location there.
+    Those are the locations of numbers, but for the columns in ``nonlinear``: their
+    map is not linear, so a mean in original units is not a location.
     """
     if mean.ensemble is None:
         return (), ()
@@ -145,6 +151,6 @@ def find_centres(
     centred = {
         output: sources[column]
         for column, output in zip(columns.tolist(), outputs.tolist(), strict=True)
-        if column not in bent
+        if column not in nonlinear
     }
     return tuple(centred), tuple(centred.values())

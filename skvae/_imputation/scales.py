@@ -1,8 +1,8 @@
-"""Numbers in the two spaces of the imputer, and the ranges that they keep to.
+"""Encoded and original values of the imputer, and the ranges of estimates and draws.
 
-``x`` is what heads see, shaped to be near N(0, 1); ``y`` is what means are means of:
-the numbers as given, shifted and scaled. Positions are those of the columns in the
-order of the heads.
+``x`` is encoded, near N(0, 1), as heads model it; ``x_original`` holds numbers in
+original units, shifted and scaled, as means are computed. Positions are those of the
+columns in the order of the heads.
 """
 
 from __future__ import annotations
@@ -14,28 +14,26 @@ from typing import Any
 import numpy as np
 from torch import Tensor, from_numpy
 
+from .._distributions.registry import LIKELIHOODS
 from .._tables.columns import Column
 from .._tables.transforms import Affine
-
-#: Draws may lie beyond the observed range by this share of it.
-RANGE_REACH = 0.25
 
 
 @dataclass
 class Scales:
-    """What leads from ``x`` to ``y`` and back, column by column.
+    """Scales and ranges of the columns.
 
     Attributes
     ----------
     columns : list of Column
         The columns, in the order of the heads.
     scales : dict of int to tuple of float
-        Mean and standard deviation of the columns of numbers whose ``y`` is not their
-        ``x``, by position.
+        Mean and standard deviation, in original units, of the numeric columns whose
+        ``x_original`` differs from their ``x``, by position.
     drawn : ndarray of shape (2, n_columns)
         Lowest and highest draw of every column, in ``x``.
     expected : ndarray of shape (2, n_columns)
-        Lowest and highest point estimate of every column, in ``y``.
+        Lowest and highest point estimate of every column, in ``x_original``.
     """
 
     columns: list[Column]
@@ -50,8 +48,13 @@ class Scales:
         values: np.ndarray,
         observed: np.ndarray | None,
         order: np.ndarray,
+        margin: float,
     ) -> Scales:
-        """Measure an encoded table; ``order`` says where its columns are in it."""
+        """Fit to an encoded table.
+
+        ``order`` are the places of the columns in the table; draws may lie beyond the
+        observed range by ``margin`` of it.
+        """
         scales = {}
         drawn = np.full((2, len(columns)), np.inf, dtype=np.float32)
         drawn[0] *= -1
@@ -65,62 +68,64 @@ class Scales:
             if not len(cells):
                 continue
             ends = np.array([cells.min(), cells.max()], dtype=np.float64)
+            original = column.map.inverse(ends)
             expected[:, position] = ends
-            drawn[:, position] = column.map.forward(widened(column.map.inverse(ends)))
+            drawn[:, position] = column.map.forward(widened_range(original, margin))
             if column.transform != "standard":
                 cells = column.map.inverse(cells.astype(np.float64))
                 mean, scale = float(cells.mean()), float(cells.std()) or 1.0
                 scales[position] = (mean, scale)
-                expected[:, position] = (column.map.inverse(ends) - mean) / scale
+                expected[:, position] = (original - mean) / scale
         return cls(columns, scales, drawn, expected)
 
     def to_state(self) -> dict[str, Any]:
-        """Return plain containers and arrays, without the columns."""
+        """Return copies as plain containers and arrays, without the columns."""
         return {
             "scales": {str(place): list(pair) for place, pair in self.scales.items()},
-            "drawn": self.drawn,
-            "expected": self.expected,
+            "drawn": self.drawn.copy(),
+            "expected": self.expected.copy(),
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], columns: list[Column]) -> Scales:
         """Rebuild the scales of ``columns`` from what :meth:`to_state` returned."""
         scales = {int(place): tuple(pair) for place, pair in state["scales"].items()}
-        return cls(columns, scales, state["drawn"], state["expected"])
+        return cls(columns, scales, state["drawn"].copy(), state["expected"].copy())
 
-    def y_of(self, x: np.ndarray, position: int) -> np.ndarray:
-        """Turn encoded values of a column into the space of ``y``."""
+    def to_original(self, x: np.ndarray, position: int) -> np.ndarray:
+        """Return ``x_original`` of encoded values of a column."""
         if position not in self.scales:
             return x
         mean, scale = self.scales[position]
         return (self.columns[position].map.inverse(x.astype(np.float64)) - mean) / scale
 
-    def x_of(self, y: np.ndarray, position: int) -> np.ndarray:
-        """Turn values of a column in the space of ``y`` into encoded ones."""
+    def to_encoded(self, original: np.ndarray, position: int) -> np.ndarray:
+        """Return encoded values of a column, given its ``x_original``."""
         if position not in self.scales:
-            return y
+            return original
         mean, scale = self.scales[position]
-        return self.columns[position].map.forward(y.astype(np.float64) * scale + mean)
+        values = original.astype(np.float64) * scale + mean
+        return self.columns[position].map.forward(values)
 
-    def rows_of_y(self, x: Tensor, observed: Tensor) -> Tensor:
-        """Turn encoded rows into the space of ``y``, missing cells at 0."""
+    def rows_to_original(self, x: Tensor, observed: Tensor) -> Tensor:
+        """Return ``x_original`` of encoded rows, missing cells at 0."""
         if not self.scales:
             return x
-        y = x.clone()
+        original = x.clone()
         for position in self.scales:
-            column = self.y_of(x[:, position].cpu().numpy(), position)
-            y[:, position] = from_numpy(column).to(y)
-        return y * observed
+            column = self.to_original(x[:, position].cpu().numpy(), position)
+            original[:, position] = from_numpy(column).to(original)
+        return original * observed
 
-    def rows_of_x(self, y: Tensor) -> np.ndarray:
-        """Turn rows in the space of ``y``, (..., columns), into encoded ones."""
-        x = y.cpu().numpy()
+    def rows_to_encoded(self, original: Tensor) -> np.ndarray:
+        """Return encoded rows given ``x_original``, (..., columns)."""
+        x = original.cpu().numpy()
         for position in self.scales:
-            x[..., position] = self.x_of(x[..., position], position)
+            x[..., position] = self.to_encoded(x[..., position], position)
         return x
 
     def nearest_values(self, x: np.ndarray, position: int) -> np.ndarray | None:
-        """Return draws of a column as values of it, encoded.
+        """Return draws of a column rounded to its values, encoded.
 
         None stands for a column whose values do not repeat.
         """
@@ -137,7 +142,7 @@ class Scales:
         return column.map.forward(nearest)
 
     def log_jacobian(self, observed: np.ndarray) -> np.ndarray:
-        """Return the log-slopes of ``y``, observed cells only, summed by row."""
+        """Return the log-Jacobian of ``x_original``, observed cells only, by row."""
         scales = np.ones(len(self.columns))
         for position, column in enumerate(self.columns):
             if position in self.scales:
@@ -162,20 +167,20 @@ def clamp(rows: Tensor, ends: np.ndarray) -> Tensor:
 
 
 def is_number(column: Column) -> bool:
-    """Tell whether the column has means: numbers and counts, not what is 0 or 1."""
-    return not column.has_categories and column.likelihood != "bernoulli"
+    """Tell whether the column holds numbers or counts, whose values have means."""
+    return LIKELIHOODS[column.likelihood].is_numeric
 
 
-def widened(ends: np.ndarray) -> np.ndarray:
+def widened_range(ends: np.ndarray, margin: float) -> np.ndarray:
     """Return the range that draws of a column may have.
 
-    Hidden values may lie beyond the observed ones, above all where large ones are
-    missing more often: cut off there, draws would flatten every relation. What is never
-    negative stays so. Point estimates have the observed range: few rows make for wild
-    extrapolations.
+    Missing values may lie beyond the observed ones, above all where large ones are
+    missing more often: without a margin, draws would flatten every relation. A column
+    that is never negative (positive) stays so. Point estimates have the observed range,
+    as few rows extrapolate badly.
     """
     low, high = ends
-    reach = RANGE_REACH * (high - low)
+    reach = margin * (high - low)
     return np.array(
         [
             max(low - reach, 0.0) if low >= 0 else low - reach,

@@ -1,10 +1,10 @@
-"""A model of why cells are missing: the value itself makes them so.
+"""Self-masking: a logistic model of missing cells given their own value.
 
-With a self-masking logistic model, log odds(x_j missing) = a + b x_j, the hidden values
-of a column are distributed as its observed ones tilted by exp(b x_j) (Kim and Yu 2011),
-and the log-odds given the other columns are a + log E exp(b x_j), the expectation being
-over the observed kind. That identifies b: a logistic regression of the mask on it.
-It plays the part of the missing model of not-MIWAE (Ipsen, Mattei, Frellsen 2021).
+With log odds(x_j missing) = a + b x_j, the missing values of a column are distributed
+as its observed ones tilted by exp(b x_j) (Kim and Yu 2011). Given the other columns the
+log-odds are a + log E exp(b x_j), the expectation over observed cells, so b is
+estimated by a logistic regression of the missing cells on this term. It stands for the
+missing model of not-MIWAE (Ipsen, Mattei, Frellsen 2021).
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-#: Slopes beyond this, per standard deviation, would leave nothing to tilt.
-MAX_SLOPE = 3.0
+from .settings import SETTINGS
 
 
 def fit_slope(
@@ -25,20 +24,23 @@ def fit_slope(
     missing: np.ndarray,
     sign: int,
     weight: np.ndarray | None = None,
+    most_slope: float = SETTINGS.most_slope,
 ) -> float:
-    """Return b of one column.
+    """Return the slope b of one column.
 
     Parameters
     ----------
     draws : ndarray of shape (n_draws, n_rows)
-        The column's values given the other cells of each row, as a model of the
-        observed cells draws them.
+        Draws of the column given the other cells of each row, by a model of the
+        observed cells.
     missing : ndarray of bool of shape (n_rows,)
         Where the cell is missing.
     sign : {-1, 0, 1}
         Declared sign of b; 0 leaves it open.
     weight : ndarray of shape (n_rows,), default=None
         Weights of the rows, with mean one.
+    most_slope : float
+        The largest slope, of either sign.
     """
     if weight is None:
         weight = np.ones(len(missing))
@@ -49,14 +51,14 @@ def fit_slope(
         intercept, slope = parameters
         tilt = logsumexp(slope * draws, axis=0) - np.log(len(draws))
         logit = intercept + tilt
-        # -log P(mask): softplus(logit) - missing * logit, with a little shrinkage
+        # -log P(missing), and -log of a standard normal prior of the slope
         nats = np.logaddexp(0, logit) - missing * logit
         return float(weight @ nats + 0.5 * slope**2)
 
     rate = np.average(missing, weights=weight)
-    bounds = [(None, None), (-MAX_SLOPE * (sign <= 0), MAX_SLOPE * (sign >= 0))]
-    start = np.array([np.log(rate / (1 - rate)), 0.5 * sign])
-    return float(minimize(loss, start, bounds=bounds, method="L-BFGS-B").x[1])
+    bounds = [(None, None), (-most_slope * (sign <= 0), most_slope * (sign >= 0))]
+    initial = np.array([np.log(rate / (1 - rate)), 0.5 * sign])
+    return float(minimize(loss, initial, bounds=bounds, method="L-BFGS-B").x[1])
 
 
 #: Sign of the slope that a word of ``missingness`` declares; 0 leaves it open.
@@ -69,7 +71,7 @@ def declared_signs(
     numbers: dict[str, int],
     labels: Sequence[Any] = (),
 ) -> dict[int, int]:
-    """Return the declared sign of b for every column that may mask itself.
+    """Return the declared sign of b for every self-masking column.
 
     Parameters
     ----------
@@ -78,14 +80,14 @@ def declared_signs(
     names : list of str
         Names of the columns of the table, in order.
     numbers : dict of str to int
-        Positions of the columns of numbers, which the result has as its keys.
+        Positions of the numeric columns, the keys of the result.
     labels : sequence, default=()
-        What the table itself calls its columns, if these are no strings.
+        Labels of the columns in the table, where these are not strings.
 
     Raises
     ------
     ValueError
-        If a word is unknown, or of a column without numbers.
+        If a word is unknown, or its column is not numeric.
     """
     if missingness == "mar":
         return {}

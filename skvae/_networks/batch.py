@@ -20,10 +20,11 @@ class Batch(NamedTuple):
     observed: Tensor | None = None  # (rows, columns) bool
     weight: Tensor | None = None  # (rows,)
     c: Tensor | None = None  # (rows, n_context)
-    y: Tensor | None = None  # (rows, columns), see conditional_mean; or one-hot labels
+    y: Tensor | None = None  # (rows, classes) one-hot labels
     fold: Tensor | None = None  # (rows,), see fit_mean.assign_folds
     noise: Tensor | None = None  # (rows, n_noise), see fit_labels.preparation
     labelled: Batch | None = None  # other rows, see fit_labels.preparation
+    x_original: Tensor | None = None  # (rows, columns), see conditional_mean
 
     def take(self, index: Tensor) -> Batch:
         """Return the rows at ``index``."""

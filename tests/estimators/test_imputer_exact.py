@@ -6,6 +6,7 @@ from scipy.stats import multivariate_normal
 from sklearn.impute import SimpleImputer
 
 from skvae import VAEImputer
+from skvae._imputation.settings import SETTINGS
 from skvae._networks.batch import rows_at_once
 
 # -- exact answers: the multivariate normal ------------------------------------------
@@ -203,3 +204,19 @@ def test_scores_without_layers_come_in_pieces(linear_model, normal_table):
     scores = linear_model.score_samples(np.resize(X, (n_rows, X.shape[1])))
     expected = np.resize(linear_model.score_samples(X), n_rows)
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+def test_without_layers_the_normal_is_fitted_to_all_rows():
+    """More rows than those that the normal beside networks is fitted to."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(SETTINGS.most_normal_rows + 1_000, 2))
+    X[:, 1] += X[:, 0]
+    model = VAEImputer(hidden_layer_sizes=(), numeric_transform="standard")
+    model.set_params(random_state=0).fit(X)
+    found_mean, found = learned_normal(model)
+    np.testing.assert_allclose(found_mean, X.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(found, np.cov(X.T, ddof=0), rtol=1e-3)
+    # draws of the parameters vary by the standard errors of all rows
+    means = np.array([mean for mean, _ in drawn_normals(model)])
+    expected = np.diag(found) / len(X)
+    np.testing.assert_allclose(means.var(axis=0), expected, rtol=0.6)

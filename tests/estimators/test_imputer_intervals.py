@@ -6,7 +6,8 @@ from imputed_cells import assert_observed_stay, cells, imputer
 from mixed_tables import schema
 
 from skvae import VAEImputer, VAETransformer, pool
-from skvae._imputation.scales import RANGE_REACH, widened
+from skvae._imputation.scales import widened_range
+from skvae._imputation.settings import SETTINGS
 from skvae.datasets import ampute
 
 # -- methods -------------------------------------------------------------------------
@@ -104,7 +105,7 @@ def test_ranges():
     for numeric_transform in ("standard", "quantile"):
         model = imputer(numeric_transform=numeric_transform).fit(X)
         low, high = X.min(axis=0), X.max(axis=0)
-        reach = RANGE_REACH * (high - low)
+        reach = SETTINGS.range_margin * (high - low)
         empty = np.full((1_000, 3), np.nan)
         draws = np.concatenate(model.sample(empty, 5, random_state=0))
         slack = 1e-4 * (high - low)
@@ -121,11 +122,11 @@ def test_ranges():
 
 
 def test_widened():
-    np.testing.assert_array_equal(widened(np.array([-1.0, 3.0])), [-2, 4])
-    np.testing.assert_array_equal(widened(np.array([1.0, 3.0])), [0.5, 3.5])
-    np.testing.assert_array_equal(widened(np.array([0.2, 4.2])), [0, 5.2])
-    np.testing.assert_array_equal(widened(np.array([-4.0, 0.0])), [-5, 0])
-    np.testing.assert_array_equal(widened(np.array([2.0, 2.0])), [2, 2])
+    np.testing.assert_array_equal(widened_range(np.array([-1.0, 3.0]), 0.25), [-2, 4])
+    np.testing.assert_array_equal(widened_range(np.array([1.0, 3.0]), 0.25), [0.5, 3.5])
+    np.testing.assert_array_equal(widened_range(np.array([0.2, 4.2]), 0.25), [0, 5.2])
+    np.testing.assert_array_equal(widened_range(np.array([-4.0, 0.0]), 0.25), [-5, 0])
+    np.testing.assert_array_equal(widened_range(np.array([2.0, 2.0]), 0.25), [2, 2])
 
 
 @pytest.mark.parametrize("hidden_layer_sizes", [(8,), ()])

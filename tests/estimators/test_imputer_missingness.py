@@ -5,7 +5,7 @@ import pytest
 from imputed_cells import imputer
 
 from skvae import VAEImputer
-from skvae._imputation.model import MISSINGNESS_ROWS
+from skvae._imputation.settings import SETTINGS
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_slopes_of_a_sorted_table(self_masked):
     X = np.tile(self_masked[0], (8, 1))
     X = X[np.isnan(X[:, 2]).argsort(kind="stable")]
     model = VAEImputer(hidden_layer_sizes=(), missingness="agnostic", random_state=0)
-    assert not np.isnan(X[:MISSINGNESS_ROWS]).any()
+    assert not np.isnan(X[: SETTINGS.self_masking_rows]).any()
     assert model.fit(X).missingness_slopes_["x2"] > 0.5
 
 

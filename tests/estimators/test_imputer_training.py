@@ -16,8 +16,7 @@ from sklearn.pipeline import make_pipeline
 
 from skvae import VAEImputer
 from skvae._distributions.location_scale import SCALE_FLOOR
-from skvae._imputation.fit_mean import LARGE
-from skvae._imputation.model import FLOOR_PER_GAP
+from skvae._imputation.settings import SETTINGS
 
 # -- training ------------------------------------------------------------------------
 
@@ -46,9 +45,9 @@ def test_what_is_learned(mixed_table):
 @pytest.mark.parametrize(
     ("n_rows", "given", "mean_widths", "vae_widths"),
     [
-        (LARGE - 1, None, [128, 128], [128, 128]),
-        (LARGE, None, [256, 256, 256], [128, 128]),
-        (LARGE, (8,), [8], [8]),
+        (SETTINGS.large_table - 1, None, [128, 128], [128, 128]),
+        (SETTINGS.large_table, None, [256, 256, 256], [128, 128]),
+        (SETTINGS.large_table, (8,), [8], [8]),
     ],
 )
 def test_rows_widen_the_conditional_mean(holes, n_rows, given, mean_widths, vae_widths):
@@ -66,7 +65,7 @@ def test_rows_widen_the_conditional_mean(holes, n_rows, given, mean_widths, vae_
 def test_networks_leave_out_rows_and_keep_the_best_weights(holes):
     model = imputer(max_iter=30).fit(holes)
     assert model.mean_losses_.min() < model.mean_losses_[0]
-    assert model._model.mean.gaussian.fold_means is None  # of use in training alone
+    assert model._model.mean.gaussian.folds is None  # of use in training alone
 
 
 def test_scales_stay_above_a_part_of_the_gaps_between_values(holes):
@@ -77,11 +76,13 @@ def test_scales_stay_above_a_part_of_the_gaps_between_values(holes):
     column = model._encoder.columns_[5]
     assert (np.diff(column.support) == 1).all()
     gap = 1 / column.map.scale  # in units of the encoded column
-    np.testing.assert_allclose(floor, [*[SCALE_FLOOR] * 5, FLOOR_PER_GAP * gap])
+    np.testing.assert_allclose(
+        floor, [*[SCALE_FLOOR] * 5, SETTINGS.floor_per_gap * gap]
+    )
 
 
 def test_centres_are_locations_of_numbers(mixed_table):
-    """Numbers whose mean is the location; not those with a bent map, nor counts."""
+    """Numbers whose mean is the location; not with a nonlinear map, nor counts."""
     rng = np.random.default_rng(0)
     X = mixed_table()
     X["normal"] = rng.normal(size=60)
@@ -105,10 +106,10 @@ def test_draws_vary_around_the_point_estimate(holes):
     data = model._model.batch(model._encode(holes))
     mean, vae = model._model.mean, model._model.module
     with torch.no_grad():
-        c = mean.context(data.x, data.y, data.observed)
+        c = mean.context(data.x, data.x_original, data.observed)
         nodes = vae.prior(c).rsample(vae.nodes.expand(-1, len(holes), -1))
         px = vae.decode(nodes, c)
-        expected = mean.expected(data.x, data.y, data.observed)
+        expected = mean.expected(data.x, data.x_original, data.observed)
     locations = px[..., vae.joint.location_scale_indices()[2]]
     torch.testing.assert_close(locations.mean(0), expected, atol=1e-5, rtol=0)
     assert locations.std(0).min() > 1e-3

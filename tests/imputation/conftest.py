@@ -1,7 +1,7 @@
-"""Fixtures that the tests of this folder share."""
+"""Fixtures that the tests of this folder network_weight."""
 
 import pytest
-from mean_models import generator, make_mean, make_rows, recipe
+from mean_models import generator, make_mean, make_rows, mean_settings
 
 from skvae._imputation.fit_mean import train_conditional_mean
 
@@ -10,5 +10,7 @@ from skvae._imputation.fit_mean import train_conditional_mean
 def trained():
     model, rows = make_mean(), make_rows()
     model.initialise(rows)
-    losses, folds = train_conditional_mean(model, rows, recipe(), 3e-3, generator())
+    losses, folds = train_conditional_mean(
+        model, rows, mean_settings(), 3e-3, generator()
+    )
     return model, rows, losses, folds

@@ -1,4 +1,4 @@
-"""Draws of cells: every completed table has its own parameters of the normal."""
+"""Draws of cells: every imputed table has its own parameters of the normal."""
 
 import pickle
 from dataclasses import replace
@@ -11,15 +11,11 @@ from scipy.stats import spearmanr
 from skvae import VAEImputer
 from skvae._distributions.intervals import repeated_interval, sorted_quantiles
 from skvae._imputation.conditional_mean import Rows
-from skvae._imputation.gaussian import (
-    SETTINGS,
-    Gaussian,
-    GaussianSettings,
-    draw_moments,
-)
+from skvae._imputation.gaussian import Gaussian, draw_moments
+from skvae._imputation.settings import SETTINGS, Settings
 
 # enough draws of the parameters to tell their variance
-MANY = GaussianSettings(most_draws=400, most_rounds=4)
+MANY = Settings(most_draws=400, most_rounds=4)
 
 
 def generator(seed=0):
@@ -88,20 +84,20 @@ def test_weights_are_repeated_rows():
     torch.testing.assert_close(centre.mean(0), expected, atol=0.08, rtol=0)
 
 
-@pytest.mark.parametrize(("n_seen", "rel"), [(400, 0.25), (100, 0.4)])
-def test_posterior_given_incomplete_rows(n_seen, rel):
-    """The mean of y is as uncertain as regression theory says.
+@pytest.mark.parametrize(("n_observed", "rel"), [(400, 0.25), (100, 0.4)])
+def test_posterior_given_incomplete_rows(n_observed, rel):
+    """The mean of y is as uncertain as regression theory predicts.
 
     Half of y is missing, and then all but an eighth: the chain has to go on from draw
     to draw, as a few rounds from the fit leave most of the variance out.
     """
     X = half_observed(400)
-    X[n_seen:, 1] = np.nan
-    v = torch.tensor(~np.isnan(X)).double()
+    X[n_observed:, 1] = np.nan
+    mask = torch.tensor(~np.isnan(X)).double()
     x = torch.tensor(np.nan_to_num(X))
     gaussian = Gaussian(2, replace(MANY, ridge=0.0)).double()
-    gaussian.fit(x, v)
-    gaussian.draw_parameters(x, v, torch.ones(400), generator())
+    gaussian.fit(x, mask)
+    gaussian.draw_parameters(x, mask, torch.ones(400), generator())
     coefficients, variance, design = regression(X)
     at_mean = np.array([1, X[:, 0].mean()])
     from_coefficients = at_mean @ np.linalg.inv(design.T @ design) @ at_mean * variance
@@ -120,17 +116,17 @@ def test_degenerate_tables(n_rows):
     """Fewer rows than columns, a constant and a copy, a row without any cell."""
     x = torch.randn(n_rows, 8, generator=generator())
     x[:, 1], x[:, 2] = x[:, 0], 0
-    v = (torch.rand(n_rows, 8, generator=generator(1)) < 0.7).float()
-    v[0] = 0
-    x = x * v
+    mask = (torch.rand(n_rows, 8, generator=generator(1)) < 0.7).float()
+    mask[0] = 0
+    x = x * mask
     gaussian = Gaussian(8)
-    gaussian.fit(x, v)
-    gaussian.draw_parameters(x, v, torch.ones(n_rows), generator())
+    gaussian.fit(x, mask)
+    gaussian.draw_parameters(x, mask, torch.ones(n_rows), generator())
     torch.linalg.cholesky(gaussian.drawn_covariances)
     scale = max(1.0, x.abs().max().item())
     for draw in (0, len(gaussian.drawn_means) - 1):
-        filled = gaussian.sample(x, v, torch.zeros_like(x), draw)
-        assert torch.equal(filled[v.bool()], x[v.bool()])
+        filled = gaussian.sample(x, mask, torch.zeros_like(x), draw)
+        assert torch.equal(filled[mask.bool()], x[mask.bool()])
         assert filled.abs().max() < 10 * scale
 
 
@@ -153,16 +149,16 @@ def test_tables_differ_by_what_the_training_rows_leave_open():
     gaussian.mean.copy_(model._model.mean.gaussian.mean)
     gaussian.covariance.copy_(model._model.mean.gaussian.covariance)
     model._model.mean.gaussian = gaussian
-    rows = Rows(data.x, data.y, data.observed, torch.ones(300))
+    rows = Rows(data.x, data.x_original, data.observed, torch.ones(300))
     model._model.mean.draw_parameters(rows, generator())
     tables = model.sample(X, 400, random_state=0)
     found = np.var([table[:, 1].mean() for table in tables])
     _, variance, design = regression(X)
     missing = np.isnan(X[:, 1])
-    share, at_mean = missing.mean(), np.array([1, X[missing, 0].mean()])
+    fraction, at_mean = missing.mean(), np.array([1, X[missing, 0].mean()])
     from_noise = variance * missing.sum() / 300**2
     parameters = at_mean @ np.linalg.inv(design.T @ design) @ at_mean * variance
-    expected = share**2 * parameters + from_noise
+    expected = fraction**2 * parameters + from_noise
     assert expected > 1.8 * from_noise
     assert found == pytest.approx(expected, rel=0.25)
 
@@ -170,7 +166,7 @@ def test_tables_differ_by_what_the_training_rows_leave_open():
 @pytest.mark.parametrize("sizes", [(), (8,)])
 @pytest.mark.parametrize("missingness", ["mar", "agnostic"])
 def test_one_draw_of_the_parameters_for_a_whole_table(sizes, missingness):
-    """Rows that are alike are moved alike, and not every table the same way."""
+    """Like rows are moved by the same amount, and not every table the same way."""
     X = half_observed(200)
     model = VAEImputer(
         hidden_layer_sizes=sizes, missingness=missingness, max_iter=2, random_state=0
@@ -192,7 +188,7 @@ def test_one_draw_of_the_parameters_for_a_whole_table(sizes, missingness):
 
 
 def test_contexts_follow_the_normal():
-    """Estimates of hidden cells and what they leave open move as the normal's do."""
+    """Estimates and deviations of masked cells move as the normal's do."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(80, 4))
     X[:, 3] = X[:, 0] > 0
@@ -205,27 +201,31 @@ def test_contexts_follow_the_normal():
         random_state=0,
     ).fit(X)
     data, mean = model._model.batch(model._encode(X)), model._model.mean
-    reach = torch.tensor([1, 0.5, 0.8])
-    mean.reach[mean.columns] = reach  # estimates that stay nearer to the marginal
+    shrinkage = torch.tensor([1, 0.5, 0.8])
+    mean.shrinkage[mean.columns] = (
+        shrinkage  # estimates that stay nearer to the marginal
+    )
     with torch.no_grad():
-        c = mean.context(data.x, data.y, data.observed)
-        same, moved = mean.redrawn(c, data.y, data.observed, [None, 3])
+        c = mean.context(data.x, data.x_original, data.observed)
+        same, moved = mean.contexts_by_draw(
+            c, data.x_original, data.observed, [None, 3]
+        )
         assert same is c
-        inputs, visible = mean.gaussian_inputs(data.y, data.observed)
-        old = mean.gaussian.condition(inputs, visible)
-        new = mean.gaussian.condition(inputs, visible, draw=3)
+        inputs, given = mean.gaussian_inputs(data.x_original, data.observed)
+        old = mean.gaussian.condition(inputs, given)
+        new = mean.gaussian.condition(inputs, given, draw=3)
     numbers = mean.columns
-    expected = reach * (new - old)[:, mean.number_slots]
+    expected = shrinkage * (new - old)[:, mean.indices.locations]
     found = (moved - c)[:, mean.outputs]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert (found[~data.observed[:, numbers]] != 0).all()
     assert (found[data.observed[:, numbers]] == 0).all()
-    n_outputs, n_deviations = mean.joint.n_outputs, len(mean.number_slots)
+    n_outputs, n_deviations = mean.joint.n_outputs, len(mean.indices.locations)
     between = slice(n_outputs, -n_deviations)
     assert torch.equal(moved[:, between], c[:, between])
-    gaussian, slots = mean.gaussian, mean.number_slots
-    ratio = gaussian.deviation(visible, slots, draw=3) / gaussian.deviation(
-        visible, slots
+    gaussian, indices = mean.gaussian, mean.indices.locations
+    ratio = gaussian.deviation(given, indices, draw=3) / gaussian.deviation(
+        given, indices
     )
     found = (moved - c)[:, -n_deviations:]
     torch.testing.assert_close(found, ratio.log(), atol=1e-5, rtol=0)

@@ -1,29 +1,30 @@
-"""Masks of cells that training hides."""
+"""Input masks of training and validation."""
 
 import pytest
 import torch
-from mean_models import generator, recipe
+from mean_models import generator
 
 from skvae._imputation.masking import (
     has_patterns,
-    hide,
-    hide_like_others,
-    judged,
-    some_like_others,
+    permuted_mask,
+    random_mask,
+    training_mask,
+    validation_mask,
 )
+from skvae._imputation.settings import Settings
 
 
 def test_hide():
     observed = torch.rand(4_000, 10, generator=generator()) < 0.8
-    visible = hide(observed, 0.1, 0.9, generator())
-    assert not (visible & ~observed).any()
-    shares = visible.sum(1) / observed.sum(1)
-    assert shares.mean() == pytest.approx(0.5, abs=0.02)
+    mask = random_mask(observed, 0.1, 0.9, generator())
+    assert not (mask & ~observed).any()
+    kept = mask.sum(1) / observed.sum(1)
+    assert kept.mean() == pytest.approx(0.5, abs=0.02)
     # the rate varies from row to row: more than binomial noise
-    assert shares.std() > 0.25
-    assert torch.equal(hide(observed, 0.1, 0.9, generator()), visible)
-    assert not hide(observed, 1, 1, generator()).any()
-    assert torch.equal(hide(observed, 0, 0, generator()), observed)
+    assert kept.std() > 0.25
+    assert torch.equal(random_mask(observed, 0.1, 0.9, generator()), mask)
+    assert not random_mask(observed, 1, 1, generator()).any()
+    assert torch.equal(random_mask(observed, 0, 0, generator()), observed)
 
 
 def patterned(n_rows=4_000):
@@ -43,21 +44,23 @@ FIRST, LAST, BOTH = (0, 1, 1, 1, 1), (1, 1, 1, 0, 0), (0, 1, 1, 0, 0)
 
 def test_patterns_of_other_rows():
     observed = patterned()
-    visible = hide_like_others(observed, generator())
-    assert kinds(visible) == {FIRST, LAST, BOTH}
+    mask = permuted_mask(observed, generator())
+    assert kinds(mask) == {FIRST, LAST, BOTH}
     # half of the rows meet a pattern that is not theirs
-    assert (visible != observed).any(1).float().mean() == pytest.approx(0.5, abs=0.03)
-    assert torch.equal(hide_like_others(observed, generator()), visible)
-    assert not torch.equal(hide_like_others(observed, generator(1)), visible)
+    assert (mask != observed).any(1).float().mean() == pytest.approx(0.5, abs=0.03)
+    assert torch.equal(permuted_mask(observed, generator()), mask)
+    assert not torch.equal(permuted_mask(observed, generator(1)), mask)
 
 
-def test_half_of_the_rows_have_patterns_of_others():
+@pytest.mark.parametrize("rate", [0.5, 0.2])
+def test_some_training_rows_have_permuted_masks(rate):
     observed = patterned()
-    nothing = torch.zeros_like(observed)
-    visible = some_like_others(nothing, observed, generator())
-    assert kinds(visible) == {FIRST, LAST, BOTH, (0, 0, 0, 0, 0)}
-    kept = (visible == nothing).all(1).float().mean()
-    assert kept == pytest.approx(0.5, abs=0.03)
+    nothing = Settings(masking_range=(1.0, 1.0), permuted_rows=rate)
+    mask = training_mask(observed, generator(), permuted=True, settings=nothing)
+    assert kinds(mask) == {FIRST, LAST, BOTH, (0, 0, 0, 0, 0)}
+    assert mask.any(1).float().mean() == pytest.approx(rate, abs=0.03)
+    mask = training_mask(observed, generator(), permuted=False, settings=nothing)
+    assert not mask.any()
 
 
 def test_patterns_need_missing_cells():
@@ -69,15 +72,11 @@ def test_patterns_need_missing_cells():
     assert has_patterns(observed)
 
 
-def test_estimates_are_judged_on_patterns_of_the_table():
+def test_validation_masks_are_patterns_of_the_table():
     observed = patterned()
-    assert kinds(judged(observed, recipe().most_hidden, generator())) == {
-        FIRST,
-        LAST,
-        BOTH,
-    }
+    assert kinds(validation_mask(observed, 0.9, generator())) == {FIRST, LAST, BOTH}
     # none to copy: at random
     complete = torch.ones(4_000, 5, dtype=torch.bool)
-    visible = judged(complete, recipe().most_hidden, generator())
-    assert len(kinds(visible)) == 2**5
-    assert visible.float().mean() == pytest.approx(0.5, abs=0.02)
+    mask = validation_mask(complete, 0.9, generator())
+    assert len(kinds(mask)) == 2**5
+    assert mask.float().mean() == pytest.approx(0.5, abs=0.02)

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from skvae._imputation.self_masking import MAX_SLOPE, fit_slope
+from skvae._imputation.self_masking import fit_slope
+from skvae._imputation.settings import SETTINGS
 
 
 def simulate(slope, seed=0, n_rows=2_000, signal=0.6):
     """Return draws of the observed kind, given another column, and the mask.
 
-    Values that are observed are N(mean, 1 - signal^2) by row; hidden ones are those
+    Values that are observed are N(mean, 1 - signal^2) by row; missing ones are those
     tilted by exp(slope x), which moves their mean and leaves their variance.
     """
     rng = np.random.default_rng(seed)
@@ -53,7 +54,7 @@ def test_a_mask_without_information(missing):
 
 
 def test_draws_without_information():
-    """Where other columns say nothing of x, the mask cannot tell either."""
+    """Where x is independent of the other columns, so is its mask."""
     draws, missing = simulate(1.0, signal=0.0)
     assert abs(fit_slope(draws, missing, 0)) < 1
 
@@ -61,5 +62,5 @@ def test_draws_without_information():
 def test_slopes_are_bounded():
     draws, _ = simulate(1.0, n_rows=400, signal=0.99)
     missing = draws.mean(axis=0) > 0  # no chance about it
-    assert 1 < fit_slope(draws, missing, 0) <= MAX_SLOPE
-    assert 1 < fit_slope(draws, missing, 1) <= MAX_SLOPE
+    assert 1 < fit_slope(draws, missing, 0) <= SETTINGS.most_slope
+    assert 1 < fit_slope(draws, missing, 1) <= SETTINGS.most_slope

@@ -168,7 +168,7 @@ def test_units_do_not_matter(table, scale, shift):
 # Coverage
 # ---------------------------------------------------------------------------
 def test_intervals_cover_the_mean_of_a_normal_sample():
-    # The mean of 25 normal values of which 10 are missing, completed by exact draws
+    # The mean of 25 normal values of which 10 are missing, imputed by exact draws
     # from the posterior; every column is a sample of its own.
     rng = np.random.default_rng(0)
     n_rows, n_observed, n_imputations, n_samples = 25, 15, 10, 4000
@@ -180,9 +180,9 @@ def test_intervals_cover_the_mean_of_a_normal_sample():
         mean = rng.normal(observed.mean(axis=0), np.sqrt(variance / n_observed))
         size = (n_rows - n_observed, n_samples)
         drawn = rng.normal(mean, np.sqrt(variance), size=size)
-        completed = np.concatenate([observed, drawn])
-        estimates.append(completed.mean(axis=0))
-        variances.append(completed.var(axis=0, ddof=1) / n_rows)
+        imputed = np.concatenate([observed, drawn])
+        estimates.append(imputed.mean(axis=0))
+        variances.append(imputed.var(axis=0, ddof=1) / n_rows)
     pooled = pool(estimates, variances, complete_degrees_of_freedom=n_rows - 1)
     covered = (pooled.lower <= 7) & (pooled.upper >= 7)
     # four standard errors of the share are 0.014

@@ -19,7 +19,8 @@ from skvae._distributions.joint import Joint
 from skvae._distributions.registry import make_head
 from skvae._imputation import fit_mean
 from skvae._imputation.conditional_mean import ConditionalMean, Rows
-from skvae._imputation.fit_mean import MeanSettings, train_conditional_mean
+from skvae._imputation.fit_mean import train_conditional_mean
+from skvae._imputation.settings import MeanSettings
 from skvae._networks.batch import Batch
 from skvae._networks.vae import VAE
 from skvae._semi_supervised import selection
@@ -234,13 +235,13 @@ def make_mean(n_rows=200):
     return model, rows
 
 
-RECIPE = MeanSettings((8,), 3, 0.9, 0.1, 64, 40, 1.0, 128, cross_fit=False)
+MEAN_SETTINGS = MeanSettings((8,), 3, 0.9, 0.1, 64, 40, 1.0, 128, cross_fit=False)
 
 
-def train_mean(progress=None, learning_rate=3e-3, recipe=RECIPE):
+def train_mean(progress=None, learning_rate=3e-3, mean_settings=MEAN_SETTINGS):
     model, rows = make_mean()
     found, folds = train_conditional_mean(
-        model, rows, recipe, learning_rate, generator(), progress=progress
+        model, rows, mean_settings, learning_rate, generator(), progress=progress
     )
     return model, found, folds
 
@@ -290,7 +291,7 @@ def test_ctrl_c_in_the_mean_keeps_the_best_weights(monkeypatch):
     assert trainer.best_loss == min(found)
     kept = torch.cat([p.detach().flatten() for p in trainer.parameters])
     assert torch.equal(kept, trainer.best)
-    loss = trainer.model.loss(*trainer.left_out).item()
+    loss = trainer.model.loss(*trainer.held_out).item()
     assert loss == pytest.approx(min(found), rel=1e-5)
     # up to there it is the training that nobody interrupts
     monkeypatch.undo()

@@ -1,11 +1,12 @@
-"""The centred VAE: draws vary around what the context says."""
+"""The residual VAE: draws vary around entries of the context."""
 
 import pytest
 import torch
 
 from skvae._distributions.joint import Joint
 from skvae._distributions.registry import make_head
-from skvae._imputation.residual_vae import N_PAIRS, ResidualVAE
+from skvae._imputation.residual_vae import ResidualVAE
+from skvae._imputation.settings import SETTINGS
 from skvae._networks.vae import VAE
 
 HEADS = [("student_t_heteroscedastic", 2, 0), ("bernoulli", 1, 0), ("normal", 2, 0)]
@@ -41,7 +42,7 @@ def make_vae(latent="normal", prior=None, hidden_layer_sizes=(9,), centres=CENTR
         latent=latent,
         prior=PRIORS.get(prior),
     ).double()
-    with torch.no_grad():  # away from the start
+    with torch.no_grad():  # away from the initial weights
         for p in vae.parameters():
             p.add_(0.3 * normal(*p.shape, seed=p.numel()))
     return vae
@@ -63,7 +64,7 @@ def test_locations_average_to_the_context(latent, prior):
     with torch.no_grad():
         noise = vae.nodes.expand(-1, N_ROWS, -1)
         px = vae.decode(vae.prior(c).rsample(noise), c)
-    assert px.shape == (2 * N_PAIRS, N_ROWS, vae.joint.n_outputs)
+    assert px.shape == (2 * SETTINGS.node_pairs, N_ROWS, vae.joint.n_outputs)
     average = px[..., list(outputs)].mean(0)
     torch.testing.assert_close(average, c[:, list(sources)], atol=1e-6, rtol=0)
     assert px[..., list(outputs)].std(0).min() > 1e-3  # and they vary
@@ -126,7 +127,9 @@ def test_nodes_are_kept_with_the_weights():
     """Same seed, same nodes; another seed, others, until the state is loaded."""
     vae = make_vae()
     assert torch.equal(vae.nodes, make_vae().nodes)
-    assert torch.equal(vae.nodes[:N_PAIRS], -vae.nodes[N_PAIRS:])
+    assert torch.equal(
+        vae.nodes[: SETTINGS.node_pairs], -vae.nodes[SETTINGS.node_pairs :]
+    )
     other = make_vae()
     other.nodes.zero_()
     other.load_state_dict(vae.state_dict())
