@@ -43,7 +43,10 @@ MAY_DIFFER = {
         "objective": {VAEClassifier: OTHER},
         "latent": {VAERegressor: REFERS},
         "prior": {VAERegressor: "its default is a network of the features"},
-        "kl_weight": {VAEClassifier: "its loss is no bound, whatever the weight"},
+        "kl_weight": {
+            VAEClassifier: "its loss is no bound, whatever the weight",
+            VAERegressor: OF_Y,
+        },
         "max_iter": {VAEImputer: TWO_STAGES, VAEClassifier: OTHER_DEFAULT},
         "batch_size": {VAEImputer: TWO_STAGES, VAEClassifier: OF_LABELS},
         "learning_rate_init": {VAEImputer: TWO_STAGES, VAEClassifier: OTHER_DEFAULT},

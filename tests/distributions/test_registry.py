@@ -21,6 +21,7 @@ def test_every_likelihood_makes_a_head_for_some_kind_of_column(name):
     assert isinstance(head, Head)
     assert head.n_columns == 3
     assert spec.domain in ("real", "unit interval", "counts", "codes")
+    assert spec.is_numeric == head.is_numeric
     if spec.domain == "real":
         assert spec.kinds == ("numeric",)
 

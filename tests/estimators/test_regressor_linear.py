@@ -218,7 +218,7 @@ def test_the_spread_covers_what_was_held_out(linear, weighted):
     features = model._encode_features(X)
     outputs = y.astype(np.float32)
     data = Encoded(model._encoder, outputs, observed, weight, features=features)
-    model._model._widen(model._model.batch(data))
+    model._model._calibrate(model._model.batch(data))
     spread = model._model.interval_scale
     np.testing.assert_allclose(spread[:3], [3, 1, 1], rtol=0.15)
     assert spread[3] == 1 < spread[4]
