@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .._distributions.families import Latent, Prior
-from .._networks.batch import Batch, chunked, rows_at_once
+from .._networks.batch import Batch, chunked, map_chunks, rows_at_once
 from .._networks.vae import VAE
 from .._tables.encoder import TableEncoder
 from .rows import ColumnGroups
 
 
-def posterior(vae: VAE, data: Batch) -> Iterator[tuple[Batch, Latent]]:
-    """Yield chunks of rows with their q(z | x)."""
-    with torch.inference_mode():
-        for chunk in chunked(data, 4 * vae.widest):
-            yield chunk, vae.encode(chunk.x, chunk.observed)
-
-
 def posterior_means(vae: VAE, data: Batch) -> np.ndarray:
     """Return E[z | x] under q, (n_rows, n_latent), float32."""
-    means = np.empty((len(data), vae.n_latent), dtype=np.float32)
-    start = 0
-    for chunk, qz in posterior(vae, data):
-        means[start : start + len(chunk)] = qz.mean.cpu()
-        start += len(chunk)
-    return means
+
+    def mean(chunk: Batch) -> Tensor:
+        return vae.encode(chunk.x, chunk.observed).mean
+
+    return map_chunks(mean, data, 4 * vae.widest)
 
 
 def evidence(
@@ -45,26 +37,24 @@ def evidence(
 
     ``defensive`` adds as many draws of the prior, see :func:`log_weights`.
     """
-    draws_at_once = min(n_draws, 1024)
     # The same noise for every row: a row's score depends on no other row.
     generator = torch.Generator(data.x.device).manual_seed(seed)
     noise, of_prior = (
         data.x.new_empty(n_draws, 1, n).normal_(generator=generator).split(1024)
         for n in (vae.n_noise, vae.n_prior_noise)
     )
-    scores = []
-    with torch.inference_mode():
-        per_row = vae.widest * draws_at_once * (1 + defensive)
-        for chunk in chunked(data, per_row):
-            qz = vae.encode(chunk.x, chunk.observed, chunk.c)
-            parts = [
-                log_weights(vae, chunk, qz, own, prior if defensive else None)
-                for own, prior in zip(noise, of_prior, strict=True)
-            ]
-            parts = [torch.logsumexp(part, 0) for part in parts]
-            scores.append(torch.logsumexp(torch.stack(parts), 0))
-    n_draws *= 1 + defensive
-    return torch.cat(scores).cpu().numpy() - math.log(n_draws)
+
+    def score(chunk: Batch) -> Tensor:
+        qz = vae.encode(chunk.x, chunk.observed, chunk.c)
+        parts = [
+            log_weights(vae, chunk, qz, own, prior if defensive else None)
+            for own, prior in zip(noise, of_prior, strict=True)
+        ]
+        return torch.logsumexp(torch.stack([torch.logsumexp(p, 0) for p in parts]), 0)
+
+    n_parts = 1 + defensive
+    logs = map_chunks(score, data, vae.widest * min(n_draws, 1024) * n_parts)
+    return logs - math.log(n_draws * n_parts)
 
 
 def log_jacobian(

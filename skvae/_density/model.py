@@ -17,7 +17,7 @@ from torch import Tensor
 from .._distributions.families import check_support, resolve_prior
 from .._distributions.registry import with_scale_per_column
 from .._networks.arrays import load_arrays, to_arrays
-from .._networks.batch import Batch
+from .._networks.batch import Batch, chunked
 from .._networks.vae import VAE
 from .._tables.columns import Column
 from .._tables.repeated_values import cut_into_values, cut_points_of_values
@@ -30,7 +30,6 @@ from .evidence import (
     decoded,
     evidence,
     log_jacobian,
-    posterior,
     posterior_means,
     score_with_gaps,
 )
@@ -192,11 +191,13 @@ class VAEModel:
         shape = (n_draws, len(data), self.module.n_latent)
         draws = np.empty(shape, dtype=np.float32)
         start = 0
-        for chunk, qz in posterior(self.module, self.batch(data)):
-            for draw in draws[:, start : start + len(chunk)]:
-                noise = chunk.x.new_empty(len(chunk), self.module.n_noise)
-                draw[:] = qz.rsample(noise.normal_(generator=generator)).cpu()
-            start += len(chunk)
+        with torch.inference_mode():
+            for chunk in chunked(self.batch(data), 4 * self.module.widest):
+                qz = self.module.encode(chunk.x, chunk.observed)
+                for draw in draws[:, start : start + len(chunk)]:
+                    noise = chunk.x.new_empty(len(chunk), self.module.n_noise)
+                    draw[:] = qz.rsample(noise.normal_(generator=generator)).cpu()
+                start += len(chunk)
         return draws
 
     def decode(self, z: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,6 +57,15 @@ class Batch(NamedTuple):
 def rows_at_once(floats_per_row: int) -> int:
     """Return how many rows a chunk has, the one rule of memory without gradients."""
     return max(1, INFERENCE_FLOATS // max(1, floats_per_row))
+
+
+def map_chunks(
+    function: Callable[[Batch], Tensor], data: Batch, floats_per_row: int
+) -> np.ndarray:
+    """Return the values of a function of rows, computed in chunks of bounded memory."""
+    with torch.inference_mode():
+        parts = [function(chunk).cpu() for chunk in chunked(data, floats_per_row)]
+    return torch.cat(parts).numpy()
 
 
 def chunked(data: Batch, floats_per_row: int) -> Iterator[Batch]:

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from .._density.model import fit_module
+from .._density.model import fit_module, main_stage
 from .._networks.batch import Batch
+from .._networks.vae import VAE
 from .._training import settings as training
 from .._training.bounds import Terms
 from .._training.plan import History, Plan
-from .._training.progress import Progress, Stage
+from .._training.progress import Progress, Stage, plan_units
 from .labelled_vae import LabelledVAE
 from .objectives import OBJECTIVES, LabelOptions, batch_noise_width, label_score
 from .selection import STAGE, choose_setting
@@ -126,6 +127,32 @@ def fit_labels(
         prepare=preparation(module, labelled, view, generator),
     )
     return LabelFit(history, plan, regularisation)
+
+
+def plan_labels(
+    module: VAE,
+    codes: np.ndarray,
+    params: Mapping[str, Any],
+    random: np.random.RandomState,
+    chosen: Regularisation | None,
+    *,
+    kind: str,
+    widths: tuple[int, int],
+    is_linear: bool,
+) -> tuple[tuple[np.ndarray, np.ndarray | None], Plan, dict[str, int]]:
+    """Return training and validation rows, the plan, and the units of every stage.
+
+    ``widths`` are the numbers of inputs and of classes of the classifier, ``module``
+    tells what a row of the main stage costs.
+    """
+    split = split_labels(codes, widths[1], params, random)
+    n_rows = len(split[0])
+    plan = resolve_plan(params, kind, n_rows, split[1] is not None, is_linear)
+    n_labelled = int((codes[split[0]] >= 0).sum())
+    n_settings = len(candidate_settings(params, chosen, n_labelled))
+    stages = search_stages(n_settings, *widths, search_steps(plan, n_rows))
+    main = main_stage(module, plan, n_rows)
+    return split, plan, plan_units(main, plan.max_iter, stages)
 
 
 def split_labels(

@@ -20,29 +20,24 @@ from .._density.model import (
     has_gaps,
     initial_rows,
     initialise,
-    main_stage,
 )
 from .._density.rows import ColumnGroups, Encoded, drop_cell_scales
 from .._networks.arrays import load_arrays, to_arrays
-from .._networks.batch import Batch, chunked, rows_at_once
+from .._networks.batch import Batch, map_chunks, rows_at_once
 from .._tables.columns import Column
 from .._tables.repeated_values import (
     cut_into_values,
     cut_points_of_values,
     relative_deviations,
 )
-from .._training.progress import Progress, plan_units
+from .._training.progress import Progress
 from .._training.random import Random
 from .fit_labels import (
     LabelFit,
     View,
     as_they_are,
-    candidate_settings,
     fit_labels,
-    resolve_plan,
-    search_stages,
-    search_steps,
-    split_labels,
+    plan_labels,
 )
 from .labelled_vae import LabelledVAE
 from .objectives import log_evidence
@@ -134,23 +129,20 @@ class LabelledModel:
             self.class_prior = class_shares(data)
             set_class_prior(self.module, self.class_prior)
         chosen = self.regularisation if resume else None
-        split = split_labels(data.codes, self.module.n_classes, params, random.state)
-        plan = resolve_plan(
+        module = self.module
+        split, plan, units = plan_labels(
+            module,
+            data.codes,
             params,
-            self.kind,
-            len(split[0]),
-            split[1] is not None,
-            self.architecture["linear_path"],
+            random.state,
+            chosen,
+            kind=self.kind,
+            widths=(module.n_row_inputs, module.n_classes),
+            is_linear=self.architecture["linear_path"],
         )
-        main = main_stage(self.module, plan, len(split[0]))
-        n_inputs = self.module.n_row_inputs
-        n_classes, n_steps = self.module.n_classes, search_steps(plan, len(split[0]))
-        n_labelled = int((data.codes[split[0]] >= 0).sum())
-        n_settings = len(candidate_settings(params, chosen, n_labelled))
-        stages = search_stages(n_settings, n_inputs, n_classes, n_steps)
-        progress.open(plan_units(main, plan.max_iter, stages))
+        progress.open(units)
         fit = fit_labels(
-            self.module,
+            module,
             batch,
             split,
             plan,
@@ -176,18 +168,16 @@ class LabelledModel:
         """Return E[z | x], averaged over q(y | x) where it depends on the label."""
         module = self.module
         batch = self.groups.batch(data, str(module.device))
-        latents = np.empty((len(batch), module.n_latent), dtype=np.float32)
-        start = 0
-        with torch.inference_mode():
-            for chunk in chunked(batch, module.widest * module.n_classes):
-                inputs = module.inputs(chunk.x, chunk.observed)
-                loc = module.encode_every_label(inputs).mean
-                if len(loc) > 1:
-                    q = F.softmax(module.logits(inputs), -1).t().unsqueeze(-1)
-                    loc = (q * loc).sum(0, keepdim=True)
-                latents[start : start + len(chunk)] = loc[0].cpu()
-                start += len(chunk)
-        return latents
+
+        def mean(chunk: Batch) -> Tensor:
+            inputs = module.inputs(chunk.x, chunk.observed)
+            loc = module.encode_every_label(inputs).mean
+            if len(loc) == 1:
+                return loc[0]
+            q = F.softmax(module.logits(inputs), -1).t().unsqueeze(-1)
+            return (q * loc).sum(0)
+
+        return map_chunks(mean, batch, module.widest * module.n_classes)
 
     def log_likelihood(self, data: Encoded) -> np.ndarray:
         """Return log p(x), the label summed out, in the units of the table."""
@@ -343,16 +333,12 @@ def probabilities(
     module: LabelledVAE, batch: Batch, view: View, widest: int
 ) -> np.ndarray:
     """Return q(y | x) of rows, (n_rows, n_classes), float32."""
-    proba = np.empty((len(batch), module.n_classes), dtype=np.float32)
-    start = 0
-    with torch.inference_mode():
-        for chunk in chunked(batch, widest * module.n_classes):
-            rows = view(chunk, None)
-            inputs = module.inputs(rows.x, rows.observed)
-            q = F.softmax(module.logits(inputs), -1)
-            proba[start : start + len(chunk)] = q.cpu()
-            start += len(chunk)
-    return proba
+
+    def proba(chunk: Batch) -> Tensor:
+        rows = view(chunk, None)
+        return F.softmax(module.logits(module.inputs(rows.x, rows.observed)), -1)
+
+    return map_chunks(proba, batch, widest * module.n_classes)
 
 
 def evidence_noise(
@@ -372,12 +358,12 @@ def averaged_evidence(
     batch: Batch, score: Callable[[Batch], Tensor], floats_per_draw: int
 ) -> np.ndarray:
     """Return log p of rows from the weights of their draws, (n_rows,)."""
-    scores = []
-    with torch.inference_mode():
-        for chunk in chunked(batch, 2 * SETTINGS.evidence_draws * floats_per_draw):
-            log_p = score(chunk)
-            scores.append(torch.logsumexp(log_p, 0) - math.log(len(log_p)))
-    return torch.cat(scores).cpu().numpy()
+
+    def mean(chunk: Batch) -> Tensor:
+        log_p = score(chunk)
+        return torch.logsumexp(log_p, 0) - math.log(len(log_p))
+
+    return map_chunks(mean, batch, 2 * SETTINGS.evidence_draws * floats_per_draw)
 
 
 def in_chunks(

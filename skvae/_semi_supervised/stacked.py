@@ -9,23 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._density.evidence import log_jacobian, posterior, score_with_gaps
-from .._density.model import FitResult, VAEModel, build_module, main_stage
+from .._density.evidence import log_jacobian, posterior_means, score_with_gaps
+from .._density.model import FitResult, VAEModel, build_module
 from .._density.rows import Encoded
 from .._networks.arrays import load_arrays, to_arrays
 from .._networks.batch import Batch
 from .._tables.columns import Column
 from .._tables.repeated_values import cut_into_values
 from .._training.plan import split_rows
-from .._training.progress import Progress, plan_units
+from .._training.progress import Progress
 from .._training.random import Random
 from .fit_labels import (
-    candidate_settings,
     fit_labels,
-    resolve_plan,
-    search_stages,
-    search_steps,
-    split_labels,
+    plan_labels,
 )
 from .labelled_vae import LabelledVAE
 from .model import (
@@ -111,20 +107,16 @@ class Stacked:
         seed = None if resume else random.new_seed()
         chosen = self.regularisation if resume else None
         n_classes, n_latent = len(data.classes), self.architecture["n_latent"]
-        split = split_labels(data.codes, n_classes, params, random.state)
-        plan = resolve_plan(
+        split, plan, units = plan_labels(
+            self.density.module,
+            data.codes,
             params,
-            "m2",
-            len(split[0]),
-            split[1] is not None,
-            self.architecture["linear_path"],
+            random.state,
+            chosen,
+            kind="m2",
+            widths=(n_latent, n_classes),
+            is_linear=self.architecture["linear_path"],
         )
-        main = main_stage(self.density.module, plan, len(split[0]))
-        n_steps = search_steps(plan, len(split[0]))
-        n_labelled = int((data.codes[split[0]] >= 0).sum())
-        n_settings = len(candidate_settings(params, chosen, n_labelled))
-        stages = search_stages(n_settings, n_latent, n_classes, n_steps)
-        units = plan_units(main, plan.max_iter, stages)
         progress.open({M1: own_plan.max_iter, **units})
         self.density.train(
             batch.replace(y=None),
@@ -159,8 +151,8 @@ class Stacked:
 
     def _build_labelled(self, batch: Batch, n_classes: int, seed: int) -> None:
         """Build M2 on the latents that vary, initialised at their marginals."""
-        parts = [qz.mean for _, qz in posterior(self.density.module, batch)]
-        latents = torch.cat(parts)
+        means = posterior_means(self.density.module, batch)
+        latents = torch.from_numpy(means).to(batch.x.device)
         deviation = latents.std(0, correction=0)
         active = deviation > SETTINGS.least_deviation
         if not active.any():
