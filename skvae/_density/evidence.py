@@ -71,13 +71,13 @@ def log_jacobian(
 
 
 def decoded(
-    vae: VAE, z: Tensor | np.ndarray, read: Callable[[Tensor], Tensor]
+    vae: VAE, z: Tensor | np.ndarray, function: Callable[[Tensor], Tensor]
 ) -> np.ndarray:
-    """Decode latents in chunks; ``read`` turns decoder outputs into rows."""
+    """Return ``function(decoder outputs)`` of latents, in chunks of bounded memory."""
     latents = torch.as_tensor(z, device=vae.device)
     with torch.inference_mode():
         parts = [
-            read(vae.decode(part)).cpu()
+            function(vae.decode(part)).cpu()
             for part in latents.split(rows_at_once(4 * vae.widest))
         ]
     return torch.cat(parts).numpy()
@@ -86,7 +86,7 @@ def decoded(
 def score_with_gaps(
     data: Batch, score: Callable[[Batch, bool], np.ndarray]
 ) -> np.ndarray:
-    """Return the scores of rows, those with missing cells on their own, (n_rows,).
+    """Return scores, computed apart for rows with missing cells, (n_rows,).
 
     ``score`` is told whether cells are missing. A row without any cell has score 0:
     nothing has probability 1.
@@ -112,7 +112,7 @@ def proposals(
     noise: Tensor,  # (K, ..., n_noise)
     prior_noise: Tensor | None = None,  # (K, ..., n_prior_noise)
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return draws of q with log p(z) and the log-density that they are drawn from.
+    """Return importance draws of z, their log p(z) and log proposal density.
 
     The encoder may not know rows unlike those of training. With ``prior_noise`` there
     are as many draws of the prior, and all weigh against the mixture of both

@@ -1,4 +1,4 @@
-"""Factor analysis of the numeric columns, the linear model that training starts at."""
+"""Factor analysis of numeric columns, the linear model that training starts at."""
 
 from __future__ import annotations
 

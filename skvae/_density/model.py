@@ -1,4 +1,4 @@
-"""The model of a table: a VAE of its columns.
+"""Model of a table: a VAE of its columns.
 
 What the other models need of it are functions: how a module is described by columns
 and parameters, built, initialised at a linear model and trained.
@@ -41,28 +41,16 @@ Module = TypeVar("Module", bound=VAE)
 
 
 class FitResult(NamedTuple):
-    """What a fit leaves beside the model.
-
-    Attributes
-    ----------
-    history : History
-        What was recorded by epoch.
-    plan : Plan
-        How it was trained.
-    attributes : dict of str to object
-        Fitted attributes of the estimator, by name.
-    restarted : bool
-        Whether nothing of an earlier fit was kept, although it was to be resumed.
-    """
+    """Result of a fit: training history, plan, fitted attributes."""
 
     history: History
     plan: Plan
-    attributes: dict[str, Any]
-    restarted: bool = False
+    attributes: dict[str, Any]  # of the estimator, by name
+    restarted: bool = False  # whether nothing of the fit to be resumed was kept
 
 
 class VAEModel:
-    """Posterior, density and generator of the rows of a table.
+    """VAE of a table: posterior, density and generator of its rows.
 
     Parameters
     ----------
@@ -87,9 +75,9 @@ class VAEModel:
         self.architecture = architecture
         self.module = module
         self.seed = seed
-        #: Where draws of columns that repeat their values are cut, by place.
+        #: Cut points that map draws to repeated values, by column index.
         self.limits: dict[int, np.ndarray] = {}
-        #: Adam's state after a pass over a chunk of rows, which the next goes on from.
+        #: State of Adam after a chunk of rows, for the next one.
         self.optimizer_state: dict[str, np.ndarray] | None = None
 
     @classmethod
@@ -104,8 +92,7 @@ class VAEModel:
     ) -> VAEModel:
         """Build the model of a table, initialised at a linear one.
 
-        ``scored`` means that validation rows will choose between scales per cell and
-        scales per column.
+        ``scored`` is whether validation rows will choose scales per cell or column.
         """
         columns = data.encoder.columns_
         if not scored:
@@ -129,7 +116,7 @@ class VAEModel:
         resume: bool = False,
         incremental: bool = False,
     ) -> FitResult:
-        """Train on a table; with ``incremental`` for one pass over a chunk of it."""
+        """Train on a table, or if ``incremental`` for one epoch on a chunk of it."""
         batch = self.groups.batch(data, str(random.generator.device))
         split = split_rows(len(batch), params, random.state)
         plan = self.plan(params, len(split[0]), incremental=incremental)
@@ -161,7 +148,7 @@ class VAEModel:
         *,
         incremental: bool = False,
     ) -> Plan:
-        """Return how to train on so many rows."""
+        """Return the training plan for ``n_rows`` rows."""
         is_linear = self.architecture["linear_path"]
         return Plan.resolve(
             params, n_rows, budget, is_linear=is_linear, incremental=incremental
@@ -279,7 +266,7 @@ class VAEModel:
 
 
 def has_gaps(data: Encoded) -> bool:
-    """Tell whether a cell is missing."""
+    """Return whether any cell is missing."""
     return data.observed is not None and not data.observed.all()
 
 
@@ -288,8 +275,8 @@ def describe(
 ) -> dict[str, Any]:
     """Return the architecture of a VAE of the columns, in plain values.
 
-    ``n_explained`` columns are what the latent variables explain, ``masked`` tells
-    whether the encoder sees which cells are observed.
+    Latent variables explain ``n_explained`` columns; ``masked`` is whether the mask of
+    the missing cells is an input of the encoder.
     """
     latent = params["latent"]
     n_latent = resolve_n_components(params["n_components"], latent, n_explained)
@@ -348,12 +335,12 @@ def build_module(
 def initial_rows(
     data: Encoded, groups: ColumnGroups, random: np.random.RandomState
 ) -> tuple[Tensor, Tensor]:
-    """Return some rows, drawn by their weights, and the weights of their cells."""
+    """Return rows for initialisation, drawn by weight, and weights of their cells."""
     return initial_cells(data, groups, choose_rows(data, random))
 
 
 def choose_rows(data: Encoded, random: np.random.RandomState) -> np.ndarray:
-    """Return the numbers of the rows that a module is initialised from."""
+    """Return the indices of rows for initialisation, drawn by weight."""
     n_chosen = min(len(data), SETTINGS.linear_start_rows)
     chances = None if data.weight is None else data.weight / data.weight.sum()
     if len(data) == n_chosen and chances is None:
@@ -364,7 +351,7 @@ def choose_rows(data: Encoded, random: np.random.RandomState) -> np.ndarray:
 def initial_cells(
     data: Encoded, groups: ColumnGroups, rows: np.ndarray
 ) -> tuple[Tensor, Tensor]:
-    """Return cells of some rows in the order of the heads, and 0 where missing."""
+    """Return rows in the order of the heads, and cell weights, 0 where missing."""
     x = torch.from_numpy(data.values[rows][:, groups.order])
     if data.observed is None:
         return x, torch.ones_like(x)
@@ -385,7 +372,7 @@ def initialise(module: VAE, x: Tensor, weight: Tensor, *, starts_linear: bool) -
 
 
 def free_scale(columns: list[Column], batch: Batch) -> Tensor:
-    """Return the mask of the columns whose kind of scale is chosen by the data."""
+    """Return the mask of the columns whose kind of scale the data choose."""
     flags = [column.is_automatic for column in columns]
     return torch.tensor(flags, device=batch.x.device)
 
@@ -402,9 +389,9 @@ def fit_module(
     prepare: Callable[[Batch], Batch] | None = None,
     **options: Any,
 ) -> tuple[History, dict[str, np.ndarray]]:
-    """Train a module on the rows; return what was recorded and Adam's state.
+    """Train a module on the rows; return the history and the state of Adam.
 
-    ``prepare`` makes what the module sees of the rows of a batch.
+    ``prepare`` maps the rows of a batch to the input of the module.
     """
     train_rows, valid_rows = (
         None if rows is None else torch.as_tensor(rows, device=batch.x.device)
@@ -429,7 +416,7 @@ def fit_module(
 
 
 def main_stage(module: VAE, plan: Plan, n_rows: int) -> Stage:
-    """Return what the epochs cost: every weight is used for every row of a step."""
+    """Return the VAE training stage; a step costs batch size times parameters."""
     n_weights = sum(p.numel() for p in module.parameters())
     return Stage(MAIN, plan.n_steps(n_rows), plan.batch_size * n_weights)
 

@@ -20,12 +20,12 @@ from .._tables.encoder import TableEncoder
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows of a table as the models take them.
+    """Encoded rows of a table, the input of the models.
 
     Attributes
     ----------
     encoder : TableEncoder
-        How they were encoded.
+        Encoder of the rows.
     values : ndarray of shape (n_rows, n_columns), float32
         Encoded cells; 0 where missing.
     observed : ndarray of bool of shape (n_rows, n_columns) or None
@@ -33,11 +33,11 @@ class Encoded:
     weight : ndarray of shape (n_rows,) or None
         Weights of the rows; None where they are equal.
     codes : ndarray of int of shape (n_rows,) or None
-        Place of a row's label among ``classes``, -1 where it is unknown.
+        Class index of every row, -1 where unlabelled.
     classes : ndarray or None
-        The labels that were seen, sorted.
+        Sorted classes.
     features : Encoded or None
-        What the rows are conditioned on.
+        Rows of the features that these are conditioned on.
     attributes : dict of str to object
         Fitted attributes of the estimator that follow from the tables.
     """
@@ -56,7 +56,7 @@ class Encoded:
 
 
 class ColumnGroups:
-    """The columns that a model has, those with the same likelihood side by side.
+    """Columns of a model, grouped by likelihood.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class ColumnGroups:
     Attributes
     ----------
     order : ndarray of int
-        Places in the table of the columns of the model.
+        Table index of every column of the model.
     heads : list of tuple
         Likelihood, number of columns and number of categories of every group.
     """
@@ -93,7 +93,7 @@ class ColumnGroups:
         return [self.table[index] for index in self.order]
 
     def joint(self) -> Joint:
-        """Return the heads of the columns."""
+        """Return the joint likelihood of the columns."""
         return make_joint(self.heads)
 
     def cells(self, values: np.ndarray, observed: np.ndarray | None) -> Batch:
@@ -123,23 +123,23 @@ class ColumnGroups:
 
 
 def make_joint(heads: Sequence[tuple[str, int, int]]) -> Joint:
-    """Return the heads that a list of groups stands for."""
+    """Return the joint likelihood of groups of columns."""
     return Joint([make_head(*head) for head in heads])
 
 
 def head_key(column: Column) -> tuple[str, int]:
-    """Return what columns under one head have in common: its name and width."""
+    """Return the group key of a column: likelihood and number of categories."""
     return column.likelihood, column.n_categories if column.has_categories else 0
 
 
 def is_constant(column: Column) -> bool:
-    """Whether training saw at most one value: decoding restores it without a model."""
+    """Return whether the column had at most one value in training."""
     single = column.has_categories and column.n_categories < 2
     return column.is_empty or column.constant is not None or single
 
 
 def drop_cell_scales(columns: Sequence[Column]) -> None:
-    """Give columns whose likelihood the data chose one scale each, not one per cell.
+    """Replace likelihoods that the data chose by those with a scale per column.
 
     Validation rows choose between the two: without them it is one per column.
     """

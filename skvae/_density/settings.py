@@ -1,4 +1,4 @@
-"""Numbers of the model of a table that experience chose, with their reasons."""
+"""Tuning constants of the model of a table, with the reason of each."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ class Settings:
     #: rows and loses 0.3 nats on 10,000 (training_budget_development.md).
     budget: Budget = Budget()
 
-    #: Rows from which the linear model is computed that training starts at.
+    #: Maximum number of rows for the linear model that training starts at.
     linear_start_rows: int = 5_000
 
-    #: The most latent variables that ``n_components=None`` gives.
+    #: Maximum number of latent variables under ``n_components=None``.
     max_components: int = 32
 
-    #: Wider tables start at probabilistic PCA, which is one decomposition.
+    #: Maximum number of columns for factor analysis; wider tables start at
+    #: probabilistic PCA, which takes one decomposition.
     factor_analysis_columns: int = 100
 
     #: Importance draws of ``score_samples``.

@@ -22,18 +22,18 @@ LOG_RATE_LIMIT = 20.0
 #: small counts.
 LOG_DISPERSION_RANGE = (-7.0, 14.0)
 
-#: Largest dispersion r of a marginal fit. A larger one is so near to a Poisson that its
+#: Maximum dispersion r of a marginal fit. A larger one is so near to a Poisson that its
 #: gradient vanishes and r would not be learned.
 LARGEST_INITIAL_DISPERSION = 1e3
 
-#: Stirling's series is exact in float32 from this value on.
+#: Minimum argument of Stirling's series, from which it is exact in float32.
 STIRLING_FROM = 8.0
 
-#: Largest rate of a Poisson draw: GPUs draw Poisson counts as 32-bit integers.
+#: Maximum rate of a Poisson draw: GPUs draw Poisson counts as 32-bit integers.
 LARGEST_RATE = 2.0**31
 
-#: At lower temperatures draws of categories are modes: logits are divided by the
-#: temperature, which overflows near 0.
+#: Minimum temperature of draws of categories, which are modes below it: dividing logits
+#: by a temperature near 0 overflows.
 LEAST_TEMPERATURE = 1e-3
 
 
@@ -120,7 +120,7 @@ class Codes(Head):
         return torch.zeros_like(self.point_estimate(outputs))
 
     def predictive_moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the code that is most probable over the draws, and variance 0."""
+        """Return the most probable code over the draws, and variance 0."""
         mode = self.probabilities(outputs).mean(0).argmax(-1).to(outputs.dtype)
         return mode, torch.zeros_like(mode)
 

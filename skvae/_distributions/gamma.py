@@ -11,18 +11,18 @@ from torch import Tensor
 
 from .normal import SMALLEST
 
-#: Smallest concentration of a posterior. In float32 draws of Gamma(0.01, 1) underflow
+#: Minimum concentration of a posterior. In float32 draws of Gamma(0.01, 1) underflow
 #: to zero in four of ten cases.
 CONCENTRATION_FLOOR = 0.1
 
-#: Smallest mean of a gamma posterior: its rate, concentration over mean, is finite.
+#: Minimum mean of a gamma posterior: its rate, concentration over mean, is finite.
 MEAN_FLOOR = 1e-3
 
 #: Proposals per gamma draw. One is accepted with probability above 0.95, so all are
 #: rejected in fewer than one draw in 100,000; the last one is then taken.
 N_PROPOSALS = 4
 
-#: Normal draws that a gamma draw takes: proposals, tests of all but the last, boost.
+#: Width of the noise of a gamma draw: proposals, tests of all but the last, boost.
 GAMMA_NOISE = 2 * N_PROPOSALS
 
 
@@ -34,7 +34,7 @@ class Gamma(NamedTuple):
 
     @classmethod
     def from_outputs(cls, out: Tensor) -> Gamma:
-        """Return the distribution that network outputs (..., 2 latent) stand for.
+        """Return the distribution parametrised by network outputs (..., 2 latent).
 
         They are concentration and mean, whose Fisher information is diagonal:
         networks learn them better than concentration and rate.
@@ -53,7 +53,7 @@ class Gamma(NamedTuple):
         return {"concentration": self.concentration, "rate": self.rate}
 
     def to_outputs(self) -> Tensor:
-        """Return the network outputs that stand for this distribution."""
+        """Return the network outputs that parametrise this distribution."""
         concentration = _inverse_softplus(self.concentration - CONCENTRATION_FLOOR)
         return torch.cat([concentration, _inverse_softplus(self.mean - MEAN_FLOOR)], -1)
 
@@ -134,7 +134,7 @@ class Beta(NamedTuple):
 
     @classmethod
     def from_outputs(cls, out: Tensor) -> Beta:
-        """Return the distribution that network outputs (..., 2 latent) stand for."""
+        """Return the distribution parametrised by network outputs (..., 2 latent)."""
         return cls(*(CONCENTRATION_FLOOR + F.softplus(out)).chunk(2, -1))
 
     @classmethod
@@ -147,7 +147,7 @@ class Beta(NamedTuple):
         return {"a": self.a, "b": self.b}
 
     def to_outputs(self) -> Tensor:
-        """Return the network outputs that stand for this distribution."""
+        """Return the network outputs that parametrise this distribution."""
         both = torch.cat([self.a, self.b], -1)
         return _inverse_softplus(both - CONCENTRATION_FLOOR)
 
@@ -233,7 +233,7 @@ class Dirichlet(NamedTuple):
 
     @classmethod
     def from_outputs(cls, out: Tensor) -> Dirichlet:
-        """Return the distribution that network outputs (..., latent) stand for."""
+        """Return the distribution parametrised by network outputs (..., latent)."""
         return cls(CONCENTRATION_FLOOR + F.softplus(out))
 
     @classmethod
@@ -246,7 +246,7 @@ class Dirichlet(NamedTuple):
         return {"concentration": self.concentration}
 
     def to_outputs(self) -> Tensor:
-        """Return the network outputs that stand for this distribution."""
+        """Return the network outputs that parametrise this distribution."""
         return _inverse_softplus(self.concentration - CONCENTRATION_FLOOR)
 
     def rsample(self, noise: Tensor) -> Tensor:
@@ -337,7 +337,7 @@ def _inverse_softplus(value: Tensor) -> Tensor:
 
 
 def _inside(z: Tensor) -> Tensor:
-    """Keep values of the unit interval off its ends, where densities are infinite."""
+    """Return values clamped into (0, 1): at the ends densities are infinite."""
     return z.clamp(SMALLEST, 1 - torch.finfo(z.dtype).eps)
 
 

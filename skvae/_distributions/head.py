@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 
 class Cells(NamedTuple):
-    """Decoder outputs of some rows with the observed values and their weights."""
+    """Decoder outputs of rows, their encoded values and cell weights."""
 
     outputs: Tensor  # (rows, n_outputs)
     x: Tensor  # (rows, n_columns)
@@ -46,7 +46,7 @@ class Head(nn.Module, ABC):
     n_inputs : int
         Number of encoder inputs of the group, see :meth:`embed`.
     n_outputs : int
-        Number of decoder outputs that the group needs.
+        Number of decoder outputs of the group.
     """
 
     #: Whether the columns are numeric: their point estimate is a mean in the units of
@@ -136,20 +136,20 @@ class Head(nn.Module, ABC):
         return ()
 
     def varies_by_cell(self) -> list[bool]:
-        """Tell for every column whether its scale depends on the cell."""
+        """Return for every column whether its scale depends on the cell."""
         return [False] * self.n_columns
 
     # -- the conditional mean of the imputer -------------------------------------
 
     @abstractmethod
     def point_estimate_head(self) -> Head:
-        """Return the head of the conditional mean of the same columns.
+        """Return the likelihood head for point estimates of these columns.
 
         It has an ``input_link``, so that a linear model can give its outputs.
         """
 
     def point_estimate_outputs(self) -> Sequence[int]:
-        """Return the outputs that are also those of :meth:`point_estimate_head`.
+        """Return the indices of the outputs that :meth:`point_estimate_head` shares.
 
         In its order; empty where the two heads are different families.
         """
@@ -165,7 +165,7 @@ def weighted_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def common_noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Return normal noise with mean 0 and variance 1 over the draws exactly.
+    """Return standard normal noise, moment-matched over the draws.
 
     As common random numbers are the same for every row, their sampling error would be
     the same for every row too.

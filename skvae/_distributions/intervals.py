@@ -11,7 +11,7 @@ import torch
 #: fifth smallest is the 5% quantile without bias: (n + 1) p is whole.
 INTERVAL_DRAWS = 99
 
-#: Largest coverage of intervals: it takes 19,999 draws.
+#: Maximum coverage of intervals: it takes 19,999 draws.
 MOST_COVERAGE = 0.9999
 
 
@@ -58,7 +58,7 @@ def sorted_quantiles(x: np.ndarray, levels: list[float]) -> np.ndarray:
 
 
 def repeated_interval(x: np.ndarray, coverage: float) -> np.ndarray:
-    """Return ends of intervals of draws that repeat their values: (2, rows).
+    """Return prediction interval bounds from discrete (tied) draws, (2, rows).
 
     ``x`` are (draws, rows). An end is the value for which the probability beyond it is
     nearest to ``(1 - coverage) / 2``. Conservative ends, with at most that probability

@@ -34,7 +34,7 @@ class Joint(nn.Module):
         return iter(self.heads)  # type: ignore[arg-type]
 
     def embed(self, x: Tensor, observed: Tensor | None) -> Tensor:
-        """Return (..., n_inputs); a missing cell's inputs are zero."""
+        """Return the encoder inputs, (..., n_inputs), zero for missing cells."""
         cells = zip(self, x.split(self.columns, -1), strict=True)
         parts = [head.embed(part) for head, part in cells]
         if observed is not None:
@@ -141,12 +141,12 @@ class Joint(nn.Module):
         return deviation
 
     def set_floor(self, floor: Tensor) -> None:
-        """Set the smallest scales; columns that share a scale get the smallest."""
+        """Set the minimum scales; a shared scale gets the smallest of them."""
         for head, part in self._by_location_scale(floor):
             head.set_floor(part)
 
     def scale_by(self, factor: Tensor) -> None:
-        """Multiply the scales; columns that share one get the geometric mean."""
+        """Multiply scales by factors; a shared one by their geometric mean."""
         for head, part in self._by_location_scale(factor.log()):
             head.shift_log_scale(part)
 
@@ -193,7 +193,7 @@ class Joint(nn.Module):
                 head.choose_scale(*group)
 
     def has_scale_per_cell(self) -> list[bool]:
-        """Tell for every column whether its scale depends on the cell."""
+        """Return for every column whether its scale depends on the cell."""
         return [flag for head in self for flag in head.varies_by_cell()]
 
     def split(self, outputs: Tensor) -> list[tuple[Head, Tensor]]:

@@ -16,22 +16,21 @@ from torch import Tensor, nn
 from .head import Cells, Head, LocationScaleIndex, common_noise, weighted_moments
 from .normal import LOG_2PI
 
-#: Smallest scale, in standard deviations of the encoded column. A column with repeated
-#: values would otherwise drive its scale to zero and the likelihood to infinity.
+#: Minimum scale, in standard deviations of the encoded column: repeated values would
+#: otherwise drive the scale to zero and the likelihood to infinity.
 SCALE_FLOOR = 1e-3
 
-#: Largest distance of a cell's log-scale from that of its column: exp(7) is finite and
+#: Maximum distance of a cell's log-scale from that of its column: exp(7) is finite and
 #: far beyond the ratio of scales that data show.
 LOG_SCALE_RANGE = 7.0
 
-#: Encoder inputs are clipped at this many standard deviations from the mean of their
-#: column: an outlier must not move the latent variables of its row out of the range
-#: that the decoder was trained on.
+#: Clipping bound of encoder inputs, in standard deviations from the column's mean: an
+#: outlier must not move its latent variables out of the range seen in training.
 INPUT_RANGE = 10.0
 
 #: Candidates for the initial degrees of freedom of a Student-t column, from practically
-#: Normal to heavy tails: the one with the highest marginal likelihood is taken.
-INITIAL_FREEDOM = (400.0, 30.0, 8.0)
+#: Normal to heavy tails, compared by marginal likelihood.
+INITIAL_DEGREES_OF_FREEDOM = (400.0, 30.0, 8.0)
 
 
 class LocationScale(Head):
@@ -105,7 +104,7 @@ class LocationScale(Head):
         self.raw_log_scale.copy_(above_floor.log())
 
     def set_floor(self, floor: Tensor) -> None:
-        """Set the smallest scale by column; a shared scale gets the smallest."""
+        """Set the minimum scale by column; a shared scale gets the smallest."""
         self.floor.copy_(floor.min() if self.is_shared else floor)
 
     @torch.no_grad()
@@ -237,12 +236,12 @@ class Normal(LocationScale):
 
 
 class HeavyTail(torch.autograd.Function):
-    """sum over columns of power * log(1 + (rate * (loc - x))^2), (...,).
+    """Negative Student-t log-density without its normaliser, summed over columns.
 
-    ``loc`` is (..., n_columns) and may have more leading dimensions than ``x``;
-    ``rate`` and ``power`` are (n_columns,). This function passes over memory half as
-    often as the same formula under autograd, which takes most of the time with wide
-    rows. ``x`` is data and gets no gradient.
+    The sum of power * log(1 + (rate * (loc - x))^2), (...,), with an in-place gradient:
+    autograd passes over memory twice as often, which takes most of the time with wide
+    rows. ``loc`` is (..., n_columns) and may have more leading dimensions than ``x``,
+    which gets no gradient; ``rate`` and ``power`` are (n_columns,).
     """
 
     @staticmethod
@@ -273,7 +272,7 @@ class StudentT(LocationScale):
 
     def __init__(self, n_columns: int, scale: str = "column") -> None:
         super().__init__(n_columns, scale)
-        # freedom = 2 + exp(raw)
+        # degrees of freedom = 2 + exp(raw)
         self.raw_freedom = nn.Parameter(torch.full((n_columns,), math.log(28.0)))
 
     @torch.no_grad()
@@ -283,8 +282,8 @@ class StudentT(LocationScale):
         cells = Cells(bias.expand(len(x), -1), x, weight)
         best = torch.zeros_like(self.raw_freedom)
         best_score = torch.full_like(best, -math.inf)
-        for freedom in INITIAL_FREEDOM:
-            raw = torch.full_like(best, math.log(freedom - 2))
+        for degrees_of_freedom in INITIAL_DEGREES_OF_FREEDOM:
+            raw = torch.full_like(best, math.log(degrees_of_freedom - 2))
             self.raw_freedom.copy_(raw)
             self._set_deviation(deviation)
             score = score_columns(self, cells)
@@ -294,45 +293,49 @@ class StudentT(LocationScale):
         self._set_deviation(deviation)
         return bias
 
-    def freedom(self) -> Tensor:
+    def degrees_of_freedom(self) -> Tensor:
         """Return the degrees of freedom, (n_columns,)."""
         # at 400 a t is Normal to 1e-5 nats; far above, float32 loses lgamma's digits
         return 2 + self.raw_freedom.clamp(max=6.0).exp()
 
     def deviation_per_scale(self) -> Tensor:
-        freedom = self.freedom()
-        return (freedom / (freedom - 2)).sqrt()
+        degrees_of_freedom = self.degrees_of_freedom()
+        return (degrees_of_freedom / (degrees_of_freedom - 2)).sqrt()
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        freedom, scale = self.freedom(), self.scale(outputs)
+        degrees_of_freedom, scale = self.degrees_of_freedom(), self.scale(outputs)
         squared = ((self.loc(outputs) - x) * scale.reciprocal()).square()
-        tail = 0.5 * (freedom + 1) * torch.log1p(squared / freedom)
-        return self._log_normaliser(freedom) - scale.log() - tail
+        tail = (
+            0.5 * (degrees_of_freedom + 1) * torch.log1p(squared / degrees_of_freedom)
+        )
+        return self._log_normaliser(degrees_of_freedom) - scale.log() - tail
 
     def log_prob_rows(self, outputs: Tensor, x: Tensor) -> Tensor:
         if self.per_cell:
             return super().log_prob_rows(outputs, x)
-        freedom, scale = self.freedom(), self.scale(outputs)
-        rate = (scale * freedom.sqrt()).reciprocal()
-        power = 0.5 * (freedom + 1)
+        degrees_of_freedom, scale = self.degrees_of_freedom(), self.scale(outputs)
+        rate = (scale * degrees_of_freedom.sqrt()).reciprocal()
+        power = 0.5 * (degrees_of_freedom + 1)
         tail: Tensor = HeavyTail.apply(outputs, x, rate, power)  # type: ignore[no-untyped-call]
-        return (self._log_normaliser(freedom) - scale.log()).sum() - tail
+        return (self._log_normaliser(degrees_of_freedom) - scale.log()).sum() - tail
 
     @staticmethod
-    def _log_normaliser(freedom: Tensor) -> Tensor:
+    def _log_normaliser(degrees_of_freedom: Tensor) -> Tensor:
         return (
-            torch.lgamma((freedom + 1) / 2)
-            - torch.lgamma(freedom / 2)
-            - 0.5 * torch.log(math.pi * freedom)
+            torch.lgamma((degrees_of_freedom + 1) / 2)
+            - torch.lgamma(degrees_of_freedom / 2)
+            - 0.5 * torch.log(math.pi * degrees_of_freedom)
         )
 
     def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        freedom = self.freedom().expand_as(like).contiguous()
-        chi_square = 2 * torch._standard_gamma(freedom / 2, generator=generator)
+        degrees_of_freedom = self.degrees_of_freedom().expand_as(like).contiguous()
+        chi_square = 2 * torch._standard_gamma(
+            degrees_of_freedom / 2, generator=generator
+        )
         noise = torch.empty_like(like).normal_(generator=generator)
-        return noise * torch.rsqrt(chi_square / freedom)
+        return noise * torch.rsqrt(chi_square / degrees_of_freedom)
 
     def noise_quantiles(self, levels: np.ndarray, column: int) -> np.ndarray:
-        freedom = float(self.freedom()[column])
-        quantiles: np.ndarray = stats.t.ppf(levels, freedom)
+        degrees_of_freedom = float(self.degrees_of_freedom()[column])
+        quantiles: np.ndarray = stats.t.ppf(levels, degrees_of_freedom)
         return quantiles

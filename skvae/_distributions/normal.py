@@ -18,7 +18,7 @@ LOG_SCALE_MIN, LOG_SCALE_MAX = -9.0, 5.0
 #: Bounds of a log-normal posterior's location and log-scale: its mean stays below 1e5.
 LOG_NORMAL_LOC, LOG_NORMAL_LOG_SCALE_MAX = 10.0, 0.5
 
-#: The smallest value of a positive latent variable: its log and its inverse are finite.
+#: Minimum of a positive latent variable: its log and its inverse are finite.
 SMALLEST = 1e-30
 
 
@@ -30,7 +30,7 @@ class DiagonalNormal(NamedTuple):
 
     @classmethod
     def from_outputs(cls, out: Tensor) -> DiagonalNormal:
-        """Return the distribution that network outputs (..., 2 latent) stand for."""
+        """Return the distribution parametrised by network outputs (..., 2 latent)."""
         loc, log_scale = out.chunk(2, -1)
         # contiguous copies: elementwise kernels are several times slower on slices
         log_scale = log_scale.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX)
@@ -46,7 +46,7 @@ class DiagonalNormal(NamedTuple):
         return {"loc": self.loc, "scale": self.log_scale.exp()}
 
     def to_outputs(self) -> Tensor:
-        """Return the network outputs that stand for this distribution."""
+        """Return the network outputs that parametrise this distribution."""
         return torch.cat([self.loc, self.log_scale], -1)
 
     def rsample(self, noise: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class DiagonalNormal(NamedTuple):
 
 
 class StandardNormal(NamedTuple):
-    """The prior N(0, I) of a model without context."""
+    """Prior N(0, I) of a model without context."""
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return the log-density of ``z`` in nats, shape (...,)."""
@@ -116,14 +116,14 @@ class StandardNormal(NamedTuple):
 
 
 class LogNormal(NamedTuple):
-    """The exponential of a normal distribution with independent components."""
+    """Log-normal distribution with independent components."""
 
     loc: Tensor  # (..., latent), of log z
     log_scale: Tensor  # (..., latent), of log z
 
     @classmethod
     def from_outputs(cls, out: Tensor) -> LogNormal:
-        """Return the distribution that network outputs (..., 2 latent) stand for."""
+        """Return the distribution parametrised by network outputs (..., 2 latent)."""
         loc, log_scale = out.chunk(2, -1)
         return cls(
             loc.clamp(-LOG_NORMAL_LOC, LOG_NORMAL_LOC),
@@ -140,7 +140,7 @@ class LogNormal(NamedTuple):
         return {"loc": self.loc, "scale": self.log_scale.exp()}
 
     def to_outputs(self) -> Tensor:
-        """Return the network outputs that stand for this distribution."""
+        """Return the network outputs that parametrise this distribution."""
         return torch.cat([self.loc, self.log_scale], -1)
 
     def _log(self) -> DiagonalNormal:
@@ -192,7 +192,7 @@ class LogNormal(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """A prior: mixture of normal distributions with independent components."""
+    """Prior that is a mixture of normal distributions with independent components."""
 
     log_weight: Tensor  # (mixture,), sums to one
     components: DiagonalNormal  # (mixture, latent)

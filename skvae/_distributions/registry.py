@@ -1,4 +1,4 @@
-"""Registry of the likelihoods: public name to properties."""
+"""Registry of the likelihoods: properties by public name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .discrete import (
 from .head import Head
 from .location_scale import Normal, StudentT
 
-#: Returns the log-density in nats of every value of a column, (n_values,).
+#: Log-density in nats of every value of a column, (n_values,).
 LogDensity = Callable[[np.ndarray], np.ndarray]
 FitColumn = Callable[[np.ndarray, np.ndarray | None], LogDensity]
 
@@ -142,7 +142,7 @@ LIKELIHOODS = {
 
 
 def models_categories(likelihood: str) -> bool:
-    """Tell whether a likelihood models codes of categories; "auto" is none."""
+    """Return whether a likelihood models codes of categories; "auto" does not."""
     return likelihood in LIKELIHOODS and LIKELIHOODS[likelihood].domain == "codes"
 
 

@@ -1,4 +1,4 @@
-"""The weights of a module as NumPy arrays, which load on any device."""
+"""Weights of a module as NumPy arrays, which load on any device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows on the device, and how many of them are worked on at a time."""
+"""Batches of rows on the device, and chunks of bounded memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: Floats that one layer may hold without gradients: memory stays bounded and the
-#: activations stay in the processor's cache.
+#: Maximum floats per layer in inference: bounds memory, and keeps the activations in
+#: the processor's cache.
 INFERENCE_FLOATS = 2**22
 
 
@@ -55,21 +55,21 @@ class Batch(NamedTuple):
 
 
 def rows_at_once(floats_per_row: int) -> int:
-    """Return how many rows a chunk has, the one rule of memory without gradients."""
+    """Return the rows per chunk in inference, see ``INFERENCE_FLOATS``."""
     return max(1, INFERENCE_FLOATS // max(1, floats_per_row))
 
 
 def map_chunks(
     function: Callable[[Batch], Tensor], data: Batch, floats_per_row: int
 ) -> np.ndarray:
-    """Return the values of a function of rows, computed in chunks of bounded memory."""
+    """Return ``function(rows)``, evaluated in chunks of bounded memory."""
     with torch.inference_mode():
         parts = [function(chunk).cpu() for chunk in chunked(data, floats_per_row)]
     return torch.cat(parts).numpy()
 
 
 def chunked(data: Batch, floats_per_row: int) -> Iterator[Batch]:
-    """Yield consecutive rows whose widest layers fit into the memory budget."""
+    """Yield chunks of consecutive rows of bounded memory."""
     step = rows_at_once(floats_per_row)
     for start in range(0, len(data), step):
         yield data.rows(start, start + step)

@@ -20,7 +20,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def has_matrix_units() -> bool:
-    """Tell whether the processor multiplies matrices of bfloat16 in hardware."""
+    """Return whether the processor multiplies bfloat16 matrices in hardware."""
     # unknown to older versions of torch
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16", False))
@@ -28,15 +28,15 @@ def has_matrix_units() -> bool:
 
 @dataclass(frozen=True)
 class HalfPrecision:
-    """When to multiply in bfloat16."""
+    """Conditions for multiplication in bfloat16."""
 
     #: Intel's AMX units multiply bfloat16 many times faster than float32.
     has_matrix_units: bool = has_matrix_units()
-    #: From so many multiplications per layer the casts that this takes pay.
+    #: Minimum multiplications per layer for its casts to pay off.
     least_work: int = 2**25
 
 
-#: What holds on this processor.
+#: Conditions on this processor.
 HALF_PRECISION = HalfPrecision()
 
 
@@ -54,7 +54,7 @@ class BatchedMLP(nn.Module):
     generator : torch.Generator
         Source of the initial weights, on the CPU.
     half_precision : HalfPrecision
-        When training multiplies in bfloat16.
+        Conditions for bfloat16 in training.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class BatchedMLP(nn.Module):
         return product.to(features.dtype)
 
     def _halves(self, state: Tensor) -> bool:
-        """Tell whether to multiply in bfloat16."""
+        """Return whether to multiply in bfloat16."""
         weight, rule = self.weights[0], self.half_precision
         return (
             rule.has_matrix_units
@@ -118,7 +118,7 @@ def make_linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
 
 
 class MLP(nn.Module):
-    """A multilayer perceptron, optionally with a linear path around its layers.
+    """Multilayer perceptron, optionally with a linear path around its layers.
 
     With ``linear_path`` the output layer sees the input beside the last hidden layer,
     so a linear model is a special case that training starts from.
@@ -152,7 +152,7 @@ class MLP(nn.Module):
 
     @property
     def linear_inputs(self) -> slice:
-        """Which inputs of the output layer are those of the network itself."""
+        """Slice of the output layer's inputs that are inputs of the network."""
         if not len(self.hidden):
             return slice(None)
         return slice(self.n_hidden, None)  # nothing without a linear path
@@ -166,7 +166,7 @@ class MLP(nn.Module):
 
     @torch.no_grad()
     def initialise_linear(self, weight: Tensor, bias: Tensor) -> None:
-        """Make the network equal to ``x @ weight.T + bias``."""
+        """Initialise the network as ``x @ weight.T + bias``."""
         # the input comes last, and alone where there is no hidden layer
         self.output.weight.zero_()
         self.output.weight[:, -weight.shape[1] :] = weight

@@ -1,4 +1,4 @@
-"""Torch modules: the one conditional VAE behind every estimator.
+"""The one conditional VAE behind every estimator.
 
 Letters, used in the same sense throughout the torch layer:
 
@@ -43,7 +43,7 @@ from .mlp import MLP
 
 
 class Forward(NamedTuple):
-    """What one pass through the model gives."""
+    """Result of one pass through the model."""
 
     qz: Latent
     z: Tensor
@@ -57,7 +57,7 @@ def pathwise(qz: Latent, noise: Tensor) -> Tensor:
 
 
 class LearnedMixture(nn.Module):
-    """The prior "mixture": a mixture of normal distributions, learned."""
+    """Learned prior "mixture", of normal distributions."""
 
     def __init__(self, n_components: int, n_latent: int, generator: torch.Generator):
         super().__init__()
@@ -89,7 +89,7 @@ class VAE(nn.Module):
     generator : torch.Generator
         Source of the initial weights, on the CPU.
     masked : bool
-        Whether the encoder sees, beside the values, which cells are observed.
+        Whether the mask of the missing cells is an input of the encoder.
     n_context : int
         Width of the context. With one the default prior is a network of it.
     linear_path : bool
@@ -101,7 +101,7 @@ class VAE(nn.Module):
         number of components, which do not see the context; the parameters of a fixed
         prior; None for the default.
     learned_prior : bool
-        False keeps the prior N(0, I) whatever the context.
+        Whether a context may give the prior; else it is N(0, I).
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class VAE(nn.Module):
         self._set_prior(given)
 
     def _set_prior(self, given: Mapping[str, Sequence[float]]) -> None:
-        """Fix the prior's parameters, and let q(z | x, c) start at it."""
+        """Set the parameters of a fixed prior, and initialise q(z | x, c) at it."""
         family, n_latent = self.family, self.n_latent
         parameters = {
             name: torch.full((n_latent,), value)
@@ -260,12 +260,12 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def initialise_marginals(self, x: Tensor, weight: Tensor) -> None:
-        """Start the decoder at the marginal distribution of every column."""
+        """Initialise the decoder at the marginal distribution of every column."""
         self.decoder.output.bias.copy_(self.joint.initialise(x, weight))
 
     @torch.no_grad()
     def initialise_prior(self, batch: Batch) -> None:
-        """Start the pseudo-inputs of a "vamp" prior at rows, one for each."""
+        """Initialise the pseudo-inputs of a "vamp" prior at rows, one for each."""
         if self.pseudo_inputs is not None:
             inputs = self._encoder_inputs(batch.x, batch.observed, batch.c)
             # a context that is not given, such as an unknown label, is zero
@@ -279,7 +279,7 @@ class VAE(nn.Module):
         noise_variance: Tensor,  # (n_numbers,)
         coefficients: Tensor | None = None,  # (n_numbers, n_context)
     ) -> None:
-        """Start at a factor analysis of the columns with a location and a scale.
+        """Initialise at a factor analysis of the columns with location and scale.
 
         With ``coefficients`` it is one of the residuals of a regression on the context,
         and the prior starts at N(0, I).
@@ -321,7 +321,7 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def initialise_at_context(self, outputs: Tensor, sources: Tensor) -> None:
-        """Start decoder ``outputs`` as copies of the context's entries ``sources``.
+        """Initialise decoder ``outputs`` as copies of context entries ``sources``.
 
         The other outputs start at their biases. Needs ``linear_path``.
         """
@@ -334,12 +334,12 @@ class VAE(nn.Module):
 
     @property
     def n_noise(self) -> int:
-        """Normal draws that one draw of q(z | x, c) takes."""
+        """Width of the noise for a draw of q(z | x, c)."""
         return self.family.noise_width * self.n_latent
 
     @property
     def n_prior_noise(self) -> int:
-        """Normal draws that one draw of p(z | c) takes."""
+        """Width of the noise for a draw of p(z | c)."""
         is_mixture = self.mixture is not None or self.pseudo_inputs is not None
         return self.n_noise + is_mixture
 
@@ -355,7 +355,7 @@ class VAE(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return self.decoder.output.weight.device
 
     @property

@@ -1,4 +1,4 @@
-"""Shuffled batches of a resident table."""
+"""Shuffled batches of a table in device memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from .._networks.batch import Batch
 
 
 class Batches:
-    """Rows of a resident table, in shuffled batches.
+    """Shuffled batches of rows of the training table in device memory.
 
-    A drop-in for the data loader that skorch expects. The last batch takes the
-    remainder, so every batch has at least ``batch_size`` rows (if there are as
-    many) and every row is seen once per pass.
+    Replaces skorch's data loader. The last batch takes the remainder, so that every
+    batch has at least ``batch_size`` rows, if there are as many.
     """
 
     def __init__(

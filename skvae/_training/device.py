@@ -1,4 +1,4 @@
-"""Which device a name stands for."""
+"""Torch devices by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def resolve_device(device: str | None, *, double: bool = False) -> str:
     Raises
     ------
     ValueError
-        If the name is unknown, the device is not there or it lacks the precision.
+        If the name is unknown, or the device or its precision is not available.
     """
     cuda = torch.cuda.is_available()
     mps = torch.backends.mps.is_available()
@@ -49,7 +49,7 @@ def resolve_device(device: str | None, *, double: bool = False) -> str:
 
 
 def available_device(device: str, *, double: bool = False) -> str:
-    """Return the device, or the best one that is there if this machine lacks it."""
+    """Return ``device`` if available, else the best that is."""
     try:
         return resolve_device(device, double=double)
     except ValueError:

@@ -25,7 +25,7 @@ SCORE = ("score", "rloo", "grep")
 
 
 def blocked(qz: Latent, noise: Tensor) -> Tensor:
-    """Return draws without a gradient: the score function needs none."""
+    """Return detached draws, for the score-function estimator."""
     return qz.detach().rsample(noise)
 
 
@@ -43,7 +43,7 @@ def transformed(qz: Latent, noise: Tensor) -> Tensor:
     return qz.from_residual(fixed.standardise(fixed.rsample(noise)))
 
 
-#: How every estimator draws z: functions of q and standard normal noise.
+#: Draws of z by estimator, as functions of q and standard normal noise.
 DRAWS: dict[str, Callable[[Latent, Tensor], Tensor]] = {
     "pathwise": pathwise,
     "stl": pathwise,
@@ -55,10 +55,7 @@ DRAWS: dict[str, Callable[[Latent, Tensor], Tensor]] = {
 
 
 def check_gradient(gradient: str, objective: str, n_draws: int) -> None:
-    """Raise ValueError if an estimator does not belong to the objective.
-
-    Names the reason and what to use instead.
-    """
+    """Raise ValueError if an estimator does not belong to the objective."""
     if gradient == "dreg" and not (objective == "iwae" and n_draws > 1):
         raise ValueError(
             "gradient='dreg' belongs to the importance-weighted bound: use it with "
@@ -83,7 +80,7 @@ def check_gradient(gradient: str, objective: str, n_draws: int) -> None:
 
 
 def score_correction(value: Tensor, qz: Latent, z: Tensor, gradient: str) -> Tensor:
-    """Return zeros whose gradient is sg(f - b) ∇ log q of every draw.
+    """Return zeros with the score-function gradient sg(f - b) ∇ log q of each draw.
 
     Added to ``value``, f, it completes the gradient of E_q f: the path through z
     (none for "score" and "rloo") misses what moves because q moves. For "grep" the
@@ -119,7 +116,7 @@ def score_correction(value: Tensor, qz: Latent, z: Tensor, gradient: str) -> Ten
 
 
 def importance_weighted(log_weight: Tensor) -> Tensor:
-    """Return log (1/K) sum_k w_k, differentiated as it stands.
+    """Return the IWAE bound log (1/K) sum_k w_k, differentiated by autograd.
 
     Parameters
     ----------
@@ -134,7 +131,7 @@ def importance_weighted(log_weight: Tensor) -> Tensor:
 
 
 def doubly_reparameterised(log_weight: Tensor, z: Tensor) -> Tensor:
-    """Return the importance-weighted bound with the DReG gradient.
+    """Return the IWAE bound with the doubly reparameterised (DReG) gradient.
 
     The decoder's gradient is sum_k sg(w̃_k) ∇ log w_k and the encoder's
     sum_k sg(w̃_k²) ∇ log w_k along the path through z, w̃ being the normalised

@@ -1,9 +1,9 @@
 """The training loop, on skorch's.
 
-skorch gives the loop its shape (epochs, callbacks, history); what is overridden
-here is what would make small tables slow: the data lie on the device once, a batch
-is one ``index_select``, the loss is summed on the device, and all parameters form
-one flat tensor, so that clipping and the optimizer are one kernel each.
+skorch gives epochs, callbacks and history. Overridden is what would make small tables
+slow: the data lie in device memory, a batch is one ``index_select``, the loss is summed
+on the device, and all parameters form one flat tensor, so that clipping and the
+optimizer are one kernel each.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def train_step(
     kl_weight: float,
     clip: float = SETTINGS.gradient_clip,
 ) -> Terms:
-    """One step of gradient ascent on the objective; nothing leaves the device."""
+    """Take one step of gradient ascent, without synchronising with the host."""
     terms = objective(vae, batch, noise, kl_weight=kl_weight, gradient=gradient)
     loss = -weighted_mean(terms.objective, batch.weight)
     minimise(loss, optimizer, clip=clip * math.sqrt(vae.joint.n_columns))
@@ -55,10 +55,9 @@ def train_step(
 
 
 class Net(NeuralNet):  # type: ignore[misc]
-    """A skorch net over resident data.
+    """skorch net on rows in device memory.
 
-    ``X`` of ``fit_loop`` is a pair of :class:`Batches`: training and validation
-    rows (the latter may be None).
+    ``X`` of ``fit_loop`` is a pair: training :class:`Batches`, validation rows or None.
     """
 
     def __init__(
@@ -171,7 +170,7 @@ class Net(NeuralNet):  # type: ignore[misc]
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step under the plan's schedule."""
         plan, n_steps = self.plan, self.total_steps_
-        rate = plan.learning_rate_init * self.rate_factor_
+        rate = plan.learning_rate_init * self.learning_rate_factor_
         if plan.learning_rate == "constant":
             return rate
         warmup = min(plan.settings.learning_rate_warmup, n_steps // 10) + 1
@@ -180,17 +179,17 @@ class Net(NeuralNet):  # type: ignore[misc]
         return cosine(step, n_steps, initial=rate, warmup=warmup, end=end)
 
     def prepare(self, total_steps: int, record: History) -> None:
-        """Set the counters of one run."""
+        """Reset the step counters for a run of ``total_steps``."""
         self.total_steps_ = total_steps
         self.step_ = 0
-        self.rate_factor_ = 1.0
+        self.learning_rate_factor_ = 1.0
         # a warm-up longer than the training would change the objective for good
         self.kl_warmup_steps_ = min(self.plan.kl_warmup_steps, total_steps // 2)
         self.record = record
 
 
 class Reporter(Callback):  # type: ignore[misc]
-    """Report the epochs to ``progress``; a callback that asks to stop ends the loop."""
+    """Callback that reports epochs to ``progress`` and stops when that asks to."""
 
     def __init__(self, progress: Progress, stage: str) -> None:
         self.progress = progress
@@ -208,7 +207,7 @@ class Reporter(Callback):  # type: ignore[misc]
 def choose_scales(
     vae: VAE, train: Batch, valid: Batch, free_scale: Tensor, net: Net
 ) -> None:
-    """Give a column one scale where validation favours it over a scale per cell."""
+    """Choose one scale per column, not per cell, where validation favours it."""
     vae.eval()
     sides = []
     for batch in (train, valid):
@@ -238,7 +237,7 @@ def train(
     free_scale: Tensor | None = None,
     prepare: Callable[[Batch], Batch] | None = None,
 ) -> tuple[History, dict[str, Any]]:
-    """Train ``vae`` in place and return what was recorded.
+    """Train ``vae`` in place; return the history and the state of Adam.
 
     Parameters
     ----------
@@ -247,25 +246,23 @@ def train(
     data : Batch
         The table, on the device.
     train_rows : Tensor
-        Numbers of the rows to train on.
+        Indices of the training rows.
     valid_rows : Tensor or None
-        Numbers of the rows that choose the weights that are kept; without them the
-        last weights stay.
+        Indices of the validation rows, which choose the weights; None keeps the last.
     plan : Plan
-        How to train.
+        Training plan.
     generator : torch.Generator
         Source of the order of rows and of all noise, on the device.
     progress : Progress, default=None
-        What the fit reports to. If the fit is over already, no step is taken.
+        Progress of the fit. If the fit is over already, no step is taken.
     stage : str, default="epoch"
         Name of the units. The callbacks of skorch watch the main stage alone.
     optimizer_state : dict, default=None
-        Adam's state to go on from, as an earlier call returned it.
+        Initial state of Adam, as an earlier call returned it.
     free_scale : Tensor, default=None
-        Mask of the columns for which the validation rows decide whether a scale per
-        cell stays.
+        Mask of the columns whose kind of scale the validation rows choose.
     prepare : callable, default=None
-        Makes what the model sees of the rows of a batch, anew at every step.
+        Maps the rows of a batch to the input of the model, at every step.
 
     Returns
     -------

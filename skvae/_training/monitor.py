@@ -19,19 +19,19 @@ from .settings import SETTINGS, Settings
 
 
 class StopTraining(Exception):
-    """Ends the loop from a callback."""
+    """Exception by which a callback ends the training loop."""
 
 
 class Monitor(Callback):  # type: ignore[misc]
-    """Scores each epoch, keeps the best weights, decides when to stop.
+    """Callback for validation scores, the best weights and early stopping.
 
     Parameters
     ----------
     plan : Plan
-        How to train.
+        Training plan.
     valid : Batch or None
-        The validation rows; without them the objective on the training rows is the
-        score, and the last weights stay.
+        Validation rows. With None the training objective is the score, and the last
+        weights stay.
     generator : torch.Generator
         Source of the validation noise.
     progress : Progress, default=None
@@ -96,7 +96,7 @@ class Monitor(Callback):  # type: ignore[misc]
         return torch.cat(values)
 
     def mean(self, values: Tensor) -> float:
-        """Average over the validation rows by their weights."""
+        """Return the weighted mean over the validation rows."""
         assert self.valid is not None
         return float(weighted_mean(values, self.valid.weight))
 
@@ -136,26 +136,29 @@ class Monitor(Callback):  # type: ignore[misc]
             self.stalled = 0
 
     def stall(self, net: Any) -> None:
-        """Go back to the best weights at a lower learning rate, or stop."""
+        """Restore the best weights at a lower learning rate, or stop."""
         plan, say = self.plan, self.progress.say
         what = "Validation score" if self.valid is not None else "Training objective"
         message = (
             f"{what} did not improve more than tol={plan.tol:f} for "
             f"{plan.n_iter_no_change} consecutive epochs."
         )
-        if plan.learning_rate == "constant" or self.drops == plan.settings.rate_drops:
+        if (
+            plan.learning_rate == "constant"
+            or self.drops == plan.settings.learning_rate_drops
+        ):
             say(f"{message} Stopping.")
             net.record.converged = True
             raise StopTraining
-        factor = plan.settings.rate_factor
+        factor = plan.settings.learning_rate_drop_factor
         say(f"{message} Dividing the learning rate by {factor:g}.")
         self.drops, self.stalled = self.drops + 1, 0
-        net.rate_factor_ /= factor
+        net.learning_rate_factor_ /= factor
         if self.valid is not None:
             self.selected.copy_(self.best_weights)
 
     def restore(self, net: Any) -> None:
-        """Put the best weights back: the initial ones, unless these are clearly beaten.
+        """Restore the best weights, or the initial ones if the gain is not significant.
 
         Few validation rows favour some later weights by chance. In the spirit of the
         one-standard-error rule (Breiman et al. 1984), the simplest model stays unless
@@ -178,7 +181,7 @@ class Monitor(Callback):  # type: ignore[misc]
 def count_active_units(
     vae: VAE, batches: Batches, settings: Settings = SETTINGS
 ) -> int:
-    """Count latent variables whose posterior means vary over rows."""
+    """Return the number of latent variables whose posterior means vary over rows."""
     sample = batches.take(batches.rows[: settings.active_unit_rows])
     mean = vae.encode(sample.x, sample.observed, sample.c).mean
     limit = settings.active_unit_variance * vae.prior_variance()

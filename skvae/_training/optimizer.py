@@ -17,8 +17,8 @@ from torch.optim.adam import adam
 from .._networks.mlp import MLP
 from .._networks.vae import VAE
 
-#: What a gradient of zero counts as: averages of nothing but zeros would decay to
-#: denormal numbers, which make Adam's step five times slower.
+#: Offset of gradients: moving averages of exact zeros would decay to denormal numbers,
+#: which make Adam's step five times slower.
 LEAST_GRADIENT = 1e-16
 
 
@@ -43,7 +43,7 @@ def unflatten_parameters(module: nn.Module) -> None:
 
 
 def part_of_flat(module: nn.Module, name: str | None) -> slice:
-    """Return where the parameters of a submodule lie in the flat tensor."""
+    """Return the slice of the flat tensor with the parameters of a submodule."""
     if name is None:
         return slice(None)
     own = list(module.get_submodule(name).parameters())
@@ -52,10 +52,7 @@ def part_of_flat(module: nn.Module, name: str | None) -> slice:
 
 
 def decay_of_weights(module: VAE, rate: float) -> Tensor:
-    """Return the weight decay of every parameter: only nonlinear parts decay.
-
-    Biases, the heads and the linear paths, which start at a regression, do not decay.
-    """
+    """Return the weight decay per parameter, zero on biases, heads and linear paths."""
     decay = {
         id(p): torch.full_like(p, rate * (p.dim() > 1)) for p in module.parameters()
     }
@@ -77,22 +74,22 @@ def cosine(
     end: float = 0.0,
     phase_from: int = 0,
 ) -> float:
-    """Return the learning rate of a step: a warm-up, and half a cosine wave.
+    """Return the learning rate of a step: linear warm-up, then cosine decay.
 
     Parameters
     ----------
     step : int
         The step, counted from 0.
     n_steps : int
-        Number of steps; the wave ends with them.
+        Number of steps, at which the decay ends.
     initial : float
-        What the warm-up rises to and the wave falls from.
+        Rate between warm-up and decay.
     warmup : int
-        Steps over which the rate rises in equal parts; with 1 there is no warm-up.
+        Steps of the warm-up; 1 for none.
     end : float
-        Share of ``initial`` that the wave falls to. With 1 there is no wave.
+        Final fraction of ``initial``; 1 for no decay.
     phase_from : int
-        Step at which the wave begins.
+        Step at which the decay begins.
     """
     rate = initial * min(1.0, (step + 1) / warmup)
     phase = math.pi * max(0, step - phase_from) / max(1, n_steps - phase_from)
@@ -108,22 +105,22 @@ def minimise(
     least_gradient: float = LEAST_GRADIENT,
     inputs: Sequence[Tensor] | None = None,
 ) -> None:
-    """Take one step down the gradient of a loss; nothing leaves the device.
+    """Take one step of gradient descent, without synchronising with the host.
 
     Parameters
     ----------
     loss : Tensor
-        A number.
+        Scalar loss.
     optimizer : Adam
         Holds the flat parameter, whose gradient is taken.
     learning_rate : float or None
-        The rate from this step on; None leaves it as it is.
+        Rate from this step on; None for no change.
     clip : float or None
-        The largest norm of the gradient: longer ones are shortened to it.
+        Clipping bound of the gradient norm; None for no clipping.
     least_gradient : float
-        What the gradient is summed up on.
+        Offset that the gradient is accumulated on.
     inputs : sequence of Tensor or None
-        The only leaves that get a gradient; None means all.
+        Leaves that get a gradient; None for all.
     """
     gradient = optimizer.flat.grad
     assert gradient is not None
@@ -138,7 +135,7 @@ def minimise(
 
 
 def non_finite(what: str, learning_rate: float | None = None) -> ValueError:
-    """Return the error for a loss that is no number any more, with its remedy.
+    """Return the error for a non-finite loss, with its remedy.
 
     ``learning_rate`` is that of the estimator, where the stage depends on it.
     """
@@ -163,7 +160,7 @@ class Adam:
     decay : Tensor, default=None
         Decoupled decay of every parameter, in units of ``decay_rate``.
     decay_rate : float, default=1.0
-        Share of a parameter that decays per step and learning rate.
+        Weight decay per step and unit of learning rate.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How to train, and what was recorded."""
+"""Training plan and history."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from .bounds import OBJECTIVES, Terms
 from .settings import SETTINGS, Budget, Settings
 
-#: What steers a fit where an estimator has no parameter of that name.
+#: Training parameters that an estimator may lack.
 DEFAULTS: Mapping[str, Any] = {
     "objective": "elbo",
     "gradient": "pathwise",
@@ -31,7 +31,7 @@ DEFAULTS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train: the numbers of one fit, resolved from the parameters."""
+    """Training plan: the numbers of one fit, resolved from the parameters."""
 
     objective: str | Callable[..., Terms]
     gradient: str
@@ -47,9 +47,9 @@ class Plan:
     tol: float
     prefer_initial: bool = True  # see Monitor.restore
     weight_decay: float = 0.0  # decoupled, of the weights of layers
-    #: What validation rows are scored by, where that is not the objective.
+    #: Validation score, if not the objective.
     score: Callable[..., Terms] | None = None
-    #: The submodule whose weights validation rows choose; None means all.
+    #: Submodule whose weights validation rows choose; None for all.
     selected_submodule: str | None = None
     settings: Settings = SETTINGS
 
@@ -64,7 +64,7 @@ class Plan:
         incremental: bool = False,
         **others: Any,
     ) -> Plan:
-        """Resolve what the number of training rows decides.
+        """Return the plan of a fit to ``n_rows`` training rows.
 
         Parameters
         ----------
@@ -75,12 +75,11 @@ class Plan:
         budget : Budget
             Steps and epochs where ``max_iter`` and ``n_iter_no_change`` are None.
         is_linear : bool
-            Whether training starts at a linear model; otherwise the KL term is warmed
-            up.
+            Whether training starts at a linear model, without KL warm-up.
         incremental : bool
-            Whether this is one pass over a chunk of rows.
+            Whether to train for one epoch on a chunk of rows.
         **others
-            Further attributes, or other values of those above.
+            Further attributes, which override those above.
         """
         batch_size = resolve_batch_size(params["batch_size"], n_rows)
         n_batches = max(1, n_rows // batch_size)
@@ -110,7 +109,7 @@ class Plan:
         return cls(**{**resolved, **others})
 
     def n_steps(self, n_rows: int) -> int:
-        """Return the number of steps of a fit to so many training rows."""
+        """Return the number of steps of a fit to ``n_rows`` training rows."""
         return max(1, n_rows // self.batch_size) * self.max_iter
 
     @property
@@ -123,7 +122,7 @@ class Plan:
 
 @dataclass
 class History:
-    """What was recorded, one entry per epoch; everything in nats per row."""
+    """Training history, one entry per epoch, in nats per row."""
 
     objective: list[float] = field(default_factory=list)
     reconstruction: list[float] = field(default_factory=list)
@@ -136,7 +135,7 @@ class History:
 
     @property
     def scores(self) -> list[float]:
-        """The monitored scores: validation where there is one."""
+        """Validation scores, or else training objectives, by epoch."""
         return self.validation or self.objective
 
     def drop_unscored(self) -> None:
@@ -148,16 +147,17 @@ class History:
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Average per-row values; weights have mean one over the training rows."""
+    """Return the mean of per-row values by weights that average to one."""
     if weight is None:
         return values.mean()
     return (values * weight).mean()
 
 
 def resolve_batch_size(batch_size: int | str, n_rows: int) -> int:
-    """Return the rows per step: small tables need many steps, large big products."""
+    """Return the batch size for a training set of ``n_rows`` rows."""
     if batch_size != "auto":
         return int(batch_size)
+    # small tables need many steps, large tables large products
     return 1024 if n_rows >= 100_000 else min(256, max(16, n_rows // 8))
 
 
@@ -167,10 +167,7 @@ def split_rows(
     random: np.random.RandomState,
     settings: Settings = SETTINGS,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the numbers of the training and of the validation rows.
-
-    The latter are None without early stopping.
-    """
+    """Return training and validation row indices, None without early stopping."""
     order = random.permutation(n_rows)
     if not params["early_stopping"]:
         return order, None

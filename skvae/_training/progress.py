@@ -18,7 +18,7 @@ MAIN = "epoch"
 
 
 class Stage(NamedTuple):
-    """A stage of a fit, and what it costs."""
+    """Stage of a fit, with its cost per step."""
 
     name: str
     n_steps: int
@@ -28,8 +28,8 @@ class Stage(NamedTuple):
 def plan_units(main: Stage, n_epochs: int, others: Sequence[Stage]) -> dict[str, int]:
     """Return the number of units of every stage, by name.
 
-    The unit of the main stage is the epoch. Another one has as many as its cost in
-    epochs, at least one, and at most one per step.
+    The unit of the main stage is the epoch. Others have as many units as their cost in
+    epochs, at least one and at most one per step.
     """
     epoch = main.n_steps * main.floats_per_step / n_epochs
     units = {
@@ -48,9 +48,9 @@ class Progress:
     Parameters
     ----------
     estimator : estimator, default=None
-        Whose callbacks of scikit-learn are called.
+        Estimator with callbacks of scikit-learn.
     X : array-like, default=None
-        The table, which callbacks may ask for.
+        Table for callbacks.
     callbacks : sequence, default=()
         Callbacks of skorch for the main stage.
     verbose : bool, default=False
@@ -84,11 +84,11 @@ class Progress:
 
     @property
     def is_over(self) -> bool:
-        """Whether loops that have not begun take no step."""
+        """Whether the fit was interrupted or stopped: further loops take no step."""
         return self.interrupted or self.stopped
 
     def open(self, units: Mapping[str, int]) -> None:
-        """Begin the fit, with the number of units of every stage."""
+        """Begin the fit, given the number of units by stage."""
         if self.estimator is None:
             return
         self.units = dict(units)
@@ -109,7 +109,7 @@ class Progress:
             self._unit.call_on_fit_task_begin(estimator=self.estimator)
 
     def end(self) -> bool:
-        """End the unit, if one has begun; tell whether a callback asks to stop."""
+        """End the unit, if one has begun; return whether a callback asks to stop."""
         unit, self._unit = self._unit, None
         if unit is None:
             return False
@@ -124,7 +124,7 @@ class Progress:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Let Ctrl-C end the loop inside, and keep what it has found."""
+        """Context manager: KeyboardInterrupt ends the loop and keeps its result."""
         try:
             yield
         except KeyboardInterrupt:
@@ -134,7 +134,7 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str, n_steps: int) -> Iterator[Iterator[int]]:
-        """Give the steps of a stage, for a loop that Ctrl-C or a callback may end."""
+        """Context manager that gives the steps of a stage to an interruptible loop."""
         with self.interruptible():
             yield self._steps(name, n_steps)
 

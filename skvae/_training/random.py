@@ -1,4 +1,4 @@
-"""The random numbers of a fit."""
+"""Random numbers of a fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .._validation import make_random_state
 
 
 class Random:
-    """A RandomState and the torch generator that is drawn from it.
+    """NumPy RandomState, and a torch generator seeded from it.
 
     Seeds, splits and noise of a fit are drawn in one order, from here alone.
 
@@ -20,7 +20,7 @@ class Random:
     random_state : int, RandomState instance or None
         As the estimators take it.
     device : str
-        Where the noise is drawn.
+        Device of the generator.
     """
 
     def __init__(self, random_state: Any, device: str) -> None:
@@ -28,7 +28,7 @@ class Random:
         self.generator = self.new_generator(device)
 
     def new_seed(self) -> int:
-        """Draw a seed."""
+        """Return a new seed."""
         return int(self.state.randint(2**31 - 1))
 
     def new_generator(self, device: str) -> torch.Generator:

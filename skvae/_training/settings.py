@@ -1,4 +1,4 @@
-"""Numbers of the training loop that experience chose, with their reasons."""
+"""Tuning constants of the training loop, with the reason of each."""
 
 from __future__ import annotations
 
@@ -23,52 +23,48 @@ class Settings:
     in ``benchmarks/results`` ran.
     """
 
-    #: Optimizer steps over which the weight of the KL term rises from 0, where training
-    #: does not start at a linear model: all latents could switch off before they are
-    #: used.
+    #: Steps of KL warm-up where training does not start at a linear model: without it,
+    #: all latents could switch off before they are used.
     kl_warmup_steps: int = 1_000
 
-    #: Steps over which the learning rate rises; short fits (checks, partial budgets)
-    #: warm up over a tenth of their steps.
+    #: Steps of learning-rate warm-up, at most a tenth of the steps of a fit.
     learning_rate_warmup: int = 100
 
-    #: The share of the learning rate that "cosine" falls to in the end.
+    #: Fraction of the learning rate that "cosine" decays to.
     cosine_end: float = 0.01
 
-    #: Without improvement a schedule goes back to the best weights and divides the
-    #: learning rate by the first number, at most as often as the second, before
-    #: training stops.
-    rate_factor: float = 4.0
-    rate_drops: int = 3
+    #: Divisor of the learning rate after epochs without improvement.
+    learning_rate_drop_factor: float = 4.0
+    #: Maximum number of such drops; then training stops.
+    learning_rate_drops: int = 3
 
-    #: Gradient norms above this, per square root of the number of columns, are clipped.
+    #: Clipping bound of the gradient norm, per square root of the number of columns.
     gradient_clip: float = 5.0
 
-    #: Validation rows of small tables: fewer choose weights by chance.
+    #: Minimum number of validation rows, up to a quarter of the table: fewer choose
+    #: weights by chance.
     min_validation_rows: int = 50
-
-    #: The most rows that the validation score is computed on.
+    #: Maximum number of validation rows.
     max_validation_rows: int = 10_000
 
-    #: Draws of a validation score of the ELBO, as long as rows times draws stay below
-    #: the second number.
+    #: Draws per row for the validation ELBO.
     validation_draws: int = 16
+    #: Maximum of rows times draws for the validation ELBO.
     validation_evaluations: int = 4_000
 
-    #: The most that a validation row may count for or against the initial model, in
-    #: nats: a row that this cannot explain at all would make the standard error as
-    #: large as the gain. It kept untrained models of adult and credit_approval; with
-    #: the limit the quality of adult's generated rows rose from .842 to .920.
+    #: Clipping bound of the per-row validation gains over the initial model, in nats:
+    #: without it, outliers made the standard error as large as the gain, which kept the
+    #: initial models of adult (quality of generated rows .842, now .920) and
+    #: credit_approval.
     gain_limit: float = 10.0
 
-    #: Training rows that the choice between scales per cell and per column is fitted
-    #: on.
+    #: Training rows for the choice between scales per cell and per column.
     scale_rows: int = 5_000
 
-    #: A latent variable is active if the variance of its posterior mean over rows
-    #: exceeds this share of the prior's (Burda, Grosse, Salakhutdinov 2016, section
-    #: 5.2), and the rows that this is measured on.
+    #: Minimum variance over rows of the posterior mean of an active latent variable, as
+    #: a fraction of the prior's (Burda, Grosse, Salakhutdinov 2016, section 5.2).
     active_unit_variance: float = 0.01
+    #: Rows on which active latent variables are counted.
     active_unit_rows: int = 256
 
 

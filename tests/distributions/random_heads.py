@@ -60,7 +60,7 @@ def parts(name, head, outputs):
         raw = raw + LOG_SCALE_RANGE * np.tanh(shift / LOG_SCALE_RANGE)
     freedom = None
     if name.startswith("student_t"):
-        freedom = head.freedom().detach().numpy()
+        freedom = head.degrees_of_freedom().detach().numpy()
     return loc, head.floor.numpy() + np.exp(raw), freedom
 
 

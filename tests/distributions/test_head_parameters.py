@@ -181,7 +181,7 @@ def test_degrees_of_freedom_stay_where_float32_is_accurate(raw):
     head = make_head("student_t", 1, 0)
     with torch.no_grad():
         head.raw_freedom.fill_(raw)
-    freedom = head.freedom().item()
+    freedom = head.degrees_of_freedom().item()
     assert freedom >= 2
     x = torch.linspace(-4, 4, 9).unsqueeze(-1)
     outputs, scale = torch.zeros_like(x), head.scale(torch.zeros(1)).item()

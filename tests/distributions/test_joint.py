@@ -16,7 +16,7 @@ from scipy import stats
 
 from skvae._distributions.joint import Joint
 from skvae._distributions.location_scale import (
-    INITIAL_FREEDOM,
+    INITIAL_DEGREES_OF_FREEDOM,
     HeavyTail,
 )
 from skvae._distributions.registry import make_head
@@ -190,8 +190,10 @@ def test_student_t_starts_from_suitable_tails():
     x = torch.stack([flat, heavy], 1)
     head = make_head("student_t", 2, 0)
     head.initialise(x, torch.ones_like(x))
-    freedom = head.freedom().tolist()
-    assert freedom == pytest.approx([INITIAL_FREEDOM[0], INITIAL_FREEDOM[-1]], rel=1e-3)
+    freedom = head.degrees_of_freedom().tolist()
+    assert freedom == pytest.approx(
+        [INITIAL_DEGREES_OF_FREEDOM[0], INITIAL_DEGREES_OF_FREEDOM[-1]], rel=1e-3
+    )
 
 
 def test_heavy_tail_has_the_gradient_of_its_formula():

@@ -83,7 +83,7 @@ def test_quantiles_of_columns_of_a_table(joint):
     outputs, levels = random(7, 5, joint.n_outputs), np.array([0.05, 0.5, 0.7])
     columns, _, locations = joint.location_scale_indices()
     assert columns.tolist() == [2, 3, 6, 7]
-    freedom = joint.heads[1].freedom().detach().numpy()
+    freedom = joint.heads[1].degrees_of_freedom().detach().numpy()
     noise = {
         2: stats.t(freedom[0], scale=0.5 * np.sqrt(1 - 2 / freedom[0])),
         3: stats.t(freedom[1], scale=1.0 * np.sqrt(1 - 2 / freedom[1])),
