@@ -1,4 +1,4 @@
-"""How the parts of the imputation model are described and built."""
+"""Construction of the parts of the imputation model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def describe_mean(
     shape: tuple[int, ...],
     settings: Settings,
 ) -> dict[str, Any]:
-    """Return how the conditional mean of a table of this shape is built."""
+    """Return the options of the conditional mean for a table of this shape."""
     layers = params["hidden_layer_sizes"]
     n_rows, n_columns = shape
     own = choose_mean_settings(n_rows, n_columns, settings)
@@ -48,7 +48,7 @@ def build_mean(
     seed: int = 0,
     settings: Settings = SETTINGS,
 ) -> ConditionalMean:
-    """Build the conditional mean that goes with ``architecture``, on the CPU."""
+    """Build the conditional mean for ``architecture``, on the CPU."""
     joint = Joint(
         [head.point_estimate_head() for head in make_joint(architecture["heads"])]
     )
@@ -62,7 +62,7 @@ def build_mean(
 
 
 def scale_floors(joint: Joint, columns: list[Column], floor_per_gap: float) -> Tensor:
-    """Return the least scales: a part of the median gap between repeated values."""
+    """Return minimum scales: a fraction of the median gap between repeated values."""
     places, _, _ = joint.location_scale_indices()
     floors = torch.full((len(places),), SCALE_FLOOR)
     for index, place in enumerate(places.tolist()):

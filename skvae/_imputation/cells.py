@@ -1,7 +1,7 @@
 """Distributions of single cells: expected values, medians, intervals and draws.
 
-Rows go in as a :class:`Batch` on the device and come out encoded, in the columns of the
-heads, as NumPy arrays; tables are the business of the estimator.
+Input is a :class:`Batch` on the device, output encoded NumPy arrays with the columns in
+the order of the heads.
 """
 
 from __future__ import annotations
@@ -40,14 +40,13 @@ class CellDistribution:
     Attributes
     ----------
     mean : ConditionalMean
-        The expected values of cells.
+        Expected values of cells.
     vae : ResidualVAE
-        The distribution of residuals. Without networks the normal in ``mean`` gives
-        both.
+        Distribution of residuals. Without networks the normal in ``mean`` gives both.
     scales : Scales
         Maps between ``x`` and ``x_original``, and the ranges of cells.
     slopes : dict of int to float
-        Slopes of self-masking, of the columns that have one.
+        Slopes of self-masking by column position.
     seed : int
         Seed of the streams that are the same at every call, see ``STREAMS``.
     width : int
@@ -91,11 +90,11 @@ class CellDistribution:
         return encoded
 
     def _common_draws(self, data: Batch) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Yield chunks with draws by common random numbers."""
+        """Yield chunks of rows with draws by common random numbers."""
         return self.draw(data, INTERVAL_DRAWS, None, common=True)
 
     def intervals(self, data: Batch, columns: list[int], coverage: float) -> np.ndarray:
-        """Return ends of intervals of some columns, (2, rows, len(columns))."""
+        """Return prediction interval bounds of columns, (2, rows, len(columns))."""
         levels = [(1 - coverage) / 2, (1 + coverage) / 2]
         parts = []
         for x in self._interval_draws(data, interval_draws(coverage)):
@@ -108,7 +107,7 @@ class CellDistribution:
         return np.concatenate(parts, axis=1)
 
     def _interval_draws(self, data: Batch, n_draws: int) -> Iterator[np.ndarray]:
-        """Yield draws for quantiles, chunk by chunk."""
+        """Yield draws for prediction intervals, by chunks of rows."""
         generator = self.generator("intervals")
         parameters = None
         if self.mean.ensemble is None:
@@ -124,7 +123,7 @@ class CellDistribution:
     def tables(
         self, data: Batch, n_draws: int, generator: torch.Generator
     ) -> Iterator[np.ndarray]:
-        """Yield draws of all cells for multiple imputation, chunk by chunk.
+        """Yield draws of all cells for multiple imputation, by chunks of rows.
 
         Every draw has its own parameters of the normal, the same for all rows, so that
         tables differ by the error of the parameters as well.
@@ -215,7 +214,7 @@ class CellDistribution:
             yield chunk, np.concatenate(x)
 
     def generator(self, name: str) -> torch.Generator:
-        """Return the generator of a stream that is the same at every call."""
+        """Return the generator of a stream, see ``STREAMS``."""
         return new_generator(self.seed, name, self.mean.marginal.device)
 
     def _means(self, data: Batch) -> np.ndarray:
@@ -238,7 +237,7 @@ class CellDistribution:
         parameters: int | None,
         common: bool,
     ) -> np.ndarray:
-        """Draw all cells from the normal alone."""
+        """Return draws of all cells from the normal alone."""
         gaussian = self.mean.gaussian
         inputs, given = self.mean.gaussian_inputs(originals(chunk), mask)
         if common:
@@ -253,21 +252,21 @@ class CellDistribution:
     def _draw_residuals(
         self, c: Tensor, n_draws: int, generator: torch.Generator | None, common: bool
     ) -> np.ndarray:
-        """Draw all cells from the residual VAE."""
+        """Return draws of all cells from the residual VAE."""
         vae = self.vae
         if common:
             generator = self.generator("common")
             like = c.new_empty(n_draws, 1, vae.n_prior_noise)
             noise = common_noise(like, generator)
-            read = vae.joint.point_estimate
+            function = vae.joint.point_estimate
             if self.slopes:
-                read = partial(vae.joint.sample_common, generator=generator)
+                function = partial(vae.joint.sample_common, generator=generator)
         else:
             assert generator is not None
             noise = c.new_empty(n_draws, len(c), vae.n_prior_noise)
             noise.normal_(generator=generator)
-            read = partial(vae.joint.sample, generator=generator)
-        x = read(vae.decode(vae.prior(c).rsample(noise), c))
+            function = partial(vae.joint.sample, generator=generator)
+        x = function(vae.decode(vae.prior(c).rsample(noise), c))
         return clamp(x, self.scales.drawn).cpu().numpy()
 
     # -- self-masking ------------------------------------------------------------
@@ -279,13 +278,13 @@ class CellDistribution:
         n_draws: int,
         generator: torch.Generator | None,
     ) -> np.ndarray:
-        """Resample draws by their weights under self-masking."""
+        """Return draws resampled by their importance weights under self-masking."""
         weights = torch.from_numpy(self._tilt(chunk, x).T).to(chunk.x.device)
         chosen = torch.multinomial(weights, n_draws, True, generator=generator)
         return np.take_along_axis(x, chosen.cpu().numpy().T[..., None], axis=0)
 
     def _tilt(self, chunk: Batch, x: np.ndarray) -> np.ndarray:
-        """Return the weights of draws under self-masking, (draws, rows)."""
+        """Return importance weights of draws under self-masking, (draws, rows)."""
         logs = np.zeros(x.shape[:2])
         missing = ~observed_mask(chunk).cpu().numpy()
         for position, slope in self.slopes.items():
@@ -295,7 +294,7 @@ class CellDistribution:
         return weights / weights.sum(0)
 
     def _tilt_means(self, encoded: np.ndarray, data: Batch) -> None:
-        """Shift the means of self-masking columns as tilting shifts those of draws."""
+        """Shift the means of self-masking columns by exponential tilting."""
         start = 0
         for chunk, x in self._common_draws(data):
             weights = self._tilt(chunk, x)
@@ -309,7 +308,7 @@ class CellDistribution:
             start = rows.stop
 
     def _floats_per_row(self, n_draws: int) -> int:
-        """Return the floats that a row takes with so many draws."""
+        """Return the memory per row with ``n_draws`` draws, in floats."""
         mean = self.mean
         width = len(mean.gaussian.mean) ** 2  # a matrix is solved for every row
         if mean.ensemble is None:
@@ -320,12 +319,12 @@ class CellDistribution:
 
 
 def observed_mask(batch: Batch) -> Tensor:
-    """Return the mask of the observed cells, which every batch has here."""
+    """Return the mask of the observed cells, which is never None here."""
     assert batch.observed is not None
     return batch.observed
 
 
 def originals(batch: Batch) -> Tensor:
-    """Return ``x_original`` of the rows, which every batch has here."""
+    """Return ``x_original``, which is never None here."""
     assert batch.x_original is not None
     return batch.x_original

@@ -1,4 +1,4 @@
-"""The conditional mean: the expected value of every cell given the input cells.
+"""Conditional mean: the expected value of every cell given the input cells.
 
 :class:`ConditionalMean` is the regression part of the imputer: a multivariate normal,
 and an ensemble of networks that corrects it. It gives point estimates, and the context
@@ -29,13 +29,13 @@ from .settings import SETTINGS, Settings
 
 
 class Rows(NamedTuple):
-    """Resident rows of the training table."""
+    """Rows of the training table in device memory."""
 
     x: Tensor  # (rows, columns) encoded
     x_original: Tensor  # (rows, columns)
     observed: Tensor  # (rows, columns) bool
     weight: Tensor  # (rows,)
-    fold: Tensor | None = None  # (rows,) which network holds the row out: member_of
+    fold: Tensor | None = None  # (rows,) cross-fitting fold, -1 for none
 
     def take(self, index: Tensor) -> Rows:
         """Return the rows at ``index``."""
@@ -44,7 +44,7 @@ class Rows(NamedTuple):
 
 
 class NormalIndices(NamedTuple):
-    """Where inputs and outputs of a joint likelihood stand in the normal."""
+    """Indices of inputs and outputs of a joint likelihood in the normal."""
 
     inputs: Tensor  # the inputs that the normal models, in their order
     linked: Tensor  # which of its columns are estimates of outputs
@@ -97,7 +97,7 @@ class ConditionalMean(nn.Module):
         The ``point_estimate_head`` of every decoder head: losses and point estimates of
         ``x_original``.
     hidden_layer_sizes : sequence of int
-        Widths of the networks; without any, the normal stands alone.
+        Widths of the networks; () for the normal alone.
     n_members : int
         Number of networks.
     activation : str
@@ -154,7 +154,7 @@ class ConditionalMean(nn.Module):
 
     @property
     def indices(self) -> NormalIndices:
-        """Where inputs and outputs stand in the normal, on the device."""
+        """Indices of inputs and outputs in the normal, on the device."""
         names = NormalIndices._fields
         return NormalIndices(*(self.get_buffer(f"normal_{name}") for name in names))
 
@@ -184,10 +184,10 @@ class ConditionalMean(nn.Module):
     def features(
         self, x: Tensor, x_original: Tensor, mask: Tensor, fold: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the features of the networks, and the outputs that they correct.
+        """Return the features of the networks, and the baseline that they correct.
 
-        Those are the normal's estimates of numbers and of the probabilities of
-        categories, as logits; where there is no normal, the marginals.
+        The baseline is the normal's conditional means, of categories as logits, or
+        without a normal the marginals.
         """
         shown = mask.to(x_original.dtype)
         parts = [self.joint.embed(x_original, mask), shown]
@@ -208,7 +208,7 @@ class ConditionalMean(nn.Module):
         return torch.cat(parts, -1), baseline
 
     def _as_outputs(self, imputed: Tensor) -> Tensor:
-        """Return the normal's estimates as outputs, those of ``indices.outputs``."""
+        """Return conditional means, or logits, in the order of ``indices.outputs``."""
         floor, indices = self.settings.probability_floor, self.indices
         chance = imputed.clamp(floor, 1 - floor)
         logit = chance.log() - indices.is_probability * (1 - chance).log()
@@ -217,7 +217,7 @@ class ConditionalMean(nn.Module):
     def members(
         self, x: Tensor, x_original: Tensor, mask: Tensor, fold: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return outputs of the networks and those that they correct.
+        """Return the outputs of the networks and the baseline that they correct.
 
         Shapes (members, rows, n_outputs) and (rows, n_outputs).
         """
@@ -240,7 +240,7 @@ class ConditionalMean(nn.Module):
         return mixed + (1 - shrinkage) * (self.marginal - mixed)
 
     def by_output(self, values: Tensor) -> Tensor:
-        """Repeat values of columns for every output of a column."""
+        """Return values of columns, repeated for every output of a column."""
         return repeat_columns(values, self.joint.columns, self.joint.outputs)
 
     def stacking_weights(self) -> list[dict[str, float]]:
@@ -261,18 +261,17 @@ class ConditionalMean(nn.Module):
     def context(
         self, x: Tensor, x_original: Tensor, mask: Tensor, fold: Tensor | None = None
     ) -> Tensor:
-        """Return the context of the conditional VAE.
+        """Return the conditioning inputs ("context") of the conditional VAE.
 
         That is the stacked outputs, the input cells, their mask, and the normal's
-        conditional log-deviation of each number less its average. Rows of the training
-        table come with their ``fold``: the outputs are then those of the network that
-        was trained without the row, so that the VAE learns from out-of-fold residuals.
+        conditional log-deviation of each number less its average. With ``fold`` the
+        outputs are out-of-fold, so that the VAE learns from out-of-fold residuals.
         """
         outputs, baseline = self.members(x, x_original, mask, fold)
         if fold is None:
             own = outputs.mean(0)
         else:
-            own = own_outputs(outputs, fold)
+            own = out_of_fold_outputs(outputs, fold)
             # rows that no network holds out (fold -1) get the average
             own = torch.where((fold < 0).unsqueeze(-1), outputs.mean(0), own)
         parts = [
@@ -294,7 +293,7 @@ class ConditionalMean(nn.Module):
     def contexts_by_draw(
         self, c: Tensor, x_original: Tensor, mask: Tensor, draws: Sequence[int | None]
     ) -> Iterator[Tensor]:
-        """Yield the context by each of the drawn parameters of the normal.
+        """Yield the context for each draw of the normal's parameters.
 
         Its estimates and deviations change; the corrections by the networks stay. None
         stands for the fitted parameters.
@@ -348,7 +347,7 @@ class ConditionalMean(nn.Module):
 
     @torch.no_grad()
     def set_mean_log_deviation(self, rows: Rows, mask: Tensor) -> None:
-        """Average the normal's log-deviations over the masked cells of some rows."""
+        """Set the normal's mean log-deviation over masked cells."""
         if len(self.mean_log_deviation):
             self.mean_log_deviation.zero_()
             masked = (rows.observed & ~mask)[:, self.columns].to(rows.x.dtype)
@@ -373,7 +372,7 @@ class ConditionalMean(nn.Module):
 def repeat_columns(
     values: Tensor, columns: Sequence[int], widths: Sequence[int]
 ) -> Tensor:
-    """Repeat values of columns, (..., columns), for every input or output of them.
+    """Return values of columns, (..., columns), repeated for their inputs or outputs.
 
     ``columns`` and ``widths`` are numbers of columns and of repeats by head.
     """
@@ -383,12 +382,12 @@ def repeat_columns(
     )
 
 
-def own_outputs(outputs: Tensor, fold: Tensor) -> Tensor:
-    """Return outputs of the network that holds out each row, (rows, n_outputs)."""
-    member = member_of(fold, len(outputs))
+def out_of_fold_outputs(outputs: Tensor, fold: Tensor) -> Tensor:
+    """Return out-of-fold outputs, (rows, n_outputs)."""
+    member = held_out_member(fold, len(outputs))
     return outputs[member, torch.arange(outputs.shape[1], device=outputs.device)]
 
 
-def member_of(fold: Tensor, n_members: int) -> Tensor:
-    """Return the network that holds out the rows of a fold, -1 for none."""
+def held_out_member(fold: Tensor, n_members: int) -> Tensor:
+    """Return the index of the network for which a fold is held out, or -1."""
     return torch.where(fold < 0, fold, fold % n_members)

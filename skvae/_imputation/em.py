@@ -16,7 +16,7 @@ STAGE = "normal"
 
 
 def ridge_of(n_rows: int, n_columns: int, settings: Settings) -> float:
-    """Return what is added to the diagonal of a covariance matrix."""
+    """Return the ridge penalty for the diagonal of a covariance matrix."""
     return settings.ridge * n_columns / n_rows + 1e-6
 
 
@@ -28,7 +28,7 @@ def bounded_iterations(settings: Settings, max_iter: int | None) -> int:
 def chunks_of(
     settings: Settings, x: Tensor, *others: Tensor
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Yield consecutive rows of tensors in float64: copies of all would take memory."""
+    """Yield chunks of rows of the tensors as float64, to bound the memory."""
     at_once = max(1, settings.solve_floats // max(1, x.shape[1]))
     for chunk in zip(*(part.split(at_once) for part in (x, *others)), strict=True):
         yield tuple(part.double() for part in chunk)
@@ -72,9 +72,9 @@ class ExpectationMaximisation:
     Parameters
     ----------
     x, mask : Tensor of shape (rows, columns)
-        The rows, and 1 where a cell is given.
+        Rows, and 1 where a cell is given.
     weight : Tensor of shape (rows,)
-        Weights of the rows; those of weight 0 count for nothing.
+        Weights of the rows, 0 for rows left out.
     settings : Settings
         Ridge, tolerance and bounds of the memory.
     """
@@ -100,10 +100,7 @@ class ExpectationMaximisation:
         n_iterations: int,
         progress: Progress | None = None,
     ) -> tuple[Tensor, Tensor, list[float]]:
-        """Return mean, covariance and the log-likelihoods of the iterations.
-
-        There are at most ``n_iterations``, fewer once the covariance has converged.
-        """
+        """Return mean, covariance and log-likelihoods of at most ``n_iterations``."""
         scale = covariance.diagonal().max()
         likelihoods = []
         progress = Progress() if progress is None else progress
@@ -123,7 +120,7 @@ class ExpectationMaximisation:
     def _expect(
         self, mean: Tensor, covariance: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the E-step: conditional moments under the present parameters.
+        """Return the E-step under the present parameters.
 
         That is the rows with missing cells at their conditional mean, the mean
         conditional covariance, and the mean log-likelihood.

@@ -19,7 +19,7 @@ from .._training.optimizer import (
     unflatten_parameters,
 )
 from .._training.progress import Progress, Stage
-from .conditional_mean import ConditionalMean, Rows, member_of
+from .conditional_mean import ConditionalMean, Rows, held_out_member
 from .masking import random_mask, validation_mask
 from .settings import MeanSettings
 from .stacking import choose_stacking
@@ -39,9 +39,9 @@ def limit_epochs(
 
 
 def mean_stage(mean: ConditionalMean, settings: MeanSettings) -> Stage:
-    """Return the training of the mean as a stage, with its cost.
+    """Return the training stage of the mean, with its cost per step.
 
-    Each step uses every weight and factorises a matrix of the normal, by row.
+    Per row: all weights, and the factorisation of a matrix of the normal.
     """
     n_weights = sum(p.numel() for p in mean.parameters())
     n_weights += len(mean.gaussian.mean) ** 3 // 3
@@ -57,12 +57,11 @@ def train_conditional_mean(
     *,
     progress: Progress | None = None,
 ) -> tuple[list[float], Tensor | None]:
-    """Train the networks; return the losses of held-out rows, in nats per cell.
+    """Train the networks; return held-out losses in nats per cell, and folds.
 
-    Every network holds out its own part of the rows. There the averaged weights are
-    scored during the training, the best are kept, and the stacking weights are chosen,
-    all from out-of-fold estimates. Returned as well: the fold of every row (None where
-    there are too few rows).
+    Every network holds out its own part of the rows, on which the best averaged weights
+    and the stacking weights are chosen, from out-of-fold estimates. Folds are by row,
+    None where there are too few rows.
     """
     progress = Progress() if progress is None else progress
     rows, index = assign_folds(model, rows, mean_settings, generator, progress)
@@ -109,18 +108,18 @@ def assign_folds(
 
 
 def held_out_by(rows: Rows, n_members: int) -> Tensor:
-    """Return the network that holds out each row, -1 for none, (rows,)."""
+    """Return the index of the network that holds out each row, or -1, (rows,)."""
     if rows.fold is None:
         return torch.full((len(rows.x),), -1, device=rows.x.device)
-    return member_of(rows.fold, n_members)
+    return held_out_member(rows.fold, n_members)
 
 
 class HeldOut(NamedTuple):
-    """Rows that averaged weights and stacking weights are chosen on."""
+    """Held-out rows for choosing averaged weights (EMA) and stacking weights."""
 
     rows: Rows
     mask: Tensor  # (rows, columns) input mask
-    member_weight: Tensor  # (members, rows) bool: which networks each row scores
+    member_weight: Tensor  # (members, rows) bool: networks that a row scores
 
     @classmethod
     def take(
@@ -135,28 +134,28 @@ class HeldOut(NamedTuple):
         settings = model.settings
         n_masks = min(settings.masks_per_row, settings.held_out_rows // len(index))
         some = rows.take(index.repeat(max(1, n_masks)))
-        most_masked = mean_settings.most_masked
-        mask = validation_mask(some.observed, most_masked, generator, settings)
+        max_masking_rate = mean_settings.max_masking_rate
+        mask = validation_mask(some.observed, max_masking_rate, generator, settings)
         member = held_out_by(some, model.n_members)
         members = torch.arange(model.n_members, device=member.device).unsqueeze(1)
         return cls(some, mask, (member == members) | (member < 0))
 
 
 class MeanTrainer:
-    """The networks in training, and the best of their averaged weights.
+    """Training of the networks, with averaged weights (EMA) chosen on held-out rows.
 
     Parameters
     ----------
     model : ConditionalMean
         Trained in place.
     rows : Rows
-        The rows, with their folds.
+        Training rows, with their folds.
     held_out : HeldOut
-        Rows that averaged weights are scored on.
+        Rows for scoring averaged weights.
     mean_settings : MeanSettings
-        How to train.
+        Settings of the training.
     learning_rate : float
-        That of the estimator.
+        Learning rate of the estimator.
     generator : torch.Generator
         Source of batches and masks.
     """
@@ -191,7 +190,7 @@ class MeanTrainer:
         self.losses: list[float] = []
 
     def train(self, progress: Progress) -> list[float]:
-        """Train, and set the model to the best weights; return the losses."""
+        """Train, restore the best weights and return the held-out losses."""
         n_steps, n_scores = self.mean_settings.n_steps, self.model.settings.n_scores
         scored = {n_steps * (k + 1) // n_scores - 1 for k in range(n_scores)}
         with progress.stage(STAGE, n_steps) as steps:
@@ -209,27 +208,23 @@ class MeanTrainer:
         return self.losses
 
     def _step(self, step: int) -> None:
-        own, settings, n_rows = (
-            self.mean_settings,
-            self.model.settings,
-            len(self.rows.x),
-        )
-        index = torch.randint(
-            n_rows,
-            (min(own.batch_size, n_rows),),
-            generator=self.generator,
-            device=self.flat.device,
-        )
+        own, settings = self.mean_settings, self.model.settings
+        n_rows, device = len(self.rows.x), self.flat.device
+        shape = (min(own.batch_size, n_rows),)
+        index = torch.randint(n_rows, shape, generator=self.generator, device=device)
         batch = self.rows.take(index)
         mask = random_mask(
-            batch.observed, settings.least_masked, own.most_masked, self.generator
+            batch.observed,
+            settings.min_masking_rate,
+            own.max_masking_rate,
+            self.generator,
         )
         member_weight = (self.held_out_by[index] != self.members).to(batch.x.dtype)
         loss = self.model.loss(batch, mask, member_weight)
         rate = self._learning_rate_at(step)
         minimise(loss, self.optimizer, rate, clip=math.sqrt(self.model.n_members))
         # the first steps count less: their average would stay near the initial weights
-        decay = min(settings.averaging, (step + 1) / (step + 10))
+        decay = min(settings.ema_decay, (step + 1) / (step + 10))
         self.averaged.lerp_(self.flat.detach(), 1 - decay)
 
     def _learning_rate_at(self, step: int) -> float:

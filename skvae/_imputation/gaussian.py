@@ -1,4 +1,4 @@
-"""A multivariate normal fitted to incomplete rows, its conditionals and its draws.
+"""Multivariate normal fitted to incomplete rows, its conditionals and draws.
 
 Letters: ``x`` rows; ``mask`` 1 where a cell is given, 0 where it is missing: to the
 normal, a masked cell is a missing one.
@@ -32,10 +32,7 @@ from .settings import SETTINGS, Settings
 
 
 class Folds(NamedTuple):
-    """Moments of the normals that were fitted without each fold.
-
-    The last entry is the fit of all rows, which fold -1 points to.
-    """
+    """Moments of cross-fitted normals; the last entry, of fold -1, is of all rows."""
 
     means: Tensor  # (folds + 1, columns)
     covariances: Tensor  # (folds + 1, columns, columns)
@@ -50,7 +47,7 @@ class Gaussian(nn.Module):
     n_columns : int
         Number of columns.
     settings : Settings
-        How it is fitted and drawn.
+        Tuning constants.
     """
 
     def __init__(self, n_columns: int, settings: Settings = SETTINGS) -> None:
@@ -109,10 +106,10 @@ class Gaussian(nn.Module):
         n_folds: int,
         progress: Progress | None = None,
     ) -> None:
-        """Fit a normal without each fold; its rows are then conditioned by that fit.
+        """Fit one normal per left-out fold, for cross-fitted conditional means.
 
-        Training rows, given with their ``fold``, so get out-of-fold estimates, which
-        err as those of new rows do. Rows of fold -1 belong to none.
+        Training rows, given with their ``fold``, then get out-of-fold estimates, with
+        errors like those of new rows. Rows of fold -1 belong to none.
         """
         initial = self.mean.double(), self.covariance.double()
         fits = []
@@ -129,7 +126,7 @@ class Gaussian(nn.Module):
         )
 
     def drop_folds(self) -> None:
-        """Forget the fits without single folds."""
+        """Drop the cross-fitted normals."""
         self.folds = None
 
     @torch.no_grad()
@@ -160,7 +157,7 @@ class Gaussian(nn.Module):
     def _impute(
         self, x: Tensor, mask: Tensor, generator: torch.Generator, draw: int
     ) -> Tensor:
-        """Draw the missing cells by drawn parameters, in chunks of rows."""
+        """Return rows with missing cells drawn by drawn parameters, in chunks."""
         at_once = max(1, self.settings.solve_floats // max(1, x.shape[1]) ** 2)
         noise = torch.empty_like(x).normal_(generator=generator)
         chunks = zip(*(part.split(at_once) for part in (x, mask, noise)), strict=True)
@@ -171,7 +168,7 @@ class Gaussian(nn.Module):
     def _moments(
         self, fold: Tensor | None = None, draw: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return mean and covariance, those of each row's fold, or drawn ones."""
+        """Return mean and covariance: fitted, of each row's fold, or drawn."""
         if draw is not None:
             return self.drawn_means[draw], self.drawn_covariances[draw]
         if fold is None or self.folds is None:
@@ -200,7 +197,7 @@ class Gaussian(nn.Module):
         return torch.where(mask > 0, x, mean + update)
 
     def _condition_wide(self, x: Tensor, mask: Tensor, fold: Tensor | None) -> Tensor:
-        """Condition rows in groups with about as many given cells.
+        """Condition rows in groups with a similar number of given cells.
 
         The matrices solved are of the given cells, or in precision of the missing
         cells: at most half as wide as those of all cells. On the CPU alone, as their
@@ -265,17 +262,17 @@ class Gaussian(nn.Module):
 
 
 def count_draws(n_columns: int, settings: Settings) -> int:
-    """Return how many draws of the parameters a normal keeps."""
+    """Return the number of parameter draws of a normal."""
     n_draws = settings.drawn_floats // max(1, n_columns) ** 2
-    return min(max(n_draws, settings.least_draws), settings.most_draws)
+    return min(max(n_draws, settings.min_draws), settings.max_draws)
 
 
 def count_rounds(n_rows: int, n_columns: int, settings: Settings) -> int:
     """Return the rounds of data augmentation from one draw to the next."""
     n_draws = count_draws(n_columns, settings)
     work = n_draws * n_rows * max(1, n_columns) ** 3
-    rounds = max(settings.rounds_work / work, settings.least_rounds)
-    return int(min(rounds, settings.most_rounds))
+    rounds = max(settings.rounds_work / work, settings.min_rounds)
+    return int(min(rounds, settings.max_rounds))
 
 
 def draw_moments(
@@ -296,8 +293,8 @@ def draw_moments(
     scatter = n_rows * (scatter + ridge * torch.eye(n_columns).to(scatter))
     # the inverse of a product of normals is the draw for a scatter of one
     ratio = min(1.0, 2 * n_columns / n_rows)
-    freedom = n_rows - 1 + round(n_columns * ratio)
-    noise = mean.new_empty(freedom, n_columns).normal_(generator=generator)
+    degrees_of_freedom = n_rows - 1 + round(n_columns * ratio)
+    noise = mean.new_empty(degrees_of_freedom, n_columns).normal_(generator=generator)
     factor = cholesky(noise.t() @ noise)
     root = cholesky(scatter)
     root = torch.linalg.solve_triangular(factor.t(), root, upper=True, left=False)

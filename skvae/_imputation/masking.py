@@ -1,4 +1,4 @@
-"""Input masks: which observed cells are shown, at random or as in other rows."""
+"""Input masks: observed cells at random, or with the patterns of other rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .settings import SETTINGS, Settings
 def random_mask(
     observed: Tensor, low: float, high: float, generator: torch.Generator
 ) -> Tensor:
-    """Return an input mask with a random part of the observed cells of every row.
+    """Return an input mask with a random fraction of the observed cells of each row.
 
     The masking rate of a row is uniform between ``low`` and ``high``.
     """
@@ -22,7 +22,7 @@ def random_mask(
 
 
 def permuted_mask(observed: Tensor, generator: torch.Generator) -> Tensor:
-    """Return an input mask whose missing cells are those of another row as well."""
+    """Return the observed mask combined with the missingness of a random row."""
     order = torch.randperm(len(observed), generator=generator, device=observed.device)
     return observed & observed[order]
 
@@ -34,7 +34,7 @@ def training_mask(
     permuted: bool,
     settings: Settings = SETTINGS,
 ) -> Tensor:
-    """Return an input mask for the conditional VAE: random, in some rows permuted."""
+    """Return an input mask for the residual VAE: random, in some rows permuted."""
     mask = random_mask(observed, *settings.masking_range, generator)
     if not permuted:
         return mask
@@ -44,13 +44,13 @@ def training_mask(
 
 
 def has_patterns(observed: Tensor, settings: Settings = SETTINGS) -> bool:
-    """Tell whether enough cells are missing for permuted masks."""
-    return float(observed.float().mean()) < 1 - settings.least_missing
+    """Return whether enough cells are missing for permuted masks."""
+    return float(observed.float().mean()) < 1 - settings.min_missing
 
 
 def validation_mask(
     observed: Tensor,
-    most_masked: float,
+    max_masking_rate: float,
     generator: torch.Generator,
     settings: Settings = SETTINGS,
 ) -> Tensor:
@@ -61,4 +61,4 @@ def validation_mask(
     """
     if has_patterns(observed, settings):
         return permuted_mask(observed, generator)
-    return random_mask(observed, settings.least_masked, most_masked, generator)
+    return random_mask(observed, settings.min_masking_rate, max_masking_rate, generator)

@@ -1,4 +1,4 @@
-"""The model of missing cells: a conditional mean, and a VAE of its residuals.
+"""Model of missing cells: a conditional mean, and a VAE of its residuals.
 
 Stage 1 learns the expected value of a cell given the input cells, stage 2 the joint
 distribution of the residuals. Both are trained by masking observed cells.
@@ -50,7 +50,7 @@ from .streams import stream_seed
 
 
 class ImputationModel:
-    """Expected values, draws, intervals and densities of cells.
+    """Imputation model: estimates, draws, intervals and densities of cells.
 
     Parameters
     ----------
@@ -61,15 +61,15 @@ class ImputationModel:
     mean_options : dict of str to object
         How the conditional mean is built.
     mean : ConditionalMean
-        The expected values of cells.
+        Expected values of cells.
     module : ResidualVAE
-        The distribution of the residuals.
+        Distribution of the residuals.
     scales : Scales
         Maps between encoded and original values, and the ranges of cells.
     seed : int
         Seed of the streams that are the same at every call, see ``STREAMS``.
     strategy : {"mean", "median"}
-        The estimate of missing numbers.
+        Point estimate of missing numbers.
     settings : Settings
         Tuning constants.
     """
@@ -95,7 +95,7 @@ class ImputationModel:
         self.seed = seed
         self.strategy = strategy
         self.settings = settings
-        #: Slopes of self-masking, by place of the column.
+        #: Slopes of self-masking by column position.
         self.slopes: dict[int, float] = {}
 
     @classmethod
@@ -148,7 +148,7 @@ class ImputationModel:
 
     @property
     def is_linear(self) -> bool:
-        """Whether the multivariate normal stands alone, without networks."""
+        """Whether the model is the multivariate normal alone, without networks."""
         return self.mean.ensemble is None
 
     # -- fit ---------------------------------------------------------------------
@@ -230,7 +230,7 @@ class ImputationModel:
         generator: torch.Generator,
         progress: Progress,
     ) -> History:
-        """Fit the normal alone; its EM iterations are recorded as epochs."""
+        """Fit the normal alone; return a history with EM iterations as epochs."""
         max_iter = params["max_iter"]
         n_iterations = bounded_iterations(self.settings, max_iter)
         progress.open({NORMAL: n_iterations})
@@ -246,14 +246,11 @@ class ImputationModel:
         progress: Progress,
         max_iter: int | None = None,
     ) -> list[float]:
-        """Fit the normal and draw its parameters; return its EM trace.
-
-        Alone it is fitted to all rows, beside networks to a part of them.
-        """
+        """Fit the normal, beside networks to some of the rows; return its EM trace."""
         settings, n_inputs = self.settings, len(self.mean.gaussian.mean)
         n_some = int(settings.normal_work / max(1, n_inputs) ** 3)
-        n_some = max(n_some, settings.least_normal_rows)
-        n_some = min(n_some, settings.most_normal_rows)
+        n_some = max(n_some, settings.min_normal_rows)
+        n_some = min(n_some, settings.max_normal_rows)
         some = rows
         if len(rows.x) > n_some and not self.is_linear:
             order = torch.randperm(
@@ -312,7 +309,7 @@ class ImputationModel:
         chosen = held_out[order[: self.settings.calibration_rows]]
         some = rows.take(chosen.repeat(self.settings.masks_per_row))
         mask = validation_mask(
-            some.observed, settings.most_masked, generator, self.settings
+            some.observed, settings.max_masking_rate, generator, self.settings
         )
         with torch.no_grad():
             c = self.mean.context(some.x, some.x_original, mask, some.fold)
@@ -320,7 +317,7 @@ class ImputationModel:
         self.module.calibrate(some.x, masked, c, generator, self.settings)
 
     def _fit_slopes(self, batch: Batch, signs: dict[int, int]) -> dict[int, float]:
-        """Fit the slopes of self-masking, by place of the column."""
+        """Return fitted slopes of self-masking by column position."""
         self.slopes = {}
         found = {}
         cells = self.cells()
@@ -341,13 +338,13 @@ class ImputationModel:
             )
             missing = ~observed[:, position].cpu().numpy()
             found[position] = fit_slope(
-                draws, missing, sign, weight, self.settings.most_slope
+                draws, missing, sign, weight, self.settings.max_slope
             )
         self.slopes = {place: slope for place, slope in found.items() if slope}
         return found
 
     def _signs(self, data: Encoded, params: Mapping[str, Any]) -> dict[int, int]:
-        """Return the declared sign of every self-masking column, by place."""
+        """Return the declared signs of self-masking by column position."""
         columns = self.groups.columns
         numbers = {columns[place].name: place for place in self.mean.columns.tolist()}
         names = [column.name for column in self.groups.table]
@@ -398,7 +395,7 @@ class ImputationModel:
         ]
 
     def intervals(self, data: Encoded, coverage: float) -> list[np.ndarray]:
-        """Return lower and upper ends of intervals of all cells, two tables.
+        """Return lower and upper prediction interval bounds of all cells, two tables.
 
         Categories without order and booleans have the most probable value in both.
         """
@@ -494,6 +491,6 @@ class ImputationModel:
 
 
 def to_rows(batch: Batch) -> Rows:
-    """Return resident rows for the conditional mean."""
+    """Return the rows of a batch for the conditional mean."""
     weight = batch.x.new_ones(len(batch)) if batch.weight is None else batch.weight
     return Rows(batch.x, originals(batch), observed_mask(batch), weight)

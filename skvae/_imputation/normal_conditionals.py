@@ -1,4 +1,4 @@
-"""Linear algebra of a normal's conditionals, for another set of given cells by row.
+"""Linear algebra of a normal's conditionals, with given cells by row.
 
 Letters: o given cells, m missing ones, d the deviation of the given cells from the
 mean, S the covariance matrix, P = S^-1 the precision matrix.
@@ -31,7 +31,7 @@ def inverse(covariance: Tensor) -> Tensor:
 
 
 def cells_of(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the indices of the cells that are 1 in each row, (rows, most cells).
+    """Return the indices of the chosen cells of each row, (rows, most cells).
 
     Rows with fewer cells are padded; the second tensor is 0 in the padding, else 1.
     """
@@ -73,7 +73,7 @@ def update_by_precision(
 def factor_cells(
     matrices: Tensor, chosen: Tensor, fold: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return rows of a matrix and the Cholesky factor of its chosen cells.
+    """Return selected rows and the Cholesky factor of the selected submatrix.
 
     Shapes (rows, width, columns) and (rows, width, width); then the indices of the
     cells and their padding, see :func:`cells_of`.
@@ -89,7 +89,7 @@ def factor_cells(
 def conditional_moments(
     precision: Tensor, log_determinant: Tensor, deviation: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the conditional moments of the missing cells, and a log-density.
+    """Return conditional moments of the missing cells, and a log-density.
 
     That is their expected deviation, covariance P_mm^-1 (0 in the padding) and indices,
     and the log-density of the given cells.
@@ -110,7 +110,7 @@ def conditional_moments(
 
 
 def factor_given(covariance: Tensor, mask: Tensor) -> Tensor:
-    """Return the Cholesky factor of each row's S_oo, the identity elsewhere."""
+    """Return Cholesky factors of S_oo by row, identity in missing coordinates."""
     matrix = covariance * mask.unsqueeze(-1) * mask.unsqueeze(-2)
     return cholesky(matrix + torch.diag_embed(1 - mask))
 

@@ -16,7 +16,7 @@ Values = float | np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class PooledEstimate:
-    """What :func:`pool` returns; its docstring explains the attributes."""
+    """Result of :func:`pool`, which documents the attributes."""
 
     __module__ = "skvae"
 
@@ -146,7 +146,7 @@ def pool(
 
 
 def _check_estimates(estimates: Any, variances: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Two finite float arrays of the same shape (n_imputations, n_parameters)."""
+    """Return two finite float arrays of shape (n_imputations, n_parameters)."""
     Q, U = (
         check_array(
             values,
@@ -176,7 +176,7 @@ def _check_estimates(estimates: Any, variances: Any) -> tuple[np.ndarray, np.nda
 
 
 def _degrees_of_freedom(share: np.ndarray, m: int, complete: float | None) -> Any:
-    """Degrees of freedom by Rubin, or by Barnard and Rubin: (n_parameters,)."""
+    """Return degrees of freedom by Rubin, or Barnard and Rubin, (n_parameters,)."""
     inverse = share**2 / (m - 1)
     with np.errstate(divide="ignore"):  # 1 / 0 is meant to be infinite
         if complete is not None:

@@ -1,4 +1,4 @@
-"""The residual VAE: a conditional VAE whose draws vary around the conditional mean."""
+"""Residual VAE: a conditional VAE of the residuals of the conditional mean."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .settings import SETTINGS, Settings
 
 
 class ResidualVAE(VAE):
-    """Conditional VAE with locations that average to entries of the context.
+    """Conditional VAE whose locations are centred on entries of the context.
 
     The location of a cell is m + s (g(z, c) - mean_k g(z_k, c)), where m is its entry
     in the context, s the residual scale, g the decoder's network and z_k fixed nodes
@@ -30,7 +30,7 @@ class ResidualVAE(VAE):
         Decoder outputs that are centred, and the entries of the context that they are
         centred on.
     n_pairs : int
-        Number of pairs of opposite nodes.
+        Number of antithetic pairs of nodes.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class ResidualVAE(VAE):
         draws = self.joint.sample(px, generator)
         index_of = {int(output): index for index, output in enumerate(outputs)}
         factors = x.new_ones(len(columns))
-        most = settings.most_rescaling
+        most = settings.max_rescaling
         for k, output in enumerate(self.centred_outputs.tolist()):
             index = index_of[output]
             column = columns[index]
@@ -139,7 +139,7 @@ class ResidualVAE(VAE):
 def find_centres(
     joint: Joint, mean: ConditionalMean, nonlinear: Collection[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return which outputs of ``joint`` are centred, and on which entries of ``mean``.
+    """Return the centred outputs of ``joint``, and their entries of ``mean``.
 
     Those are the locations of numbers, but for the columns in ``nonlinear``: their
     map is not linear, so a mean in original units is not a location.

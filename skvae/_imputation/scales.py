@@ -1,4 +1,4 @@
-"""Encoded and original values of the imputer, and the ranges of estimates and draws.
+"""Maps between encoded and original values, and ranges of estimates and draws.
 
 ``x`` is encoded, near N(0, 1), as heads model it; ``x_original`` holds numbers in
 original units, shifted and scaled, as means are computed. Positions are those of the
@@ -50,9 +50,9 @@ class Scales:
         order: np.ndarray,
         margin: float,
     ) -> Scales:
-        """Fit to an encoded table.
+        """Return the scales of an encoded table.
 
-        ``order`` are the places of the columns in the table; draws may lie beyond the
+        ``order`` are the table indices of the columns; draws may lie beyond the
         observed range by ``margin`` of it.
         """
         scales = {}
@@ -125,10 +125,7 @@ class Scales:
         return x
 
     def nearest_values(self, x: np.ndarray, position: int) -> np.ndarray | None:
-        """Return draws of a column rounded to its values, encoded.
-
-        None stands for a column whose values do not repeat.
-        """
+        """Return draws rounded to a column's values, None if these do not repeat."""
         column = self.columns[position]
         if column.kind == "ordinal":
             return np.rint(x)
@@ -161,18 +158,18 @@ class Scales:
 
 
 def clamp(rows: Tensor, ends: np.ndarray) -> Tensor:
-    """Return rows, (..., columns), with every column between its ends."""
+    """Return rows, (..., columns), clamped to the range of every column."""
     low, high = from_numpy(ends).to(rows)
     return rows.clamp(low, high)
 
 
 def is_number(column: Column) -> bool:
-    """Tell whether the column holds numbers or counts, whose values have means."""
+    """Return whether the column holds numbers or counts, whose values have means."""
     return LIKELIHOODS[column.likelihood].is_numeric
 
 
 def widened_range(ends: np.ndarray, margin: float) -> np.ndarray:
-    """Return the range that draws of a column may have.
+    """Return the range of draws of a column.
 
     Missing values may lie beyond the observed ones, above all where large ones are
     missing more often: without a margin, draws would flatten every relation. A column

@@ -24,7 +24,7 @@ def fit_slope(
     missing: np.ndarray,
     sign: int,
     weight: np.ndarray | None = None,
-    most_slope: float = SETTINGS.most_slope,
+    max_slope: float = SETTINGS.max_slope,
 ) -> float:
     """Return the slope b of one column.
 
@@ -39,8 +39,8 @@ def fit_slope(
         Declared sign of b; 0 leaves it open.
     weight : ndarray of shape (n_rows,), default=None
         Weights of the rows, with mean one.
-    most_slope : float
-        The largest slope, of either sign.
+    max_slope : float
+        Maximum absolute slope.
     """
     if weight is None:
         weight = np.ones(len(missing))
@@ -56,7 +56,7 @@ def fit_slope(
         return float(weight @ nats + 0.5 * slope**2)
 
     rate = np.average(missing, weights=weight)
-    bounds = [(None, None), (-most_slope * (sign <= 0), most_slope * (sign >= 0))]
+    bounds = [(None, None), (-max_slope * (sign <= 0), max_slope * (sign >= 0))]
     initial = np.array([np.log(rate / (1 - rate)), 0.5 * sign])
     return float(minimize(loss, initial, bounds=bounds, method="L-BFGS-B").x[1])
 

@@ -1,4 +1,4 @@
-"""Stacking weights: how normal, networks and marginal mix in an estimate."""
+"""Stacking weights of normal, networks and marginal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .conditional_mean import ConditionalMean, Rows, own_outputs
+from .conditional_mean import ConditionalMean, Rows, out_of_fold_outputs
 from .settings import SETTINGS, Settings
 
 
@@ -31,7 +31,7 @@ def choose_stacking(model: ConditionalMean, rows: Rows, mask: Tensor) -> None:
 
 @dataclass(frozen=True)
 class HeldOutCells:
-    """Masked cells of held-out rows, and their estimates.
+    """Masked cells of held-out rows, with out-of-fold estimates.
 
     Each row is estimated by the one network that holds it out. The average over
     networks, which new rows get, has less variance: by ``removed_variance``.
@@ -39,16 +39,16 @@ class HeldOutCells:
 
     truth: Tensor  # (rows, columns)
     weight: Tensor  # (rows, columns), 0 where a cell is not masked
-    own: Tensor  # (rows, outputs) of the network that holds the row out
+    own: Tensor  # (rows, outputs) out of fold
     baseline: Tensor  # (rows, outputs) of the normal
     removed_variance: Tensor  # (rows, numeric columns)
 
     @classmethod
     def predict(cls, model: ConditionalMean, rows: Rows, mask: Tensor) -> HeldOutCells:
-        """Estimate the observed cells outside the input mask."""
+        """Return estimates of the observed cells outside the input mask."""
         assert rows.fold is not None
         outputs, baseline = model.members(rows.x, rows.x_original, mask, rows.fold)
-        own = own_outputs(outputs, rows.fold)
+        own = out_of_fold_outputs(outputs, rows.fold)
         numbers = outputs[..., model.outputs]
         removed = torch.zeros_like(own[:, model.outputs])
         if model.n_members > 1 and numbers.numel():
@@ -57,15 +57,15 @@ class HeldOutCells:
         return cls(rows.x_original, weight, own, baseline, removed)
 
     def mix(self, network_weight: Tensor) -> Tensor:
-        """Return outputs with that weight of the networks."""
+        """Return the outputs for a weight of the networks."""
         return self.baseline + network_weight * (self.own - self.baseline)
 
 
 def choose_network_weights(model: ConditionalMean, held_out: HeldOutCells) -> Tensor:
     """Return the weight of the networks in the estimates of every column.
 
-    The loss of a column counts beside that of ``pooled_cells`` cells of all columns of
-    its kind; networks that gain less than ``least_gain`` have weight 0.
+    A column's loss shrinks to that of all columns of its kind, see ``pooled_cells``;
+    networks that gain less than ``min_gain`` have weight 0.
     """
     settings = model.settings
     n_cells = held_out.weight.sum(0)
@@ -82,14 +82,14 @@ def choose_network_weights(model: ConditionalMean, held_out: HeldOutCells) -> Te
         pooled[:, kind] += settings.pooled_cells * mean
     best = pooled.argmin(0)
     gain = losses[0] - losses.gather(0, best.unsqueeze(0)).squeeze(0)
-    best[gain < settings.least_gain * n_cells] = 0
+    best[gain < settings.min_gain * n_cells] = 0
     return grid[best]
 
 
 def loss_of_weight(
     model: ConditionalMean, held_out: HeldOutCells, network_weight: Tensor
 ) -> Tensor:
-    """Return the loss of every column: squares of numbers, nats of categories."""
+    """Return the loss per column: squared error (numeric) or cross-entropy."""
     mixed = held_out.mix(network_weight)
     cells = -model.joint.log_prob_cells(mixed, held_out.truth)
     numbers = held_out.truth[:, model.columns]
@@ -105,7 +105,7 @@ def choose_shrinkage(
     removed_variance: Tensor,
     settings: Settings = SETTINGS,
 ) -> Tensor:
-    """Return the shrinkage factor of estimates of numbers, by column.
+    """Return the shrinkage factor of numeric estimates, by column.
 
     Estimates of variance s^2 and residual variance r^2, of which a part k r^2 is error
     of estimation, are best shrunk to their mean 0 by the factor 1 - k r^2 / s^2. k is
@@ -126,7 +126,7 @@ def choose_shrinkage(
         total = gain.sum()
         # the masks of a row are not independent
         error = (settings.masks_per_row * gain.square().sum()).sqrt()
-        better = (total > settings.least_evidence * error) & (total > best_gain)
+        better = (total > settings.min_standard_errors * error) & (total > best_gain)
         best = torch.where(better, shrinkage, best)
         best_gain = torch.where(better, total, best_gain)
     return best

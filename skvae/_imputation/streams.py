@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-#: What draws random numbers by the stored seed: draws of the normal's parameters, of
-#: cells for the slopes of self-masking, for estimates (common random numbers) and for
-#: intervals, and of latents for densities. The order is part of the results.
+#: Streams of the stored seed: the normal's parameters, cells for the slopes of
+#: self-masking, for estimates (common random numbers) and for intervals, and latents
+#: for log p(x). The order is part of the results.
 STREAMS = ("parameters", "slopes", "common", "intervals", "evidence")
 
 

@@ -209,7 +209,7 @@ def test_scores_without_layers_come_in_pieces(linear_model, normal_table):
 def test_without_layers_the_normal_is_fitted_to_all_rows():
     """More rows than those that the normal beside networks is fitted to."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(SETTINGS.most_normal_rows + 1_000, 2))
+    X = rng.normal(size=(SETTINGS.max_normal_rows + 1_000, 2))
     X[:, 1] += X[:, 0]
     model = VAEImputer(hidden_layer_sizes=(), numeric_transform="standard")
     model.set_params(random_state=0).fit(X)

@@ -50,7 +50,7 @@ def make_rows(heads=HEADS, n_rows=200, rate=0.2, seed=0):
     return Rows(x, x.clone(), observed, torch.ones(n_rows))
 
 
-def mean_settings(n_steps=60, most_masked=0.9):
+def mean_settings(n_steps=60, max_masking_rate=0.9):
     return MeanSettings(
-        (8,), 3, most_masked, 0.1, 64, n_steps, 1.0, 128, cross_fit=True
+        (8,), 3, max_masking_rate, 0.1, 64, n_steps, 1.0, 128, cross_fit=True
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mean_models import HEADS, NUMBERS, generator, make_mean, make_rows, mean_settings
 
-from skvae._imputation.conditional_mean import Rows, member_of
+from skvae._imputation.conditional_mean import Rows, held_out_member
 from skvae._imputation.fit_mean import train_conditional_mean
 from skvae._imputation.masking import (
     random_mask,
@@ -135,7 +135,7 @@ def test_every_member_holds_out_its_own_rows(trained):
 
 def test_members_of_folds():
     folds = torch.arange(-1, 6)
-    assert member_of(folds, 3).tolist() == [-1, 0, 1, 2, 0, 1, 2]
+    assert held_out_member(folds, 3).tolist() == [-1, 0, 1, 2, 0, 1, 2]
 
 
 def test_training_rows_are_conditioned_by_normals_without_their_fold(trained):

@@ -15,7 +15,7 @@ from skvae._imputation.gaussian import Gaussian, draw_moments
 from skvae._imputation.settings import SETTINGS, Settings
 
 # enough draws of the parameters to tell their variance
-MANY = Settings(most_draws=400, most_rounds=4)
+MANY = Settings(max_draws=400, max_rounds=4)
 
 
 def generator(seed=0):
@@ -132,9 +132,9 @@ def test_degenerate_tables(n_rows):
 
 def test_wide_tables_have_fewer_draws():
     sizes = [len(Gaussian(n).drawn_means) for n in (0, 3, 90, 128)]
-    assert sizes[:2] == [SETTINGS.most_draws] * 2
-    assert sizes[2] in range(SETTINGS.least_draws + 1, SETTINGS.most_draws)
-    assert sizes[3] == SETTINGS.least_draws
+    assert sizes[:2] == [SETTINGS.max_draws] * 2
+    assert sizes[2] in range(SETTINGS.min_draws + 1, SETTINGS.max_draws)
+    assert sizes[3] == SETTINGS.min_draws
 
 
 # -- tables --------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def test_parameters_survive():
     ours, theirs = model._model.mean.gaussian, loaded._model.mean.gaussian
     assert torch.equal(ours.drawn_means, theirs.drawn_means)
     assert torch.equal(ours.drawn_covariances, theirs.drawn_covariances)
-    assert len(torch.unique(ours.drawn_means, dim=0)) == SETTINGS.most_draws
+    assert len(torch.unique(ours.drawn_means, dim=0)) == SETTINGS.max_draws
 
 
 # -- intervals -----------------------------------------------------------------------

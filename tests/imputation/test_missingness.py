@@ -62,5 +62,5 @@ def test_draws_without_information():
 def test_slopes_are_bounded():
     draws, _ = simulate(1.0, n_rows=400, signal=0.99)
     missing = draws.mean(axis=0) > 0  # no chance about it
-    assert 1 < fit_slope(draws, missing, 0) <= SETTINGS.most_slope
-    assert 1 < fit_slope(draws, missing, 1) <= SETTINGS.most_slope
+    assert 1 < fit_slope(draws, missing, 0) <= SETTINGS.max_slope
+    assert 1 < fit_slope(draws, missing, 1) <= SETTINGS.max_slope

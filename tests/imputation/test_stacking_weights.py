@@ -33,7 +33,7 @@ def test_weights_are_least_squares_on_a_grid(monkeypatch):
     normal, networks, noise = torch.randn(3, 500, 3, generator=generator())
     mixing = torch.tensor([0.3, 0.65, 0.95])
     truth = normal + mixing * (networks - normal) + 0.5 * noise
-    three, alone = networks.expand(3, -1, -1), {"pooled_cells": 0.0, "least_gain": 0.0}
+    three, alone = networks.expand(3, -1, -1), {"pooled_cells": 0.0, "min_gain": 0.0}
     network_weight = choose(monkeypatch, truth, normal, three, **alone)
     a, b, t = (np.asarray(part)[..., None] for part in (normal, networks, truth))
     grid = np.linspace(0, 1, Settings().n_weights)
