@@ -1,4 +1,4 @@
-"""Checks of arguments and small promises that every room keeps, without torch."""
+"""Argument checks and helpers of all rooms (subpackages), without torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
 
 
 def check_count(number: Any, name: str, least: int = 1) -> int:
-    """Return a whole number that is large enough."""
+    """Return ``number`` as int; raise ValueError unless it is at least ``least``."""
     if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
         raise ValueError(
             f"{name} must be an int of at least {least}, but got {number!r}."
@@ -38,10 +38,7 @@ def check_count(number: Any, name: str, least: int = 1) -> int:
 
 
 def weighted_rows(sample_weight: Any, *tables: Any) -> tuple[Any, ...]:
-    """Check row weights; return them and the rows of tables that have one.
-
-    Rows of weight zero are left out. Weights that are all equal become None.
-    """
+    """Return weights, None if all equal, and the rows of positive weight of tables."""
     if sample_weight is None:
         return None, *tables
     weights = check_weights(sample_weight, tables[0])
@@ -52,12 +49,12 @@ def weighted_rows(sample_weight: Any, *tables: Any) -> tuple[Any, ...]:
     return None if (weights == weights[0]).all() else weights, *tables
 
 
-#: Packages whose lines may stand between that of the user and ours.
+#: Packages whose stack frames are skipped in search of the user's line.
 BETWEEN = ("skvae", "sklearn", "skorch", "joblib", "contextlib")
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the line of the user, however deep in the package the reason is."""
+    """Warn at the user's line, however deep in the package the reason is."""
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals["__name__"].split(".")[0] in BETWEEN:
         frame, level = frame.f_back, level + 1
@@ -66,7 +63,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 @contextmanager
 def restored_on_error(estimator: Any) -> Iterator[None]:
-    """Give the estimator its attributes back if the block fails."""
+    """Context manager that restores the estimator's attributes if the block fails."""
     before = vars(estimator).copy()
     try:
         yield

@@ -1,4 +1,4 @@
-"""The rooms of the house and what each may import, held by reading the source."""
+"""The rooms of the package and their allowed imports, checked on the source."""
 
 import ast
 from functools import cache
@@ -11,21 +11,21 @@ import skvae
 
 PACKAGE = Path(skvae.__file__).parent
 
-# Every room with the rooms that it may import: three rows of four, read from below.
-SPINE = {
+# Every room with the rooms that it may import, in three layers, the lowest first.
+CORE = {
     "_tables": {"_validation"},
     "_distributions": set(),
     "_networks": {"_distributions"},
     "_training": {"_distributions", "_networks", "_validation"},
 }
-BELOW_MODELS = {*SPINE, "_validation"}
+BELOW_MODELS = {*CORE, "_validation"}
 MODELS = {
     "_density": BELOW_MODELS,
     "_imputation": {*BELOW_MODELS, "_density"},
     "_semi_supervised": {*BELOW_MODELS, "_density"},
     "_conditional": {*BELOW_MODELS, "_density"},
 }
-DOORS = {
+PUBLIC_API = {
     "_estimators": {*BELOW_MODELS, *MODELS, "_version"},
     "plotting": {*BELOW_MODELS, *MODELS, "_estimators"},
     "datasets": {"_tables"},
@@ -37,7 +37,7 @@ ENTRANCE = {
     "_version": set(),
     "data": set(),
 }
-ALLOWED = {**SPINE, **MODELS, **DOORS, **ENTRANCE}
+ALLOWED = {**CORE, **MODELS, **PUBLIC_API, **ENTRANCE}
 
 # Imported inside the function that needs them: skvae works without.
 OPTIONAL = {"pandas", "polars", "pyarrow", "matplotlib", "rich"}
@@ -122,7 +122,7 @@ def test_displays_share_only_what_is_shared():
         assert inside <= {f"plotting.{name}" for name in shared}, module
 
 
-def test_tables_know_no_torch_and_the_spine_knows_no_frames():
+def test_tables_know_no_torch_and_the_core_knows_no_frames():
     for module in FILES:
         if room_of(module) in ("_tables", "_validation", "datasets"):
             assert not libraries(module) & {"torch", "skorch"}, module
@@ -235,7 +235,7 @@ def test_estimators_override_two_methods_and_the_hooks_of_scikit_learn():
 
 
 def test_models_do_not_inherit_from_each_other():
-    models = ["VAEModel", "ImputationModel", "LabelledModel", "Stacked"]
+    models = ["VAEModel", "ImputationModel", "LabelledModel", "M1M2Model"]
     models.append("ConditionalModel")
     found = {}
     for module in FILES:

@@ -10,7 +10,7 @@ from .settings import SETTINGS
 
 
 class FeatureEmbedding(nn.Module):
-    """Numbers, codes of categories and masks as standardised inputs.
+    """Embedding of numbers, codes of categories and masks as standardised inputs.
 
     A missing cell gets the mean of its inputs, 0, and, if the table that this was
     fitted to had missing cells, a flag.
@@ -18,7 +18,7 @@ class FeatureEmbedding(nn.Module):
     Parameters
     ----------
     joint : Joint
-        The heads of the columns: what they embed is what is seen.
+        Heads of the columns, which embed the cells.
     masked : bool
         Whether flags of missing cells are appended.
     """
@@ -50,7 +50,7 @@ class FeatureEmbedding(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor, observed: Tensor | None, *, scale: bool = True) -> None:
-        """Learn ranges and, if ``scale``, means and deviations of the inputs."""
+        """Fit ranges and, if ``scale``, means and standard deviations of the inputs."""
         weight = torch.ones_like(x) if observed is None else observed.to(x.dtype)
         self.joint.initialise(x, weight)
         if not scale:
@@ -61,10 +61,10 @@ class FeatureEmbedding(nn.Module):
         mean = (weight * inputs).sum(0) / total
         variance = (weight * (inputs - mean).square()).sum(0) / total
         self.mean.copy_(mean)
-        self.deviation.copy_(variance.sqrt().clamp(min=SETTINGS.least_deviation))
+        self.deviation.copy_(variance.sqrt().clamp(min=SETTINGS.min_deviation))
 
     def forward(self, x: Tensor, observed: Tensor | None) -> Tensor:
-        """Return (rows, n_outputs)."""
+        """Return the context, (rows, n_outputs)."""
         inputs = (self.joint.embed(x, None) - self.mean) / self.deviation
         if observed is not None:
             inputs = inputs * observed[:, self.column_of_input].to(x.dtype)

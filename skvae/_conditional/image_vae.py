@@ -1,4 +1,4 @@
-"""The VAE of images: dense networks, corrected by convolutions.
+"""VAE of images: dense networks, corrected by convolutions.
 
 The dense networks of :class:`skvae._networks.vae.VAE` have a linear path and start at a
 linear model. Here a convolutional network beside each of encoder and decoder adds a
@@ -22,13 +22,15 @@ from .._distributions.joint import Joint
 from .._networks.mlp import ACTIVATIONS
 from .._networks.vae import VAE
 
-#: Channels and layers between the first and the last convolution.
-CHANNELS, MIDDLE_LAYERS = 32, 1
+#: Channels between the first and the last convolution.
+CHANNELS = 32
+#: Layers between the first and the last convolution.
+MIDDLE_LAYERS = 1
 
-#: Channels of what the encoder sums up: few, or one step of Adam would move it far.
+#: Output channels of the encoder's convolutions: few, or a step of Adam would be large.
 SUMMARY_CHANNELS = 8
 
-#: Width and height of the coarse grid are at most this, where blocks can make them so.
+#: Maximum width and height of the coarse grid, as far as blocks allow.
 COARSE_SIZE = 10
 
 
@@ -48,7 +50,7 @@ def make_convolution(
 
 
 def block_size(shape: Sequence[int]) -> int:
-    """Return the sides of the blocks that become channels: 1, 2 or 4 pixels."""
+    """Return the side of the blocks that become channels: 1, 2 or 4 pixels."""
     _, height, width = shape
     for size in (1, 2, 4):
         largest = max(height, width) / size
@@ -58,7 +60,7 @@ def block_size(shape: Sequence[int]) -> int:
 
 
 class Convolutions(nn.Module):
-    """A few convolutions on a coarse grid; the last one may start at zero."""
+    """Convolutions on a coarse grid; the last one may start at zero."""
 
     def __init__(
         self,
@@ -199,7 +201,7 @@ class ImageVAE(VAE):
 def shape_of_context(
     image_shape: Sequence[int], n_features: int
 ) -> tuple[int, int, int] | None:
-    """Return the shape of features that are a smaller image, or one of equal size."""
+    """Return the shape of features that are an image of at most this size, or None."""
     channels, height, width = image_shape
     block = block_size(image_shape)
     for factor in range(1, min(height, width) + 1):

@@ -1,4 +1,4 @@
-"""The model of outputs given features: a conditional VAE."""
+"""Model of outputs given features: a conditional VAE."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ from .settings import SETTINGS
 
 
 class ConditionalModel:
-    """Distribution of outputs given features.
+    """Conditional VAE: distribution of outputs given features.
 
-    Outputs of rows are encoded, (..., n_outputs), unless it says "in units".
+    Outputs are encoded, (..., n_outputs), unless "in original units" is said.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class ConditionalModel:
     architecture : dict of str to object
         How the module is built, in plain values.
     embedding : FeatureEmbedding
-        What the networks see of the features.
+        Embedding of the features as context.
     module : VAE
         The networks.
     seed : int
@@ -84,9 +84,9 @@ class ConditionalModel:
         self.embedding = embedding
         self.module = module
         self.seed = seed
-        #: Factors of the distributions of the outputs around their means.
+        #: Conformal scale factors of the outputs around their means.
         self.interval_scale = np.ones(len(groups.table))
-        #: The module in double precision, made when it is asked for.
+        #: Copy of the module in double precision, made on demand.
         self._double: VAE | None = None
 
     @classmethod
@@ -115,7 +115,7 @@ class ConditionalModel:
             groups, params, len(groups.order), masked=has_gaps(data)
         )
         architecture |= {"n_context": embedding.n_outputs, **shapes}
-        module = build_pair(architecture, random.new_seed())
+        module = build_conditional_vae(architecture, random.new_seed())
         seed = random.new_seed()
         model = cls(groups, features, architecture, embedding, module, seed)
         model._initialise(data, random)
@@ -191,7 +191,7 @@ class ConditionalModel:
         return FitResult(history, plan, attributes)
 
     def _calibrate(self, held_out: Batch) -> None:
-        """Set the conformal interval scales by rows that were not trained on.
+        """Set the conformal scale factors on held-out rows.
 
         Of numbers with a location and a scale whose map is linear: the mean stays.
         """
@@ -203,19 +203,19 @@ class ConditionalModel:
         ]
         lower, upper = np.concatenate(bounds, axis=1)
         mean = self._means(self.module, held_out.c).cpu().numpy()
-        error = held_out.x.cpu().numpy() - mean
-        weight = np.ones(len(error))
+        residual = held_out.x.cpu().numpy() - mean
+        weight = np.ones(len(residual))
         if held_out.weight is not None:
             weight = held_out.weight.cpu().numpy().astype(np.float64)
         columns = self.groups.columns
         for place in self.module.joint.location_scale_indices()[0].tolist():
             if not isinstance(columns[place].map, Affine):
                 continue
-            rows = np.arange(len(error))
+            rows = np.arange(len(residual))
             if held_out.observed is not None:
                 rows = np.flatnonzero(held_out.observed[:, place].cpu().numpy())
             self.interval_scale[self.groups.order[place]] = conformal_scale(
-                error[rows, place],
+                residual[rows, place],
                 (lower - mean)[rows, place],
                 (upper - mean)[rows, place],
                 weight[rows],
@@ -229,7 +229,7 @@ class ConditionalModel:
     # -- use ---------------------------------------------------------------------
 
     def contexts(self, features: Encoded) -> Tensor:
-        """Return what the networks see of features, (n_rows, n_context)."""
+        """Return the context of features, (n_rows, n_context)."""
         cells = self.features.cells(features.values, features.observed)
         device = self.module.device
         observed = None if cells.observed is None else cells.observed.to(device)
@@ -246,7 +246,7 @@ class ConditionalModel:
     def moments(
         self, features: Encoded, *, double: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return means and standard deviations of all outputs, in units.
+        """Return means and standard deviations of all outputs, in original units.
 
         Categories are codes, with the deviation 0. With ``double`` precision results do
         not depend on which rows are predicted together.
@@ -275,7 +275,7 @@ class ConditionalModel:
     def _write_moments(
         self, px: Tensor, module: VAE, mean: np.ndarray, deviation: np.ndarray
     ) -> None:
-        """Set the moments of some rows from their decoder outputs."""
+        """Set the moments of rows from their decoder outputs."""
         means, variances = (m.cpu().numpy() for m in cell_moments(module.joint, px))
         nonlinear = {}
         for place, column in enumerate(self.groups.columns):
@@ -306,8 +306,8 @@ class ConditionalModel:
     def _mean_noise(self, c: Tensor) -> Tensor:
         """Return draws of N(0, I), the same for every row.
 
-        Opposite pairs, and orthogonal where there are enough of them: averages of
-        quadratic functions of normal latents come out exactly.
+        Antithetic pairs, orthogonal where there are enough of them: averages of
+        quadratic functions of normal latents are exact.
         """
         generator = torch.Generator().manual_seed(self.seed)
         n_pairs, n_noise = SETTINGS.mean_draws // 2, self.module.n_prior_noise
@@ -376,7 +376,7 @@ class ConditionalModel:
                 yield x
 
     def _encoded_scale(self, c: Tensor) -> Tensor | None:
-        """Return the interval scales in the order of the heads; None if all are 1."""
+        """Return the scale factors in the order of the heads; None if all are 1."""
         if (self.interval_scale == 1).all():
             return None
         scale = self.interval_scale[self.groups.order]
@@ -385,7 +385,7 @@ class ConditionalModel:
     def intervals(
         self, features: Encoded, coverage: float, *, double: bool
     ) -> list[np.ndarray]:
-        """Return lower and upper ends of intervals of encoded outputs, two tables.
+        """Return lower and upper prediction interval bounds, two encoded tables.
 
         Categories without order have the most probable value in both.
         """
@@ -405,7 +405,7 @@ class ConditionalModel:
         return [self.groups.restored(bound) for bound in bounds]
 
     def log_likelihood(self, data: Encoded) -> np.ndarray:
-        """Return log p(outputs | features) in units, (n_rows,)."""
+        """Return log p(outputs | features) in original units, (n_rows,)."""
         batch = self.batch(data)
         scores = log_jacobian(self.groups, data.encoder, batch)
         assert batch.c is not None
@@ -424,8 +424,8 @@ class ConditionalModel:
             scores[~data.observed.any(1)] = 0  # nothing has probability 1
         return scores.astype(np.float32)
 
-    def in_units(self, encoded: np.ndarray) -> np.ndarray:
-        """Return encoded numbers of the table as float64 in their units."""
+    def to_original_units(self, encoded: np.ndarray) -> np.ndarray:
+        """Return encoded numbers as float64 in original units."""
         units = encoded.astype(np.float64)
         for index, column in enumerate(self.groups.table):
             units[:, index] = column.map.inverse(units[:, index])
@@ -475,7 +475,7 @@ class ConditionalModel:
         features = feature_groups(feature_columns, architecture)
         embedding = build_embedding(features, masked=state["masked_features"])
         load_arrays(embedding, state["embedding"])
-        module = build_pair(architecture)
+        module = build_conditional_vae(architecture)
         load_arrays(module, state["weights"])
         model = cls(
             ColumnGroups(columns),
@@ -490,16 +490,16 @@ class ConditionalModel:
 
 
 def feature_groups(columns: list[Column], shapes: Mapping[str, Any]) -> ColumnGroups:
-    """Return the features: all of them where they are pixels, which keep places."""
+    """Return the feature columns; constant ones are kept if features are pixels."""
     return ColumnGroups(columns, keep_constants=bool(shapes.get("context_shape")))
 
 
 def build_embedding(features: ColumnGroups, *, masked: bool) -> FeatureEmbedding:
-    """Build the part that reads features, on the CPU."""
+    """Build the feature embedding, on the CPU."""
     return FeatureEmbedding(features.joint(), masked).float()
 
 
-def build_pair(architecture: Mapping[str, Any], seed: int = 0) -> VAE:
-    """Build the module of outputs given features, on the CPU."""
+def build_conditional_vae(architecture: Mapping[str, Any], seed: int = 0) -> VAE:
+    """Build the VAE of outputs given features, on the CPU."""
     kind = ImageVAE if "image_shape" in architecture else VAE
     return build_module(kind, architecture, seed)

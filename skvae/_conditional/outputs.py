@@ -21,7 +21,7 @@ from .image_vae import shape_of_context
 
 
 def complete_pairs(weights: Any, X: Any, outputs: Any) -> tuple[Any, Any, Any]:
-    """Return the rows that have an output: others do not tell p(y | x)."""
+    """Return the rows with an output; others do not inform p(y | x)."""
     has_output = (~missing_mask(outputs)).any(1)
     if not has_output.any():
         raise ValueError("Input y contains NaN only: there is nothing to learn.")
@@ -67,7 +67,7 @@ def categorical_outputs(likelihood: str | dict, outputs: Table) -> str | list:
 
 
 def share_map(columns: list[Column]) -> None:
-    """Give all columns of pixels one map, with the mean and scale of all cells."""
+    """Standardise pixel columns with one common mean and standard deviation."""
     maps, scales = [], []
     for column in columns:
         if isinstance(column.map, Affine) and not column.is_empty:
@@ -85,10 +85,7 @@ def share_map(columns: list[Column]) -> None:
 def open_outputs(
     estimator: Any, outputs: Any, schema: TableSchema | None = None
 ) -> Table:
-    """Check a table of outputs and return read access to its columns.
-
-    With ``schema`` it must have the columns of the training table.
-    """
+    """Return checked outputs; with ``schema`` they must have its columns."""
     name = type(estimator).__name__
     table = checked_table(outputs, name, "y", min_rows=2 if schema is None else 1)
     if schema is None:
@@ -162,6 +159,6 @@ def checked_image_shape(image_shape: Any, columns: list[Column]) -> list[int]:
     return [int(side) for side in (1, *shape)[-3:]]
 
 
-def is_double(X: Any) -> bool:
-    """Tell whether predictions are computed in double precision: not of float32."""
+def wants_float64(X: Any) -> bool:
+    """Return whether predictions are computed in float64: unless X is float32."""
     return getattr(X, "dtype", None) != np.float32

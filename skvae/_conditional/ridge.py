@@ -1,4 +1,4 @@
-"""Ridge regression of the outputs, the linear model that training starts at."""
+"""Ridge regression of outputs, the linear model that training starts at."""
 
 from __future__ import annotations
 

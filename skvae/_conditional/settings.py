@@ -1,4 +1,4 @@
-"""Numbers of the model of outputs that experience chose, with their reasons."""
+"""Tuning constants of the model of outputs, with the reason of each."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from dataclasses import dataclass
 class Settings:
     """Tuning constants of :class:`skvae._conditional.model.ConditionalModel`."""
 
-    #: Draws of z behind predicted means and deviations, in pairs of opposite signs.
+    #: Draws of z, in antithetic pairs, for predicted means and standard deviations.
     mean_draws: int = 64
 
-    #: Points that stand for the noise of an output with a quantile map.
+    #: Quadrature points of the noise of an output with a quantile transform.
     n_noise_levels: int = 50
 
-    #: Penalties that the ridge regression chooses from by leaving single rows out.
+    #: Candidate ridge penalties for leave-one-out cross-validation.
     penalties: tuple[float, ...] = tuple(10.0**power for power in range(-5, 6))
 
-    #: Times that missing outputs are filled with their predictions in the regression.
+    #: Iterations of filling missing outputs with predictions of the ridge regression.
     filling_rounds: int = 3
 
-    #: Held-out rows that a conformal factor needs, and the coverage that it restores.
+    #: Minimum number of calibration rows.
     conformal_rows: int = 20
+    #: Target coverage of the calibration.
     conformal_coverage: float = 0.9
 
-    #: Features are divided by their standard deviation, or by this if it is smaller:
-    #: rare categories would otherwise be as large as numbers.
-    least_deviation: float = 0.25
+    #: Minimum standard deviation that features are divided by: rare categories would
+    #: otherwise be as large as numbers.
+    min_deviation: float = 0.25
 
 
 SETTINGS = Settings()

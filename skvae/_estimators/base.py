@@ -47,7 +47,7 @@ from .persistence import FORMAT, check_saved, package_versions
 
 POSITIVE_INT = Interval(Integral, 1, None, closed="left")
 
-#: Constraints of the parameters that steer the training, where an estimator has them.
+#: Constraints of training parameters that some estimators have.
 TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
     "kl_weight": [Interval(Real, 0, None, closed="left")],
     "learning_rate": [StrOptions({"cosine", "adaptive", "constant"})],
@@ -76,18 +76,18 @@ STRUCTURE = (
     "image_shape",
 )
 
-#: Parameters that only steer a fit: nothing asks for them afterwards.
+#: Parameters that matter during a fit alone.
 UNKEPT = ("callbacks", "device", "random_state", "verbose", "warm_start")
 
-#: Attributes that hold encoders: of the rows, and of what they are conditioned on.
+#: Attributes with the encoders of rows and of the features they are conditioned on.
 ENCODERS = ("_encoder", "_feature_encoder")
 
-#: What ``history_`` holds.
+#: Keys of ``history_``.
 RECORDED = ("objective", "reconstruction", "kl", "active_units", "learning_rate")
 
 
 class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
-    """Base of the estimators: tables around one model.
+    """Base class of the estimators, which put tables around one model.
 
     An estimator overrides two methods, ``_read``, which turns the tables of a fit into
     :class:`Encoded` rows, and ``_build``, which makes the model of them. It names what
@@ -135,7 +135,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
     # -- fit ---------------------------------------------------------------------
 
     def _fit(self, X, y=None, sample_weight=None, *, incremental: bool = False):
-        """Train on a table; with ``incremental`` for one epoch, from where it was."""
+        """Fit a table; if ``incremental``, train one epoch from the current weights."""
         with restored_on_error(self), callback_management_context(self):
             device = resolve_device(self.device, double=self._needs_double)
             resume = (incremental or self.warm_start) and hasattr(self, "_model")
@@ -171,14 +171,14 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
 
     @abstractmethod
     def _read(self, X, y, sample_weight, resume: bool) -> Encoded:
-        """Check and encode the tables of a fit."""
+        """Return the checked and encoded tables of a fit."""
 
     @abstractmethod
     def _build(self, data: Encoded, params: dict[str, Any], random: Random) -> Any:
-        """Build the model of encoded rows, before any training."""
+        """Return the untrained model of encoded rows."""
 
     def _progress(self, X, *, silent: bool) -> Progress:
-        """Return what the loops of a fit report to; a pass over a chunk has no bar."""
+        """Return the progress of a fit; if ``silent``, without its callbacks."""
         return Progress(
             None if silent else self,
             X,
@@ -187,7 +187,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
         )
 
     def _check_structure(self):
-        """Refuse to resume a fit with parameters that build another model."""
+        """Raise ValueError if a resumed fit has parameters of another model."""
         names = self._structure
         now = plain_params(self.get_params(deep=False), names)
         for name, value in plain_params(self._params, names).items():
@@ -199,14 +199,14 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
                 )
 
     def _encode_training(self, X, sample_weight, resume) -> Encoded:
-        """Encode rows with checked weights; a new fit fits the encoder to them."""
+        """Return encoded training rows, in a new fit by a new encoder."""
         table, attributes = self._open_training(X, resume)
         encoder = self._encoder if resume else self._new_encoder(table, sample_weight)
         values, observed = encoder.encode(table)
         return Encoded(encoder, values, observed, sample_weight, attributes=attributes)
 
     def _open_training(self, X, resume) -> tuple[Table, dict[str, Any]]:
-        """Open a training table; return it with what it says of the features.
+        """Return an opened training table and the attributes of its features.
 
         It is opened for another estimator of the same parameters: until the fit ends,
         this one is that of the fit before.
@@ -291,7 +291,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
     # -- inference ---------------------------------------------------------------
 
     def _encode(self, X) -> Encoded:
-        """Check and encode rows with the columns of the training table."""
+        """Return checked and encoded rows with the columns of the training table."""
         check_is_fitted(self)
         table = open_table(self, X, reset=False)
         return Encoded(self._encoder, *self._encoder.encode(table))
@@ -339,7 +339,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
 
 
 def plain_params(params: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Return some parameters as plain values, which can be compared."""
+    """Return the named parameters as plain values, which can be compared."""
     found = {name: plain(params[name]) for name in names if name in params}
     if isinstance(found["hidden_layer_sizes"], Integral):
         found["hidden_layer_sizes"] = [found["hidden_layer_sizes"]]

@@ -1,4 +1,4 @@
-"""VAEClassifier: few labels, many rows; and new rows of a class."""
+"""VAEClassifier: semi-supervised classification, and new rows of a class."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .._semi_supervised.labels import (
     labels_of,
 )
 from .._semi_supervised.model import LabelledModel
-from .._semi_supervised.stacked import Stacked, labels_from_state
+from .._semi_supervised.stacked import M1M2Model, labels_from_state
 from .._validation import check_count, make_random_state, weighted_rows
 from .base import STRUCTURE, TRAINING_CONSTRAINTS, BaseVAE
 
@@ -36,16 +36,16 @@ from .base import STRUCTURE, TRAINING_CONSTRAINTS, BaseVAE
 class VAEClassifier(
     ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseVAE
 ):
-    """Classify rows, few of which have a label; draw new rows of a class.
+    """Semi-supervised VAE classifier and class-conditional generator of table rows.
 
     A variational autoencoder that knows classes: a row x comes from its label y, with
     prior p(y), and latents z with prior N(0, I), through a decoder p(x | z, y). The
     classifier q(y | x) is a network that is trained together with it. On rows with a
     label it maximises log q(y | x) and the evidence lower bound on log p(x, y); on rows
     without, the label is summed out under q(y | x), which makes a bound on log p(x)
-    [1]_. Two things let few labels go far. Consistency: the classifier should be
-    certain, and give neighbouring rows the same class (``consistency_weight``).
-    Masking: it should manage without some of the cells (``masking_rate``).
+    [1]_. Regularisers for few labels: virtual adversarial training (VAT) and entropy
+    minimisation with class balance (``consistency_weight``), and input masking
+    (``masking_rate``).
 
     Parameters
     ----------
@@ -62,23 +62,22 @@ class VAEClassifier(
           trained together. Its cost does not grow with the number of classes.
         - "m1+m2": first a VAE without labels, then "m2" on its latents, drawn anew at
           every step.
-        - "shot": p(x | z, y) and q(z | x). Between the mixture of two rows and the
-          mixture of their labels q(y | x) should be linear [3]_; the partner of a row
-          is the row of the batch with the nearest posterior.
+        - "shot": p(x | z, y) and q(z | x). q(y | mixed inputs) should equal the mixed
+          labels (mixup) [3]_; the partner of a row is the row of the batch with the
+          nearest posterior.
 
     classification_weight : float, default=None
-        Weight of the classifier's terms against the bound, in nats per row. None takes
-        the number of columns.
+        Weight of the classification and consistency losses against the bound. None
+        takes the number of columns.
 
     consistency_weight : "auto" or float, default="auto"
-        Weight of the consistency loss of q(y | x) within the classifier's terms. The
-        loss is a sum of three terms over all rows, labelled or not: the virtual
-        adversarial training (VAT) loss KL(q(y | x) || q(y | x + r)) for the worst
-        step r of length ``vat_radius`` [2]_; the entropy of q(y | x); and the
-        divergence of the mean of q(y | x) from ``class_prior_`` [4]_. With "shot" it
-        is the interpolation loss instead. "auto" takes 1; with 200 labels or more it
-        may take 0, except for "shot", see ``masking_rate``. With 0, rows without a
-        label train the generator alone.
+        Weight of the consistency loss (VAT, entropy and class balance), times
+        ``classification_weight``. Over all rows, labelled or not, it sums the VAT loss
+        KL(q(y | x) || q(y | x + r)) for the worst step r of length ``vat_radius``
+        [2]_, the entropy of q(y | x), and the divergence of the mean of q(y | x) from
+        ``class_prior_`` [4]_. With "shot" it is the mixup loss instead. "auto" takes 1;
+        with 200 labels or more it may take 0, except for "shot", see ``masking_rate``.
+        With 0, rows without a label train the generator alone.
 
     vat_radius : float, default=0.5
         Length of the adversarial step of the VAT loss, in units of the median
@@ -86,7 +85,7 @@ class VAEClassifier(
         columns, such as images, use about 0.2. "shot" ignores it.
 
     masking_rate : "auto" or float, default="auto"
-        Share of the cells that are masked for the classifier in training, drawn anew
+        Fraction of the cells that are masked for the classifier in training, drawn anew
         at every step. "auto" takes 0.2; with 200 labels or more it may take 0. Whether
         ``consistency_weight`` and ``masking_rate``, as far as they are "auto", are 0 is
         decided together by cross-validation of small networks on the labelled rows:
@@ -108,10 +107,10 @@ class VAEClassifier(
             default="auto"
         Map of the numeric columns ahead of the networks, as in
         :class:`VAETransformer`. With "auto", encoder and classifier see columns that
-        share a unit, such as pixels, in that unit: a rare pixel weighs no more than
-        others. They do where at least 32 columns of numbers, and half of those that
-        repeat their values, have the same lowest and highest value. The classifier of
-        "m1" and "m1+m2" sees latent variables instead.
+        share a unit, such as pixels, in that unit: a pixel that is seldom non-zero
+        weighs no more than others. Columns share a unit where at least 32 columns of
+        numbers, and half of those that repeat their values, have the same lowest and
+        highest value. The classifier of "m1" and "m1+m2" sees latent variables instead.
 
     categorical_features : "from_dtype", array-like of str, int or bool, or None, \
             default="from_dtype"
@@ -144,8 +143,8 @@ class VAEClassifier(
         and keep the weights of q(y | x) that score best. "m1" stops when the score no
         longer improves; the others train to the end, as their generator goes on
         learning, unless ``n_iter_no_change`` is given.
-        It takes enough of them, see ``validation_fraction``; with few labels all are
-        for training, the last weights are kept, and ``early_stopping_`` is False.
+        Rows are set aside only if enough are labelled, see ``validation_fraction``;
+        otherwise the last weights are kept, and ``early_stopping_`` is False.
 
     validation_fraction : float, default=None
         Share of the labelled rows of every class that is set aside. None takes a
@@ -180,10 +179,10 @@ class VAEClassifier(
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels that were seen, sorted, without the mark of unlabelled rows.
+        Sorted labels, without the mark of unlabelled rows.
 
     class_prior_ : ndarray of shape (n_classes,)
-        p(y), the shares of the classes among the labelled rows.
+        p(y), the class shares of the labelled rows.
 
     n_labelled_ : int
         Number of labelled rows.
@@ -207,9 +206,8 @@ class VAEClassifier(
         Map of every numeric column.
 
     input_scale_ : ndarray of shape (n_features_in_,)
-        Standard deviation of the columns as encoder and classifier see them: 1, but
-        relative to the other columns of the unit where columns share one, see
-        ``numeric_transform``.
+        Standard deviation of each column at the input of encoder and classifier: 1, or
+        where columns share a unit relative to them, see ``numeric_transform``.
 
     n_features_in_ : int
         Number of columns.
@@ -245,8 +243,9 @@ class VAEClassifier(
 
     See Also
     --------
-    sklearn.semi_supervised.SelfTrainingClassifier : Labels of its own confidence.
-    sklearn.semi_supervised.LabelSpreading : Labels that spread to neighbours.
+    sklearn.semi_supervised.SelfTrainingClassifier : Self-training with
+        confident pseudo-labels.
+    sklearn.semi_supervised.LabelSpreading : Labels spread over neighbours.
     VAETransformer : The same model without labels.
 
     Notes
@@ -361,7 +360,7 @@ class VAEClassifier(
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
-        """Learn from a table with labels for some of its rows.
+        """Fit to a table with labels for some of its rows.
 
         Parameters
         ----------
@@ -401,7 +400,7 @@ class VAEClassifier(
         return dataclasses.replace(data, codes=codes, classes=classes)
 
     def _build(self, data, params, random):
-        kind = Stacked if self.objective == "m1+m2" else LabelledModel
+        kind = M1M2Model if self.objective == "m1+m2" else LabelledModel
         return kind.build(data, params, random)
 
     # -- use ---------------------------------------------------------------------
@@ -439,7 +438,7 @@ class VAEClassifier(
         return self.classes_[proba.argmax(axis=1)]
 
     def score(self, X, y, sample_weight=None):
-        """Return the share of rows that are classified correctly.
+        """Return the accuracy on labelled rows.
 
         Parameters
         ----------
@@ -476,7 +475,7 @@ class VAEClassifier(
         return self._model.means(data)
 
     def score_samples(self, X):
-        """Return the log-likelihood of each row, the label summed out.
+        """Return log p(x) of each row, summed over labels.
 
         Parameters
         ----------
@@ -497,7 +496,7 @@ class VAEClassifier(
         return self._model.log_likelihood(data)
 
     def sample(self, n_samples=None, y=None, random_state=None):
-        """Draw new rows, of given classes or of all.
+        """Draw new rows of given classes, or of all.
 
         Parameters
         ----------
@@ -568,7 +567,7 @@ class VAEClassifier(
         return self._encoder.decode(self._model.decode(Z, codes))
 
     def _codes_to_sample(self, n_samples, y, random_state):
-        """Return the classes of the rows to draw, as places in ``classes_``."""
+        """Return the class indices of the rows to draw."""
         if n_samples is not None:
             n_samples = check_count(n_samples, "n_samples")
         if y is None:

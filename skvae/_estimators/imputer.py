@@ -441,7 +441,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         return [self._complete(X, mask, draw, drawn=True) for draw in draws]
 
     def predict_interval(self, X, coverage=0.9):
-        """Return intervals that missing cells lie in.
+        """Return prediction intervals of the missing cells.
 
         Parameters
         ----------
@@ -499,7 +499,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     @property
     def _empty(self) -> dict[int, bool]:
-        """Columns without an observed training cell, and if they hold categories."""
+        """Map from all-missing training columns to whether they are categorical."""
         columns = enumerate(self._encoder.columns_)
         return {i: column.has_categories for i, column in columns if column.is_empty}
 

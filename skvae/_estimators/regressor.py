@@ -17,9 +17,9 @@ from .._conditional.outputs import (
     complete_pairs,
     fit_output_encoder,
     image_shapes,
-    is_double,
     open_outputs,
     share_map,
+    wants_float64,
 )
 from .._density.rows import Encoded
 from .._distributions.predictive import check_temperature
@@ -404,7 +404,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
     # -- inference ---------------------------------------------------------------
 
     def predict(self, X, return_std=False):
-        """Return the mean of the outputs, and how much they vary around it.
+        """Return the predictive mean and, optionally, the standard deviation.
 
         Parameters
         ----------
@@ -451,7 +451,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
     def _moments(self, X) -> tuple[np.ndarray, np.ndarray]:
         """Return means and deviations of all outputs, in the precision of X."""
         features = self._encode_features(X)
-        return self._model.moments(features, double=is_double(X))
+        return self._model.moments(features, double=wants_float64(X))
 
     def _encode_features(self, X) -> Encoded:
         """Check and encode features like those of the training."""
@@ -509,7 +509,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         return np.stack(draws)
 
     def predict_interval(self, X, coverage=0.9):
-        """Return intervals that the outputs lie in.
+        """Return prediction intervals of the outputs.
 
         Parameters
         ----------
@@ -532,10 +532,10 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             table.
         """
         features = self._encode_features(X)
-        bounds = self._model.intervals(features, coverage, double=is_double(X))
+        bounds = self._model.intervals(features, coverage, double=wants_float64(X))
         if any(column.has_categories for column in self._encoder.columns_):
             return tuple(self._table(bound, X) for bound in bounds)
-        return tuple(self._shaped(self._model.in_units(bound)) for bound in bounds)
+        return tuple(self._shaped(self._model.to_original_units(bound)) for bound in bounds)
 
     def _shaped(self, values: np.ndarray) -> np.ndarray:
         return values[:, 0] if self._form["is_1d"] else values

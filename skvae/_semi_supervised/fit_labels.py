@@ -21,28 +21,28 @@ from .._training.plan import History, Plan
 from .._training.progress import Progress, Stage, plan_units
 from .labelled_vae import LabelledVAE
 from .objectives import OBJECTIVES, LabelOptions, batch_noise_width, label_score
-from .selection import STAGE, choose_setting
+from .selection import STAGE, choose_regularisation
 from .settings import SETTINGS, Regularisation
 
-#: Rows as a labelled VAE sees them: those of the table, or their latent variables.
-#: With a generator these are drawn, without they are means.
+#: Map from rows of the table to rows of a labelled VAE: the identity, or the latents of
+#: M1, drawn by the generator, or means without one.
 View = Callable[[Batch, torch.Generator | None], Batch]
 
 
 class LabelFit(NamedTuple):
-    """What the training of a labelled VAE leaves beside the module."""
+    """Result of a fit of a labelled VAE: history, plan, regularisation."""
 
     history: History
     plan: Plan
     regularisation: Regularisation
 
 
-def as_they_are(batch: Batch, generator: torch.Generator | None = None) -> Batch:
-    """Return the rows unchanged: the view of a model that is not stacked."""
+def identity_view(batch: Batch, generator: torch.Generator | None = None) -> Batch:
+    """Return the batch unchanged: the identity view of "m1", "m2" and "shot"."""
     return batch
 
 
-def fit_labels(
+def fit_labelled_vae(
     module: LabelledVAE,
     batch: Batch,
     split: tuple[np.ndarray, np.ndarray | None],
@@ -55,30 +55,30 @@ def fit_labels(
     seed: int,
     chosen: Regularisation | None,
 ) -> LabelFit:
-    """Train a labelled VAE on rows some of which have a label.
+    """Train a labelled VAE on partly labelled rows.
 
     Parameters
     ----------
     module : LabelledVAE
-        Is trained in place.
+        Module, trained in place.
     batch : Batch
-        The rows on the device, with their labels one-hot.
+        Rows on the device, with one-hot labels.
     split : tuple
-        Numbers of the training and of the validation rows, see :func:`split_labels`.
+        Indices of training and validation rows, see :func:`split_labels`.
     plan : Plan
-        How to train, see :func:`resolve_plan`.
+        Training plan, see :func:`resolve_plan`.
     view : callable
-        What the module sees of rows.
+        Map from rows to the input of the module.
     params : mapping
         Parameters of the estimator.
     generator : torch.Generator
-        Batches and noise.
+        Source of batches and noise.
     progress : Progress
-        What is reported to.
+        Progress of the fit.
     seed : int
-        Seed of what leaves the training as it is: distances and the label search.
+        Seed of distances and label search, apart from the stream of training.
     chosen : Regularisation or None
-        What an earlier fit chose, if this one resumes it.
+        Choice of the fit that this one resumes.
     """
     device = batch.x.device
     assert batch.y is not None
@@ -91,15 +91,15 @@ def fit_labels(
 
     some = view(batch.at_random(SETTINGS.neighbour_rows, beside()), None)
     radius = params["vat_radius"] * neighbour_distance(module, some)
-    settings = candidate_settings(params, chosen, len(labelled))
-    regularisation = settings[0]
-    if len(settings) > 1:
+    candidates = regularisation_candidates(params, chosen, len(labelled))
+    regularisation = candidates[0]
+    if len(candidates) > 1:
         search = beside()
-        regularisation = choose_setting(
+        regularisation = choose_regularisation(
             module,
-            view(labelled.rows(0, SETTINGS.most_labels), None),
-            view(batch.at_random(SETTINGS.most_rows, search), None),
-            settings,
+            view(labelled.rows(0, SETTINGS.max_labels), None),
+            view(batch.at_random(SETTINGS.max_rows, search), None),
+            candidates,
             radius,
             search,
             n_steps=search_steps(plan, len(split[0])),
@@ -142,15 +142,15 @@ def plan_labels(
 ) -> tuple[tuple[np.ndarray, np.ndarray | None], Plan, dict[str, int]]:
     """Return training and validation rows, the plan, and the units of every stage.
 
-    ``widths`` are the numbers of inputs and of classes of the classifier, ``module``
-    tells what a row of the main stage costs.
+    ``widths`` are the classifier's numbers of inputs and of classes; ``module`` gives
+    the cost of the main stage.
     """
     split = split_labels(codes, widths[1], params, random)
     n_rows = len(split[0])
     plan = resolve_plan(params, kind, n_rows, split[1] is not None, is_linear)
     n_labelled = int((codes[split[0]] >= 0).sum())
-    n_settings = len(candidate_settings(params, chosen, n_labelled))
-    stages = search_stages(n_settings, *widths, search_steps(plan, n_rows))
+    n_candidates = len(regularisation_candidates(params, chosen, n_labelled))
+    stages = search_stages(n_candidates, *widths, search_steps(plan, n_rows))
     main = main_stage(module, plan, n_rows)
     return split, plan, plan_units(main, plan.max_iter, stages)
 
@@ -160,12 +160,12 @@ def split_labels(
     n_classes: int,
     params: Mapping[str, Any],
     random: np.random.RandomState,
-    most_rows: int = training.SETTINGS.max_validation_rows,
+    max_rows: int = training.SETTINGS.max_validation_rows,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return row numbers for training and validation (None without).
+    """Return training and validation row indices, None without early stopping.
 
-    Validation rows are labelled ones, a share of every class that leaves at least one
-    row of it, and together at most ``most_rows``.
+    Validation rows are labelled: a fraction of every class that leaves one row of it,
+    at most ``max_rows`` in all, and None if too few.
     """
     order = random.permutation(len(codes))
     if not params["early_stopping"]:
@@ -175,7 +175,7 @@ def split_labels(
         fraction = SETTINGS.validation_fraction
         least = training.SETTINGS.min_validation_rows
     n_labelled = max(1, int((codes >= 0).sum()))
-    fraction = min(fraction, most_rows / n_labelled)
+    fraction = min(fraction, max_rows / n_labelled)
     parts = []
     for code in range(n_classes):
         rows = order[codes[order] == code]
@@ -187,7 +187,7 @@ def split_labels(
 
 
 def neighbour_distance(module: LabelledVAE, rows: Batch) -> float:
-    """Return the median distance of a row to its nearest neighbour."""
+    """Return the median distance between a row and its nearest neighbour."""
     with torch.inference_mode():
         inputs = module.inputs(rows.x, rows.observed).cpu().numpy()
     if len(inputs) < 2:
@@ -198,40 +198,42 @@ def neighbour_distance(module: LabelledVAE, rows: Batch) -> float:
     return float(np.median(apart)) if len(apart) else 0.0
 
 
-def candidate_settings(
+def regularisation_candidates(
     params: Mapping[str, Any], chosen: Regularisation | None, n_labelled: int
 ) -> list[Regularisation]:
-    """Return the pairs of masking rate and consistency weight to choose from.
+    """Return the candidate pairs of masking rate and consistency weight.
 
-    What is given is in all of them, and what an earlier fit chose stays. Few labels
-    leave the usual pair alone.
+    Values given by the user are in all of them; a resumed fit keeps its choice. Few
+    labels leave the first candidate alone.
     """
     rate, weight = params["masking_rate"], params["consistency_weight"]
-    options: Sequence[Regularisation] = (SETTINGS.clusters, SETTINGS.rules)
+    options: Sequence[Regularisation] = (SETTINGS.regularised, SETTINGS.unregularised)
     if chosen is not None:
         options = [chosen]
-    elif n_labelled < SETTINGS.least_labels:
-        options = [SETTINGS.clusters]
+    elif n_labelled < SETTINGS.min_labels:
+        options = [SETTINGS.regularised]
     elif params["objective"] == "shot" and weight == "auto":
-        weight = SETTINGS.clusters.consistency_weight
-    settings = [
+        weight = SETTINGS.regularised.consistency_weight
+    candidates = [
         Regularisation(
-            setting.masking_rate if rate == "auto" else float(rate),
-            setting.consistency_weight if weight == "auto" else float(weight),
+            option.masking_rate if rate == "auto" else float(rate),
+            option.consistency_weight if weight == "auto" else float(weight),
         )
-        for setting in options
+        for option in options
     ]
-    return list(dict.fromkeys(settings))
+    return list(dict.fromkeys(candidates))
 
 
 def search_stages(
-    n_settings: int, n_inputs: int, n_classes: int, n_steps: int
+    n_candidates: int, n_inputs: int, n_classes: int, n_steps: int
 ) -> list[Stage]:
-    """Return the label search as a stage of a fit, if there is one."""
-    if n_settings == 1:
+    """Return the label search, if there is one, as a stage of a fit."""
+    if n_candidates == 1:
         return []
     widths = [n_inputs, *SETTINGS.search_widths, n_classes]
-    n_weights = n_settings * SETTINGS.n_folds * sum(a * b for a, b in pairwise(widths))
+    n_weights = (
+        n_candidates * SETTINGS.n_folds * sum(a * b for a, b in pairwise(widths))
+    )
     return [Stage(STAGE, n_steps, SETTINGS.search_batch * n_weights)]
 
 
@@ -266,7 +268,7 @@ def resolve_plan(
 
 
 def bound_of(kind: str, options: LabelOptions) -> Callable[..., Terms]:
-    """Return the objective of a kind of labelled VAE; it counts the steps."""
+    """Return the objective of ``kind``, with a step counter for its schedule."""
     bound = OBJECTIVES[kind]
 
     def objective(
@@ -286,7 +288,7 @@ def bound_of(kind: str, options: LabelOptions) -> Callable[..., Terms]:
 def preparation(
     module: LabelledVAE, labelled: Batch, view: View, generator: torch.Generator
 ) -> Callable[[Batch], Batch]:
-    """Return what makes a batch: the view of its rows, noise, and labelled rows."""
+    """Return a function that adds noise and labelled rows to the view of a batch."""
     width, device = batch_noise_width(module), labelled.x.device
 
     def with_noise(batch: Batch) -> Batch:

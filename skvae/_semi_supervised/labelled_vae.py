@@ -1,4 +1,4 @@
-"""A VAE with a classifier q(y | x)."""
+"""VAE with a classifier q(y | x)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .._networks.vae import VAE
 
 
 class LabelledVAE(VAE):
-    """A VAE whose label is known for some rows, with the classifier q(y | x).
+    """VAE of partly labelled rows, with the classifier q(y | x).
 
     Parameters
     ----------
@@ -76,11 +76,11 @@ class LabelledVAE(VAE):
 
     @property
     def n_row_inputs(self) -> int:
-        """Width of what is seen of a row."""
+        """Number of inputs of encoder and classifier, without the label."""
         return self.joint.n_inputs + self.masked * self.joint.n_columns
 
     def inputs(self, x: Tensor, observed: Tensor | None) -> Tensor:
-        """Return what encoder and classifier see of the rows."""
+        """Return the inputs of encoder and classifier."""
         return self._encoder_inputs(x, observed, None)
 
     def _encoder_inputs(
@@ -91,7 +91,7 @@ class LabelledVAE(VAE):
 
     @torch.no_grad()
     def scale_inputs(self, deviations: Tensor) -> None:
-        """Set the deviations of numeric columns among the inputs, (columns,)."""
+        """Set the standard deviations of numeric columns at the input, (columns,)."""
         columns, inputs, _ = self.joint.location_scale_indices()
         self.input_scale[inputs] = deviations[columns].to(self.input_scale)
 
@@ -139,8 +139,8 @@ class LabelledVAE(VAE):
 def every_label(network: MLP, inputs: Tensor, n_classes: int) -> Tensor:
     """Return ``network([inputs, one-hot label])`` for every label.
 
-    (rows, n_inputs) -> (n_classes, rows, n_out). The inputs' part of a layer that
-    sees them is computed once for all labels.
+    (rows, n_inputs) -> (n_classes, rows, n_out). Products with the inputs are computed
+    once for all labels.
     """
 
     def layer(weight: Tensor, bias: Tensor) -> Tensor:

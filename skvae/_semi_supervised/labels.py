@@ -13,7 +13,7 @@ from .._tables.values import is_missing
 
 
 def labels_of(y: Any, estimator: Any) -> np.ndarray:
-    """Return the labels as one array; None is refused."""
+    """Return the labels as one array; raise ValueError for None."""
     if y is None:
         raise ValueError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is "
@@ -28,7 +28,7 @@ def declared_classes(y: Any) -> list[Any]:
 
 
 def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes, sorted, and the place of every row among them, -1 unknown.
+    """Return the sorted classes and the class index of every row, -1 if unlabelled.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_declared(declared: list[Any], classes: np.ndarray) -> None:
-    """Refuse categories that y declares and no row has."""
+    """Raise ValueError for categories that y declares and no row has."""
     seen = set(classes.tolist())
     missing = [name for name in declared if name not in seen]
     if missing:

@@ -1,4 +1,4 @@
-"""The model of rows and labels: a VAE with a classifier q(y | x)."""
+"""Model of rows and labels: a VAE with a classifier q(y | x)."""
 
 from __future__ import annotations
 
@@ -32,20 +32,14 @@ from .._tables.repeated_values import (
 )
 from .._training.progress import Progress
 from .._training.random import Random
-from .fit_labels import (
-    LabelFit,
-    View,
-    as_they_are,
-    fit_labels,
-    plan_labels,
-)
+from .fit_labels import LabelFit, View, fit_labelled_vae, identity_view, plan_labels
 from .labelled_vae import LabelledVAE
 from .objectives import log_evidence
 from .settings import SETTINGS, Regularisation
 
 
 class LabelledModel:
-    """Classes, latents, density and generator of rows some of which have a label.
+    """Labelled VAE of a table: classes, latents, density and generator of its rows.
 
     Parameters
     ----------
@@ -58,7 +52,7 @@ class LabelledModel:
     seed : int
         Seed of draws that are the same at every call.
     input_scale : ndarray of shape (n_columns of the table,)
-        Standard deviation of the columns as encoder and classifier see them.
+        Standard deviation of each column at the input of encoder and classifier.
     """
 
     def __init__(
@@ -74,11 +68,11 @@ class LabelledModel:
         self.module = module
         self.seed = seed
         self.input_scale = input_scale
-        #: p(y), the shares of the classes among the labelled rows.
+        #: p(y), the class shares of the labelled rows.
         self.class_prior: np.ndarray | None = None
-        #: What the labels chose, or the user.
+        #: Masking rate and consistency weight, chosen or given.
         self.regularisation: Regularisation | None = None
-        #: Where draws of columns that repeat their values are cut, by place.
+        #: Cut points that map draws to repeated values, by column index.
         self.limits: dict[int, np.ndarray] = {}
 
     @classmethod
@@ -109,7 +103,7 @@ class LabelledModel:
 
     @property
     def kind(self) -> str:
-        """The objective that it was built for."""
+        """Objective of the model."""
         return self.module.kind
 
     def fit(
@@ -141,12 +135,12 @@ class LabelledModel:
             is_linear=self.architecture["linear_path"],
         )
         progress.open(units)
-        fit = fit_labels(
+        fit = fit_labelled_vae(
             module,
             batch,
             split,
             plan,
-            as_they_are,
+            identity_view,
             params,
             random.generator,
             progress,
@@ -162,7 +156,7 @@ class LabelledModel:
     def probabilities(self, data: Encoded) -> np.ndarray:
         """Return q(y | x), (n_rows, n_classes), float32."""
         batch = self.groups.batch(data, str(self.module.device))
-        return probabilities(self.module, batch, as_they_are, self.module.widest)
+        return probabilities(self.module, batch, identity_view, self.module.widest)
 
     def means(self, data: Encoded) -> np.ndarray:
         """Return E[z | x], averaged over q(y | x) where it depends on the label."""
@@ -206,21 +200,21 @@ class LabelledModel:
         """Draw encoded rows in the order of the heads."""
         module = self.module
 
-        def read(part: Tensor) -> Tensor:
+        def sampled(part: Tensor) -> Tensor:
             z = latents_of_class(module, part, generator)
             return module.joint.sample(decode_class(module, z, part), generator)
 
-        return in_chunks(read, codes, module)
+        return in_chunks(sampled, codes, module)
 
     def decode(self, z: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Return the decoder's means and most probable categories, encoded rows."""
         module = self.module
 
-        def read(latents: Tensor, part: Tensor) -> Tensor:
+        def decoded(latents: Tensor, part: Tensor) -> Tensor:
             return module.joint.point_estimate(decode_class(module, latents, part))
 
         latents = torch.from_numpy(z).to(module.device)
-        return self.groups.restored(in_chunks(read, codes, module, latents))
+        return self.groups.restored(in_chunks(decoded, codes, module, latents))
 
     def likelihoods(self) -> dict[str, str]:
         """Return the likelihood of every column."""
@@ -299,7 +293,7 @@ def label_attributes(model: Any, fit: LabelFit, data: Encoded) -> dict[str, Any]
 
 
 def class_limits(model: Any) -> dict[int, np.ndarray]:
-    """Return where draws are cut into repeated values, over rows of all classes."""
+    """Return cut points that map draws of all classes to repeated values."""
     random = np.random.RandomState(model.seed)
 
     def draw(n_rows: int) -> np.ndarray:
@@ -357,7 +351,7 @@ def evidence_noise(
 def averaged_evidence(
     batch: Batch, score: Callable[[Batch], Tensor], floats_per_draw: int
 ) -> np.ndarray:
-    """Return log p of rows from the weights of their draws, (n_rows,)."""
+    """Return the log mean over draws of the importance weights, (n_rows,)."""
 
     def mean(chunk: Batch) -> Tensor:
         log_p = score(chunk)
@@ -367,14 +361,14 @@ def averaged_evidence(
 
 
 def in_chunks(
-    read: Callable[..., Tensor], codes: np.ndarray, module: Any, *rows: Tensor
+    function: Callable[..., Tensor], codes: np.ndarray, module: Any, *rows: Tensor
 ) -> np.ndarray:
-    """Return what ``read`` makes of classes, and of rows beside them, in chunks."""
+    """Return ``function(*rows, codes)``, evaluated in chunks of rows."""
     labels = torch.from_numpy(codes).to(module.device)
     step = rows_at_once(4 * module.widest)
     with torch.inference_mode():
         parts = [
-            read(*parts).cpu()
+            function(*parts).cpu()
             for parts in zip(
                 *(part.split(step) for part in (*rows, labels)), strict=True
             )
@@ -383,7 +377,7 @@ def in_chunks(
 
 
 def decode_class(module: LabelledVAE, z: Tensor, codes: Tensor) -> Tensor:
-    """Return decoder outputs of latents under classes; "m1" does not see these."""
+    """Return decoder outputs of latents and classes, of latents alone for "m1"."""
     return module.decode(z, None if module.kind == "m1" else module.one_hot[codes])
 
 
@@ -398,8 +392,8 @@ def latents_of_class(
     n_candidates = len(codes)
     if module.kind == "m1":
         n_candidates = SETTINGS.candidates_per_row * len(codes)
-        n_candidates = max(SETTINGS.least_candidates, n_candidates)
-        n_candidates = min(n_candidates, SETTINGS.most_candidates)
+        n_candidates = max(SETTINGS.min_candidates, n_candidates)
+        n_candidates = min(n_candidates, SETTINGS.max_candidates)
     noise = module.log_prior.new_empty(n_candidates, module.n_prior_noise)
     candidates = module.prior().rsample(noise.normal_(generator=generator))
     if module.kind != "m1":

@@ -1,4 +1,4 @@
-"""Few labels: a VAE with a classifier q(y | x), and the objectives that train both.
+"""Objectives of a VAE with a classifier q(y | x), for few labels.
 
 Letters as in :mod:`skvae._networks.vae`, and
 
@@ -7,8 +7,8 @@ Letters as in :mod:`skvae._networks.vae`, and
 ``q``
     q(y | x), (rows, n_classes)
 ``inputs``
-    what encoder and classifier see of a row: embedded cells, and the mask of the
-    missing ones if there are any
+    inputs of encoder and classifier: embedded cells, and the mask of missing ones,
+    if there are any
 
 An unknown label is summed out, not drawn: its classes are a leading dimension.
 """
@@ -37,23 +37,24 @@ MIXING_COLUMNS = 3
 
 @dataclass
 class LabelOptions:
-    """What the labels weigh, and how far training has come."""
+    """Weights of the label losses, and the training step that schedules them."""
 
-    #: Weight of the classifier's terms, in nats per row.
+    #: Weight of the classifier's terms against the bound.
     classification_weight: float
-    #: Weight of the consistency of q(y | x) within them.
+    #: Weight of the consistency loss within them.
     consistency_weight: float
     #: Length of the adversarial step of the VAT loss.
     vat_radius: float
-    #: Share of the cells that are masked for the classifier, drawn at every step.
+    #: Fraction of the cells that are masked for the classifier, drawn at every step.
     masking_rate: float = 0.0
-    #: Steps that were made, and those that there will be.
+    #: Steps done.
     step: int = 0
+    #: Steps of the whole training.
     total_steps: int = 1
 
     def ramp(self) -> float:
-        """Return the weight of a term that rises with training, between 0 and 1."""
-        t = min(1.0, self.step / max(1.0, SETTINGS.ramp * self.total_steps))
+        """Return the ramp-up factor of the interpolation loss, between 0 and 1."""
+        t = min(1.0, self.step / max(1.0, SETTINGS.ramp_fraction * self.total_steps))
         return math.exp(-5 * (1 - t) ** 2)
 
 
@@ -70,7 +71,7 @@ def split_noise(vae: LabelledVAE, noise: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 def log_label(vae: LabelledVAE, batch: Batch, masking_rate: float = 0.0) -> Tensor:
-    """Return log q(y | x) with a share of the cells masked, (rows, n_classes)."""
+    """Return log q(y | x) under random masking of cells, (rows, n_classes)."""
     observed = batch.observed
     if masking_rate and batch.noise is not None:
         _, cells, _ = split_noise(vae, batch.noise)
@@ -194,10 +195,7 @@ def nearest_partners(qz: Latent) -> Tensor:
 
 
 def mixing_weight(noise: Tensor) -> Tensor:
-    """Turn three standard normal numbers per row into one from Beta(2, 2), (rows, 1).
-
-    It is the distribution of the median of three uniform numbers.
-    """
+    """Return Beta(2, 2) draws: medians of three uniform numbers, (rows, 1)."""
     return torch.special.ndtr(noise).median(-1, keepdim=True).values
 
 
@@ -208,7 +206,7 @@ def interpolation(
     log_q: Tensor,
     noise: Tensor,
 ) -> Tensor:
-    """Return KL of the mixed labels of two rows to q(y | their mixture), (rows,).
+    """Return the mixup loss KL(mixed labels || q(y | mixed inputs)), (rows,).
 
     ``noise`` (rows, 3) gives the weights of the mixture, Beta(2, 2).
 
@@ -237,7 +235,7 @@ def m1(
     *,
     kl_weight: float | Tensor = 1.0,
 ) -> Terms:
-    """Bound on log p(x), and a classifier of the latents trained along with it."""
+    """Return the M1 objective: ELBO of x plus classifier terms of q(y | z), per row."""
     inputs = vae.inputs(batch.x, batch.observed)
     bounds = label_bounds(vae, inputs, batch, noise)
     reconstruction, kl = bounds.reconstruction[:, 0], bounds.kl[:, 0]
@@ -255,11 +253,10 @@ def m2(
     *,
     kl_weight: float | Tensor = 1.0,
 ) -> Terms:
-    """Bounds on log p(x, y) and log p(x), unknown labels summed out, and classifier.
+    """Return the M2 objective: ELBO of (x, y) or x plus classifier terms, per row.
 
-    Without a consistency weight the bounds train the generator under q(y | x) and leave
-    q(y | x) itself alone: where classes are no clusters of rows, they would pull it
-    away from the labels.
+    Without a consistency weight the bounds do not train q(y | x): where classes are no
+    clusters of rows, they would pull it away from the labels.
 
     References
     ----------
@@ -283,7 +280,7 @@ def shot(
     *,
     kl_weight: float | Tensor = 1.0,
 ) -> Terms:
-    """Bound whose labels are smoothed, and interpolation between pairs of rows.
+    """Return the SHOT-VAE objective: smooth ELBO and mixup loss, per row.
 
     References
     ----------
@@ -317,7 +314,7 @@ def _classifier_terms(
     log_q: Tensor,
     options: LabelOptions,
 ) -> Tensor:
-    """Return what the classifier adds to each row's value, (rows,)."""
+    """Return the classification and consistency terms, (rows,)."""
     weight = options.classification_weight
     value = inputs.new_zeros(len(inputs))
     if batch.labelled is not None:
@@ -334,7 +331,7 @@ OBJECTIVES: dict[str, Callable[..., Terms]] = {"m1": m1, "m2": m2, "shot": shot}
 
 
 def label_score(vae: LabelledVAE, batch: Batch, noise: Tensor, **_: object) -> Terms:
-    """Return log q(y | x) of the known labels, which validation goes by."""
+    """Return the validation score: log q(y | x) of the known labels, per row."""
     assert batch.y is not None
     value = (batch.y * log_label(vae, batch)).sum(-1)
     return Terms(value, value, torch.zeros_like(value))

@@ -1,10 +1,10 @@
 """Cross-validation of the classifier's regularisation on the labelled rows.
 
-Which masking rate and which consistency weight are best depends on the table: rules
-need every cell, noisy columns do not; where classes are no clusters, consistency
-misleads. A few small classifiers, each trained without a part of the labels, tell. They
-form one :class:`BatchedMLP`. Letters as in :mod:`skvae._semi_supervised.objectives`; a
-leading dimension counts settings or networks.
+The best masking rate and consistency weight depend on the table: rules need every cell,
+noisy columns do not; where classes are no clusters, consistency misleads. Small
+classifiers, one :class:`BatchedMLP`, are each trained without a fold of the labels.
+Letters as in :mod:`skvae._semi_supervised.objectives`; a leading dimension counts
+candidates or networks.
 """
 
 from __future__ import annotations
@@ -33,76 +33,76 @@ from .settings import SETTINGS, Regularisation
 STAGE = "label search"
 
 
-def choose_setting(
+def choose_regularisation(
     vae: LabelledVAE,
     labelled: Batch,
     rows: Batch,
-    settings: Sequence[Regularisation],
+    candidates: Sequence[Regularisation],
     radius: float,
     generator: torch.Generator,
     *,
     n_steps: int = SETTINGS.search_steps,
     progress: Progress | None = None,
 ) -> Regularisation:
-    """Return the setting with the lower cross-validated error.
+    """Return the candidate with the lower cross-validated error.
 
-    Of two settings the first, the usual one, stands unless the other gains more than
-    the standard error of the difference, or if the search is cut short. The VAT loss
-    is measured on ``rows``, labelled or not.
+    The first of two stands unless the other gains more than the standard error of the
+    difference, or if the search is cut short. The consistency loss is measured on
+    ``rows``, labelled or not.
     """
     progress = Progress() if progress is None else progress
     wrong = left_out_errors(
         vae,
         labelled,
         rows,
-        settings,
+        candidates,
         radius,
         generator,
         n_steps=n_steps,
         progress=progress,
     )
     if progress.is_over:
-        return settings[0]
+        return candidates[0]
     weight = torch.ones(wrong.shape[1]) if labelled.weight is None else labelled.weight
     weight = (weight / weight.sum()).to(wrong)
     gain = wrong[0] - wrong[1]
     mean = (gain * weight).sum()
     error = ((gain - mean) * weight).square().sum().sqrt()
-    return settings[1] if mean > error else settings[0]
+    return candidates[1] if mean > error else candidates[0]
 
 
 def left_out_errors(
     vae: LabelledVAE,
     labelled: Batch,
     rows: Batch,
-    settings: Sequence[Regularisation],
+    candidates: Sequence[Regularisation],
     radius: float,
     generator: torch.Generator,
     *,
     n_steps: int = SETTINGS.search_steps,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Return the cross-validation errors, (settings, labelled rows), 0 or 1."""
-    search = LabelSearch(vae, labelled, rows, settings, radius, generator)
+    """Return the cross-validation errors, (candidates, labelled rows), 0 or 1."""
+    search = LabelSearch(vae, labelled, rows, candidates, radius, generator)
     search.train(n_steps, Progress() if progress is None else progress)
     return search.errors()
 
 
 class LabelSearch:
-    """Classifiers q(y | x), one for every setting and fold, which it does not see.
+    """Classifiers q(y | x), one for every candidate and left-out fold.
 
     Parameters
     ----------
     vae : LabelledVAE
-        Tells what a classifier sees of a row, and how frequent classes are.
+        Source of the inputs of a row and of p(y).
     labelled : Batch
-        The rows with labels.
+        Labelled rows.
     rows : Batch
-        The rows that the VAT loss is measured on.
-    settings : sequence of Regularisation
-        What is compared.
+        Rows for the consistency loss.
+    candidates : sequence of Regularisation
+        Pairs to compare.
     radius : float
-        That of the adversarial steps.
+        Length of the adversarial step.
     generator : torch.Generator
         Source of folds, batches and noise.
     """
@@ -112,24 +112,26 @@ class LabelSearch:
         vae: LabelledVAE,
         labelled: Batch,
         rows: Batch,
-        settings: Sequence[Regularisation],
+        candidates: Sequence[Regularisation],
         radius: float,
         generator: torch.Generator,
     ) -> None:
         assert labelled.y is not None
         self.vae, self.labelled, self.rows = vae, labelled, rows
         self.radius, self.generator = radius, generator
-        self.device, self.n_settings = labelled.x.device, len(settings)
+        self.device, self.n_candidates = labelled.x.device, len(candidates)
         self.y = labelled.y
         self.codes = labelled.y.argmax(-1)
         folds = stratified_folds(self.codes, generator)
-        own = torch.arange(SETTINGS.n_folds, device=self.device).repeat(self.n_settings)
+        own = torch.arange(SETTINGS.n_folds, device=self.device).repeat(
+            self.n_candidates
+        )
         self.is_own = folds == own.unsqueeze(1)  # (networks, rows)
         seen = (~self.is_own).to(labelled.x.dtype)
         self.seen = seen if labelled.weight is None else seen * labelled.weight
-        rates = torch.tensor([s.masking_rate for s in settings], device=self.device)
+        rates = torch.tensor([s.masking_rate for s in candidates], device=self.device)
         self.masking_rates = rates.view(-1, 1, 1)
-        weights = [s.consistency_weight for s in settings]
+        weights = [s.consistency_weight for s in candidates]
         self.is_consistent = any(weights)
         weight = torch.tensor(weights, device=self.device)
         self.consistency_weights = weight.repeat_interleave(SETTINGS.n_folds)
@@ -139,18 +141,20 @@ class LabelSearch:
     def _build(self) -> BatchedMLP:
         first = torch.Generator().manual_seed(self.generator.initial_seed())
         widths = [self.vae.n_row_inputs, *SETTINGS.search_widths, self.vae.n_classes]
-        networks = BatchedMLP(self.n_settings * SETTINGS.n_folds, widths, "relu", first)
-        with torch.no_grad():  # settings differ by nothing else
+        networks = BatchedMLP(
+            self.n_candidates * SETTINGS.n_folds, widths, "relu", first
+        )
+        with torch.no_grad():  # candidates differ by nothing else
             for p in networks.parameters():
-                p.copy_(p[: SETTINGS.n_folds].repeat(self.n_settings, 1, 1))
+                p.copy_(p[: SETTINGS.n_folds].repeat(self.n_candidates, 1, 1))
         return networks.to(self.device)
 
     def train(self, n_steps: int, progress: Progress) -> None:
         """Train all networks side by side."""
-        optimizer = Adam(self.flat, SETTINGS.search_rate)
+        optimizer = Adam(self.flat, SETTINGS.search_learning_rate)
         with progress.stage(STAGE, n_steps) as steps:
             for step in steps:
-                rate = cosine(step, n_steps, initial=SETTINGS.search_rate)
+                rate = cosine(step, n_steps, initial=SETTINGS.search_learning_rate)
                 minimise(self._loss(), optimizer, rate)
         if not torch.isfinite(self.flat).all():
             raise non_finite(
@@ -198,11 +202,11 @@ class LabelSearch:
 
     @torch.inference_mode()
     def errors(self) -> Tensor:
-        """Return the cross-validation errors, (settings, labelled rows), 0 or 1."""
+        """Return the cross-validation errors, (candidates, labelled rows), 0 or 1."""
         inputs = self.vae.inputs(self.labelled.x, self.labelled.observed)
         found = self.networks(inputs).argmax(-1)
         wrong = ((found != self.codes) & self.is_own).view(
-            self.n_settings, SETTINGS.n_folds, -1
+            self.n_candidates, SETTINGS.n_folds, -1
         )
         return wrong.any(1).to(self.labelled.x.dtype)
 

@@ -1,4 +1,4 @@
-"""Numbers of the models of labels that experience chose, with their reasons."""
+"""Tuning constants of the models of labels, with the reason of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .._training.settings import Budget
 
 
 class Regularisation(NamedTuple):
-    """What cross-validation chooses: parameters of the estimator."""
+    """Regularisation that cross-validation chooses, as parameters of the estimator."""
 
     masking_rate: float
     consistency_weight: float
@@ -19,58 +19,63 @@ class Regularisation(NamedTuple):
 class Settings:
     """Tuning constants of the models of labels.
 
-    Chosen on the tables of ``benchmarks/semi_supervised.py``, where nothing else is
-    said.
+    Unless stated otherwise, chosen on the tables of ``benchmarks/semi_supervised.py``.
     """
 
-    #: Steps of a fit of "m1", and of the others: a decoder of every class takes longer
-    #: to learn than a classifier.
+    #: Steps of a fit of "m1".
     m1_budget: Budget = Budget(steps=1_200)
+    #: Steps of the others: a decoder of every class learns slower than a classifier.
     budget: Budget = Budget(steps=3_000)
 
-    #: What "auto" chooses from, the usual one first: classes are clusters, or rules.
-    clusters: Regularisation = Regularisation(0.2, 1.0)
-    rules: Regularisation = Regularisation(0.0, 0.0)
+    #: First candidate of "auto": with regularisation (cluster assumption).
+    regularised: Regularisation = Regularisation(0.2, 1.0)
+    #: Second candidate of "auto": without.
+    unregularised: Regularisation = Regularisation(0.0, 0.0)
 
-    #: Labelled rows that a step sees; up to so many labels, it sees all of them.
+    #: Maximum number of labelled rows per step.
     labelled_rows: int = 256
 
-    #: Rows that the distance between neighbours is measured on.
+    #: Rows on which the distance between neighbours is measured.
     neighbour_rows: int = 2_000
 
-    #: Share of the labelled rows that validation takes, if that makes enough rows.
+    #: Fraction of the labelled rows for validation, if that makes enough rows.
     validation_fraction: float = 0.1
 
-    #: The interpolation's weight rises with exp(-5 (1 - t)^2) over the first part t of
-    #: training (Feng et al. 2021, section 5).
-    ramp: float = 0.4
+    #: Fraction of training over which the interpolation weight rises, t from 0 to 1 in
+    #: exp(-5 (1 - t)^2) (Feng et al. 2021, section 5).
+    ramp_fraction: float = 0.4
 
-    #: Labels from which cross-validation chooses the regularisation. With 250 or 500
-    #: it gains on nursery and banknote, with 30 or 100 nothing (results/ablations.md).
-    least_labels: int = 200
-
-    #: Cross-validation: folds; the most rows with labels, and of any kind; the
-    #: networks, and how they are trained.
+    #: Minimum number of labels for cross-validation of the regularisation. With 250 or
+    #: 500 it gains on nursery and banknote, with 30 or 100 nothing (ablations.md).
+    min_labels: int = 200
+    #: Folds of the cross-validation.
     n_folds: int = 4
-    most_labels: int = 2_000
-    most_rows: int = 20_000
+    #: Maximum number of labelled rows in it.
+    max_labels: int = 2_000
+    #: Maximum number of rows, labelled or not, for its consistency loss.
+    max_rows: int = 20_000
+    #: Hidden layers of its networks.
     search_widths: tuple[int, ...] = (64, 64)
+    #: Maximum number of its training steps.
     search_steps: int = 400
+    #: Batch size of its consistency loss.
     search_batch: int = 256
-    search_rate: float = 1e-2
+    #: Initial learning rate of its networks.
+    search_learning_rate: float = 1e-2
 
     #: Importance draws of ``score_samples``, for every class.
     evidence_draws: int = 64
 
-    #: Candidates per row among which "m1" finds rows of a class, and limits of them
-    #: all.
+    #: Candidates per row in resampling for "m1".
     candidates_per_row: int = 64
-    least_candidates: int = 4_096
-    most_candidates: int = 2**17
+    #: Minimum number of candidates.
+    min_candidates: int = 4_096
+    #: Maximum number of candidates.
+    max_candidates: int = 2**17
 
-    #: A latent variable of M1 whose posterior mean varies less than this carries
-    #: nothing, and M2 does not see it (Kingma et al. 2014, their code).
-    least_deviation: float = 0.1
+    #: Minimum standard deviation of the posterior mean of a latent variable of M1 that
+    #: M2 models (Kingma et al. 2014, their code).
+    min_deviation: float = 0.1
 
 
 SETTINGS = Settings()

@@ -1,4 +1,4 @@
-"""M1 + M2: a model of labels over the latent variables of a model of rows."""
+"""M1 + M2: a model of labels on the latent variables of a model of rows."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ from .._tables.repeated_values import cut_into_values
 from .._training.plan import split_rows
 from .._training.progress import Progress
 from .._training.random import Random
-from .fit_labels import (
-    fit_labels,
-    plan_labels,
-)
+from .fit_labels import fit_labelled_vae, plan_labels
 from .labelled_vae import LabelledVAE
 from .model import (
     LabelledModel,
@@ -47,13 +44,13 @@ from .settings import SETTINGS, Regularisation
 M1 = "epoch of M1"
 
 
-class Stacked:
+class M1M2Model:
     """M2 on the latent variables of M1, drawn anew at every step.
 
     Parameters
     ----------
     density : VAEModel
-        M1, which does not see labels.
+        M1, a model without labels.
     module : LabelledVAE or None
         M2; None until M1 is trained.
     active : ndarray of bool of shape (n_components,) or None
@@ -85,8 +82,10 @@ class Stacked:
         self.limits: dict[int, np.ndarray] = {}
 
     @classmethod
-    def build(cls, data: Encoded, params: Mapping[str, Any], random: Random) -> Stacked:
-        """Build M1; M2 follows when M1 is trained."""
+    def build(
+        cls, data: Encoded, params: Mapping[str, Any], random: Random
+    ) -> M1M2Model:
+        """Build M1; M2 is built after the training of M1."""
         return cls(VAEModel.build(data, params, random, scored=False))
 
     def fit(
@@ -98,7 +97,7 @@ class Stacked:
         *,
         resume: bool = False,
     ) -> FitResult:
-        """Train M1 on the rows, then M2 on those of its latents that vary."""
+        """Train M1 on the rows, then M2 on its active latents."""
         assert data.codes is not None and data.classes is not None
         batch = labelled_batch(self.groups, data, str(random.generator.device))
         features = {**params, "objective": "elbo"}
@@ -133,7 +132,7 @@ class Stacked:
             self._build_labelled(batch, n_classes, seed)
             self.class_prior = class_shares(data)
             set_class_prior(self.module, self.class_prior)
-        fit = fit_labels(
+        fit = fit_labelled_vae(
             self.module,
             batch,
             split,
@@ -150,11 +149,11 @@ class Stacked:
         return FitResult(fit.history, fit.plan, label_attributes(self, fit, data))
 
     def _build_labelled(self, batch: Batch, n_classes: int, seed: int) -> None:
-        """Build M2 on the latents that vary, initialised at their marginals."""
+        """Build M2 on the active latents, initialised at their marginals."""
         means = posterior_means(self.density.module, batch)
         latents = torch.from_numpy(means).to(batch.x.device)
         deviation = latents.std(0, correction=0)
-        active = deviation > SETTINGS.least_deviation
+        active = deviation > SETTINGS.min_deviation
         if not active.any():
             active = deviation >= deviation.max()
         self.active = active.cpu().numpy()
@@ -173,7 +172,7 @@ class Stacked:
         self.module.to(batch.x.device)
 
     def _view(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
-        """Return rows as M2 sees them: latents of M1, drawn, or means of q(z | x)."""
+        """Return the input of M2: latents of M1, drawn, or means of q(z | x)."""
         vae = self.density.module
         with torch.no_grad():
             qz = vae.encode(batch.x, batch.observed)
@@ -249,7 +248,7 @@ class Stacked:
         """Draw encoded rows in the order of the heads."""
         features, labelled = self.density.module, self.module
 
-        def read(part: Tensor) -> Tensor:
+        def sampled(part: Tensor) -> Tensor:
             own = latents_of_class(labelled, part, generator)
             px = decode_class(labelled, own, part)
             found = labelled.joint.sample(px, generator)
@@ -258,20 +257,20 @@ class Stacked:
             z[:, self._seen(z)] = found
             return features.joint.sample(features.decode(z), generator)
 
-        return in_chunks(read, codes, features)
+        return in_chunks(sampled, codes, features)
 
     def decode(self, z: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Return the decoders' means and most probable categories, encoded rows."""
         features, labelled = self.density.module, self.module
 
-        def read(own: Tensor, part: Tensor) -> Tensor:
+        def decoded(own: Tensor, part: Tensor) -> Tensor:
             found = labelled.joint.point_estimate(decode_class(labelled, own, part))
             latents = found.new_zeros(len(found), features.n_latent)
             latents[:, self._seen(latents)] = found
             return features.joint.point_estimate(features.decode(latents))
 
         latents = torch.from_numpy(z).to(features.device)
-        return self.groups.restored(in_chunks(read, codes, features, latents))
+        return self.groups.restored(in_chunks(decoded, codes, features, latents))
 
     def likelihoods(self) -> dict[str, str]:
         """Return the likelihood of every column."""
@@ -296,7 +295,7 @@ class Stacked:
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], columns: list[Column]) -> Stacked:
+    def from_state(cls, state: Mapping[str, Any], columns: list[Column]) -> M1M2Model:
         """Rebuild the model of ``columns`` from what :meth:`to_state` returned."""
         module = build_module(LabelledVAE, state["architecture"])
         load_arrays(module, state["weights"])
@@ -310,7 +309,7 @@ class Stacked:
 
 def labels_from_state(
     state: Mapping[str, Any], columns: list[Column]
-) -> LabelledModel | Stacked:
+) -> LabelledModel | M1M2Model:
     """Rebuild a model of labels, stacked or not, from its state."""
-    kind = Stacked if state["kind"] == Stacked.kind else LabelledModel
+    kind = M1M2Model if state["kind"] == M1M2Model.kind else LabelledModel
     return kind.from_state(state, columns)

@@ -32,7 +32,7 @@ def test_inputs_are_standardised():
     deviation = c.std(0, correction=0)
     torch.testing.assert_close(deviation[:5], torch.ones(5))
     # a rare flag stays quieter than a number
-    expected = x[:, 3].std(correction=0) / SETTINGS.least_deviation
+    expected = x[:, 3].std(correction=0) / SETTINGS.min_deviation
     torch.testing.assert_close(deviation[5], expected)
 
 

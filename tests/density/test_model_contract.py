@@ -18,7 +18,7 @@ from skvae._density.rows import Encoded
 from skvae._distributions.registry import LIKELIHOODS
 from skvae._imputation.model import ImputationModel
 from skvae._semi_supervised.model import LabelledModel
-from skvae._semi_supervised.stacked import Stacked
+from skvae._semi_supervised.stacked import M1M2Model
 from skvae._training.plan import DEFAULTS
 from skvae._training.progress import Progress
 from skvae._training.random import Random
@@ -125,7 +125,7 @@ CASES = {
     "m1": (LabelledModel, LABELLED, classifier("m1")),
     "m2": (LabelledModel, LABELLED, classifier("m2")),
     "shot": (LabelledModel, LABELLED, classifier("shot")),
-    "stacked": (Stacked, LABELLED, classifier("m1+m2")),
+    "stacked": (M1M2Model, LABELLED, classifier("m1+m2")),
     "conditional": (ConditionalModel, CONDITIONAL, VAERegressor(2, **SMALL)),
 }
 

@@ -177,7 +177,7 @@ def test_what_is_given_is_taken(objective, monkeypatch):
         assert len(labelled) == 220 and len(rows) == len(X)
         return settings[-1]
 
-    monkeypatch.setattr(fit_labels, "choose_setting", choose)
+    monkeypatch.setattr(fit_labels, "choose_regularisation", choose)
     vae = VAEClassifier(objective=objective, **SHORT | {"max_iter": 1}).fit(X, few)
     weight = 1.0 if objective == "shot" else 0.0
     assert (vae.masking_rate_, vae.consistency_weight_) == (0.0, weight)
@@ -195,7 +195,7 @@ def test_going_on_keeps_the_setting(monkeypatch):
     X, few, _ = balance()
     vae = VAEClassifier(warm_start=True, **SHORT | {"max_iter": 1}).fit(X, few)
     chosen = vae.masking_rate_, vae.consistency_weight_
-    monkeypatch.setattr(fit_labels, "choose_setting", None)
+    monkeypatch.setattr(fit_labels, "choose_regularisation", None)
     vae.fit(X, few)
     assert (vae.masking_rate_, vae.consistency_weight_) == chosen
 
@@ -203,15 +203,15 @@ def test_going_on_keeps_the_setting(monkeypatch):
 def test_a_sorted_table_is_searched_at_random(monkeypatch):
     X, few, _ = balance()
     X, few = np.repeat(X, 160, axis=0), np.repeat(few, 160)
-    assert len(np.unique(X[: SETTINGS.most_rows, 0])) < 5
+    assert len(np.unique(X[: SETTINGS.max_rows, 0])) < 5
     seen = []
 
     def choose(vae, labelled, rows, settings, radius, generator, **options):
         seen.append(rows.x[:, 0].unique())
-        assert len(rows) == SETTINGS.most_rows
+        assert len(rows) == SETTINGS.max_rows
         return settings[0]
 
-    monkeypatch.setattr(fit_labels, "choose_setting", choose)
+    monkeypatch.setattr(fit_labels, "choose_regularisation", choose)
     VAEClassifier(**SHORT | {"max_iter": 1}).fit(X, few)
     assert len(seen[0]) == 5  # of the first column
 
@@ -254,7 +254,7 @@ def test_many_labels_leave_every_class_to_judge(blobs):
     X, _, y = blobs
     params = {"early_stopping": True, "validation_fraction": 0.5}
     codes = np.sort(y)
-    rows, valid = split_labels(codes, 3, params, np.random.RandomState(0), most_rows=15)
+    rows, valid = split_labels(codes, 3, params, np.random.RandomState(0), max_rows=15)
     assert np.bincount(codes[valid]).tolist() == [5, 5, 5]
     assert len(rows) == len(X) - 15
 

@@ -10,7 +10,7 @@ from skvae._distributions.joint import Joint
 from skvae._distributions.registry import make_head
 from skvae._networks.batch import Batch
 from skvae._semi_supervised import selection
-from skvae._semi_supervised.fit_labels import candidate_settings
+from skvae._semi_supervised.fit_labels import regularisation_candidates
 from skvae._semi_supervised.labelled_vae import LabelledVAE
 from skvae._semi_supervised.settings import SETTINGS, Regularisation
 
@@ -54,7 +54,7 @@ def test_a_rule_wants_every_cell_and_no_consistency():
     )
     assert wrong.shape == (2, 160)
     assert wrong[1].mean() < 0.06 < 0.08 < wrong[0].mean()
-    chosen = selection.choose_setting(
+    chosen = selection.choose_regularisation(
         vae, batch(x, codes), Batch(x), settings, 3.0, generator()
     )
     assert chosen == RULE
@@ -78,7 +78,7 @@ def errors_of(monkeypatch, wrong):
     wrong = torch.as_tensor(np.array(wrong), dtype=torch.float32)
     monkeypatch.setattr(selection, "left_out_errors", lambda *args, **options: wrong)
     x, codes = scales(wrong.shape[1])
-    return lambda weight=None: selection.choose_setting(
+    return lambda weight=None: selection.choose_regularisation(
         build(4),
         batch(x, codes).replace(weight=weight),
         Batch(x),
@@ -110,10 +110,10 @@ def test_rows_count_by_their_weight(monkeypatch):
 
 def test_few_labels_leave_nothing_to_choose():
     params = {"masking_rate": "auto", "consistency_weight": "auto", "objective": "m2"}
-    both = [SETTINGS.clusters, SETTINGS.rules]
-    assert candidate_settings(params, None, SETTINGS.least_labels) == both
-    assert candidate_settings(params, None, SETTINGS.least_labels - 1) == both[:1]
-    assert candidate_settings(params, RULE, SETTINGS.least_labels) == [RULE]
+    both = [SETTINGS.regularised, SETTINGS.unregularised]
+    assert regularisation_candidates(params, None, SETTINGS.min_labels) == both
+    assert regularisation_candidates(params, None, SETTINGS.min_labels - 1) == both[:1]
+    assert regularisation_candidates(params, RULE, SETTINGS.min_labels) == [RULE]
 
 
 def test_left_out_labels_are_not_seen():
