@@ -128,7 +128,7 @@ def make_joint(heads: Sequence[tuple[str, int, int]]) -> Joint:
 
 
 def head_key(column: Column) -> tuple[str, int]:
-    """Return the group key of a column: likelihood and number of categories."""
+    """Return the group key of a column: likelihood, number of categories or 0."""
     return column.likelihood, column.n_categories if column.has_categories else 0
 
 

@@ -175,7 +175,7 @@ class ConditionalMean(nn.Module):
     def gaussian_inputs(
         self, x_original: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return rows and mask as the normal models them."""
+        """Return the inputs of the normal, and their mask."""
         inputs = self.indices.inputs
         given = repeat_columns(mask, self.joint.columns, self.joint.inputs)
         given = given[..., inputs].to(x_original.dtype)

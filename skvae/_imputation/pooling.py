@@ -1,4 +1,4 @@
-"""Rubin's rules: one answer from the answers of several imputed tables."""
+"""Rubin's rules: pooled estimates of several imputed tables."""
 
 from __future__ import annotations
 

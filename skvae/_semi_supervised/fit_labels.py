@@ -238,7 +238,7 @@ def search_stages(
 
 
 def search_steps(plan: Plan, n_rows: int) -> int:
-    """Return the steps of the label search: no more than those of the fit."""
+    """Return the number of steps of the label search, at most that of the fit."""
     return min(SETTINGS.search_steps, plan.n_steps(n_rows))
 
 

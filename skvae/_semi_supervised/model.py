@@ -308,7 +308,7 @@ def class_limits(model: Any) -> dict[int, np.ndarray]:
 
 
 def label_state(model: Any) -> dict[str, Any]:
-    """Return the plain state that both models of labels have."""
+    """Return the plain state that both models of labels share."""
     return {
         "class_prior": model.class_prior,
         "regularisation": list(model.regularisation),

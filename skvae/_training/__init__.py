@@ -1,1 +1,1 @@
-"""A bound on log p(x), its gradient, and its maximisation."""
+"""Bounds on log p(x), their gradients, and their maximisation."""

@@ -1,4 +1,4 @@
-"""The training loop, on skorch's.
+"""Training loop, based on that of skorch.
 
 skorch gives epochs, callbacks and history. Overridden is what would make small tables
 slow: the data lie in device memory, a batch is one ``index_select``, the loss is summed

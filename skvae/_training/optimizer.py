@@ -209,6 +209,6 @@ class Adam:
         return {name: value.cpu().numpy().copy() for name, value in self.state.items()}
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
-        """Go on from a state that :meth:`save` returned."""
+        """Restore a state that :meth:`save` returned."""
         for name, value in arrays.items():
             self.state[name].copy_(torch.from_numpy(np.array(value)))

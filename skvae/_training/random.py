@@ -32,5 +32,5 @@ class Random:
         return int(self.state.randint(2**31 - 1))
 
     def new_generator(self, device: str) -> torch.Generator:
-        """Return a generator with a seed of its own."""
+        """Return a generator with a new seed."""
         return torch.Generator(device).manual_seed(self.new_seed())

@@ -25,7 +25,7 @@ from skvae._networks.batch import Batch
 from skvae._networks.vae import VAE
 from skvae._semi_supervised import selection
 from skvae._semi_supervised.labelled_vae import LabelledVAE
-from skvae._semi_supervised.selection import Regularisation, choose_setting
+from skvae._semi_supervised.selection import Regularisation, choose_regularisation
 from skvae._training import loop
 from skvae._training.loop import train
 from skvae._training.plan import Plan
@@ -268,7 +268,7 @@ def search(progress=None, scale=1.0, **options):
     x = scale * torch.randn(60, 4, generator=generator(1))
     labelled = Batch(x, y=F.one_hot((x[:, 0] > 0).long(), 2).float())
     arguments = vae, labelled, Batch(x), SETTINGS, 0.5, generator()
-    return choose_setting(*arguments, progress=progress, **options)
+    return choose_regularisation(*arguments, progress=progress, **options)
 
 
 def test_ctrl_c_in_the_mean_keeps_the_best_weights(monkeypatch):
