@@ -1,7 +1,5 @@
 """The web page of the ELBO animation: its frames, a slider and a button."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 import base64

@@ -1,7 +1,5 @@
 """What all pictures share: matplotlib on demand, axes, colours, mosaics of images."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 import math

@@ -1,7 +1,5 @@
 """What is drawn of a table: columns as numbers, or rows as images."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from collections.abc import Sequence

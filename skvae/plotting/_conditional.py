@@ -1,10 +1,9 @@
 """The same latents decoded with every label."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from ._latents import check_decoder, check_latent_rows, decode, has_labels
 from ._priors import prior_draws
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ConditionalGridDisplay(DecodedDisplay):
     """Picture of the same latents decoded with every label.
 
@@ -80,20 +80,11 @@ class ConditionalGridDisplay(DecodedDisplay):
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        latents: Any,
-        classes: Any,
-        decoded: Any,
-        feature_names: Sequence[str] | None = None,
-        categories: Sequence | None = None,
-    ):
-        self.latents = latents
-        self.classes = classes
-        self.decoded = decoded
-        self.feature_names = feature_names
-        self.categories = categories
+    latents: Any
+    classes: Any
+    decoded: Any
+    feature_names: Sequence[str] | None = None
+    categories: Sequence | None = None
 
     @classmethod
     def from_estimator(

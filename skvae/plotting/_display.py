@@ -1,7 +1,5 @@
 """Base class of displays of images in one mosaic, or of columns in a panel each."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """The evidence lower bound at work: a gamma distribution approaches a normal one."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 import math

@@ -1,11 +1,10 @@
 """Imputed cells of a column beside the observed ones, and intervals of single cells."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -42,6 +41,7 @@ MAX_BINS = 40
 OBSERVED, IMPUTED, TRUTH = GREY, ORANGE, TEAL
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ImputationDisplay:
     """Picture of the imputed cells of one column.
 
@@ -102,32 +102,17 @@ class ImputationDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        feature_name: str,
-        observed: Any,
-        imputed: Any,
-        categories: Sequence | None = None,
-        rows: Any = None,
-        point: Any = None,
-        lower: Any = None,
-        upper: Any = None,
-        coverage: float = 0.9,
-        true_imputed: Any = None,
-        true_point: Any = None,
-    ):
-        self.feature_name = feature_name
-        self.observed = observed
-        self.imputed = imputed
-        self.categories = categories
-        self.rows = rows
-        self.point = point
-        self.lower = lower
-        self.upper = upper
-        self.coverage = coverage
-        self.true_imputed = true_imputed
-        self.true_point = true_point
+    feature_name: str
+    observed: Any
+    imputed: Any
+    categories: Sequence | None = None
+    rows: Any = None
+    point: Any = None
+    lower: Any = None
+    upper: Any = None
+    coverage: float = 0.9
+    true_imputed: Any = None
+    true_point: Any = None
 
     @classmethod
     def from_estimator(

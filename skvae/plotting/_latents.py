@@ -15,8 +15,6 @@ and of a model with a label, which has ``classes_``, instead of ``inverse_transf
     what the decoder expects for given latents and labels of shape (n_samples,).
 """
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from typing import Any

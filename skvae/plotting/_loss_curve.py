@@ -1,9 +1,8 @@
 """How a fit went: objective, reconstruction, KL and active units by epoch."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from ._axes import ORANGE, TEAL, bare, check_matplotlib, panels
 HIDDEN_SHARE = 0.03
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LossCurveDisplay:
     """Picture of a training: objective, reconstruction, KL and active units by epoch.
 
@@ -57,22 +57,12 @@ class LossCurveDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        objective: Any,
-        reconstruction: Any,
-        kl: Any,
-        active_units: Any,
-        validation: Any = None,
-        kept: float | None = None,
-    ):
-        self.objective = objective
-        self.reconstruction = reconstruction
-        self.kl = kl
-        self.active_units = active_units
-        self.validation = validation
-        self.kept = kept
+    objective: Any
+    reconstruction: Any
+    kl: Any
+    active_units: Any
+    validation: Any = None
+    kept: float | None = None
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> LossCurveDisplay:

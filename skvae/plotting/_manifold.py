@@ -1,10 +1,9 @@
 """What the decoder makes of a plane of latent variables."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from ._priors import move, quantiles
 MAX_TICKS = 7
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LatentManifoldDisplay:
     """Picture of a plane of two latent variables, decoded.
 
@@ -70,20 +70,11 @@ class LatentManifoldDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        values: Any,
-        decoded: Any,
-        components: Any = (0, 1),
-        feature_name: str | None = None,
-        categories: Sequence | None = None,
-    ):
-        self.values = values
-        self.decoded = decoded
-        self.components = components
-        self.feature_name = feature_name
-        self.categories = categories
+    values: Any
+    decoded: Any
+    components: Any = (0, 1)
+    feature_name: str | None = None
+    categories: Sequence | None = None
 
     @classmethod
     def from_estimator(

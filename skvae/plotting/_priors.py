@@ -4,8 +4,6 @@ An estimator has ``n_components_`` latents; ``latent`` and ``prior`` of its last
 the family of the prior and its parameters, where that is not N(0, I).
 """
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from collections.abc import Mapping

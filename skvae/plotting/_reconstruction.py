@@ -1,10 +1,9 @@
 """Rows beside what encoder and decoder make of them."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ MAX_IMAGES = 10
 MAX_WRITTEN = 6
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ReconstructionDisplay(DecodedDisplay):
     """Picture of rows and their reconstructions.
 
@@ -68,18 +68,10 @@ class ReconstructionDisplay(DecodedDisplay):
 
     _panel_size = (3.0, 2.8)
 
-    def __init__(
-        self,
-        *,
-        original: Any,
-        reconstructed: Any,
-        feature_names: Sequence[str] | None = None,
-        categories: Sequence | None = None,
-    ):
-        self.original = original
-        self.reconstructed = reconstructed
-        self.feature_names = feature_names
-        self.categories = categories
+    original: Any
+    reconstructed: Any
+    feature_names: Sequence[str] | None = None
+    categories: Sequence | None = None
 
     @classmethod
     def from_estimator(

@@ -1,9 +1,8 @@
 """Rows as points in the plane of two latent variables."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -14,6 +13,7 @@ from ._axes import GREY, MAX_COLORS, bare, check_matplotlib, class_colors, one_a
 from ._latents import check_components, check_latents, latents_of
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LatentScatterDisplay:
     """Scatter of the rows of a table over two latent variables, coloured by ``y``.
 
@@ -55,10 +55,9 @@ class LatentScatterDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(self, *, latents: Any, y: Any = None, components: Any = (0, 1)):
-        self.latents = latents
-        self.y = y
-        self.components = components
+    latents: Any
+    y: Any = None
+    components: Any = (0, 1)
 
     @classmethod
     def from_estimator(

@@ -1,10 +1,9 @@
 """One latent variable at a time, decoded."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -35,6 +34,7 @@ MAX_COMPONENTS = 8
 MAX_TICKS = 7
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LatentTraversalDisplay(DecodedDisplay):
     """Picture of what each latent variable does to a row.
 
@@ -87,20 +87,11 @@ class LatentTraversalDisplay(DecodedDisplay):
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        components: Any,
-        values: Any,
-        decoded: Any,
-        feature_names: Sequence[str] | None = None,
-        categories: Sequence | None = None,
-    ):
-        self.components = components
-        self.values = values
-        self.decoded = decoded
-        self.feature_names = feature_names
-        self.categories = categories
+    components: Any
+    values: Any
+    decoded: Any
+    feature_names: Sequence[str] | None = None
+    categories: Sequence | None = None
 
     @classmethod
     def from_estimator(
