@@ -139,22 +139,17 @@ class LossCurveDisplay:
             panel.plot(epochs, values, color=TEAL, lw=1.5, label="training")
             panel.set(title=name, xlabel="epoch", ylabel="nats per row")
             bare(panel)
-        first, _, _, units = axes
+        first, second, _, units = axes
         if self.validation is not None:
             scored = epochs[len(epochs) - len(self.validation) :]
-            first.plot(
-                scored, self.validation, color=ORANGE, lw=1.5, label="validation"
-            )
+            style = {"color": ORANGE, "lw": 1.5, "label": "validation"}
+            first.plot(scored, self.validation, **style)
             if self.kept is not None:
-                style = {"color": ORANGE, "lw": 1, "ls": ":"}
-                first.axhline(self.kept, **style, label="weights kept")
+                style = {"color": ORANGE, "lw": 1, "ls": ":", "label": "weights kept"}
+                first.axhline(self.kept, **style)
             first.legend(frameon=False)
-        for panel, drawn in zip(
-            axes[:2],
-            [(self.objective, self.validation), (self.reconstruction, None)],
-            strict=True,
-        ):
-            _cut_off_start(panel, *drawn)
+        _cut_off_start(first, self.objective, self.validation)
+        _cut_off_start(second, self.reconstruction)
         units.set_ylabel("latent variables")
         units.set_ylim(0, 1.1 * max(1, np.max(self.active_units, initial=0)))
         units.yaxis.get_major_locator().set_params(integer=True)

@@ -14,9 +14,6 @@ from ._columns import Selection
 from ._latents import check_components, check_decoder, check_start, check_values, decode
 from ._priors import move, quantiles
 
-#: Tick labels on an axis, at most.
-MAX_TICKS = 7
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LatentManifoldDisplay:
@@ -163,9 +160,7 @@ class LatentManifoldDisplay:
         drawn = selection.decoded(table)
         display = cls(
             values=(across, up),
-            decoded=drawn.values.reshape(
-                len(up), len(across), *(selection.shape or ())
-            ),
+            decoded=drawn.values.reshape(*plane.shape[:2], *(selection.shape or ())),
             components=components,
             feature_name=drawn.feature_names[0] if drawn.feature_names else None,
             categories=drawn.categories[0] if drawn.categories else None,
@@ -204,9 +199,9 @@ class LatentManifoldDisplay:
             ax = one_axes(ax, (5.6, 4.6))
             self._plot_colors(ax, rows, vmin, vmax)
         across, up = self.values
-        places = few(len(across), MAX_TICKS)
+        places = few(len(across))
         ax.set_xticks(places, [f"{across[place]:.2g}" for place in places])
-        places = few(len(up), MAX_TICKS)
+        places = few(len(up))
         ax.set_yticks(len(up) - 1 - places, [f"{up[place]:.2g}" for place in places])
         names = [f"latent component {k}" for k in self.components]
         ax.set(xlabel=names[0], ylabel=names[1])
@@ -227,10 +222,8 @@ class LatentManifoldDisplay:
         n = len(self.categories)
         colors = ListedColormap(class_colors(n))
         drawn = ax.imshow(rows, aspect="auto", cmap=colors, vmin=-0.5, vmax=n - 0.5)
-        bar = ax.figure.colorbar(
-            drawn, ax=ax, label=self.feature_name, ticks=np.arange(n), pad=0.02
-        )
-        bar.ax.set_yticklabels([str(value) for value in self.categories])
+        bar = ax.figure.colorbar(drawn, ax=ax, label=self.feature_name, pad=0.02)
+        bar.set_ticks(np.arange(n), labels=[str(value) for value in self.categories])
         bar.ax.tick_params(length=0)
 
 

@@ -12,7 +12,7 @@ from sklearn.utils import _safe_indexing
 from ._axes import GREY, TEAL, bare, check_matplotlib, name_categories, plot_mosaic
 from ._columns import Selection
 from ._display import DecodedDisplay
-from ._latents import check_decoder, check_latents, decode, has_labels, latents_of
+from ._latents import check_decoder, check_latents, decode, has_labels
 
 #: Images that are drawn if no rows are chosen, at most.
 MAX_IMAGES = 10
@@ -134,7 +134,7 @@ class ReconstructionDisplay(DecodedDisplay):
         elif selection.shape is not None and n_rows > MAX_IMAGES:
             X = _safe_indexing(X, np.arange(MAX_IMAGES))
         labels = estimator.predict(X) if has_labels(estimator) else None
-        table = decode(estimator, latents_of(estimator, X), labels)
+        table = decode(estimator, np.asarray(estimator.transform(X)), labels)
         given = selection.read(X)
         display = cls(
             original=given.values,

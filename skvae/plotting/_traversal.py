@@ -30,9 +30,6 @@ REACH = 2.5
 #: Latent variables that are drawn if none are chosen, at most.
 MAX_COMPONENTS = 8
 
-#: Tick labels on an axis, at most.
-MAX_TICKS = 7
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LatentTraversalDisplay(DecodedDisplay):
@@ -213,7 +210,7 @@ class LatentTraversalDisplay(DecodedDisplay):
             np.arange(len(images)), [f"component {k}" for k in self.components]
         )
         if (values == values[0]).all():
-            places = few(values.shape[1], MAX_TICKS)
+            places = few(values.shape[1])
             ax.set_xticks(places, [f"{values[0, place]:.2g}" for place in places])
             ax.set_xlabel("value of the latent component")
         else:  # priors that differ
