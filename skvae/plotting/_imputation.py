@@ -21,6 +21,7 @@ from .._tables.values import is_missing
 from ._axes import GREY, ORANGE, TEAL, bare, check_matplotlib, name_categories, one_axes
 from ._columns import (
     categories_of,
+    check_rows,
     columns_of,
     places_of,
     position_of,
@@ -346,18 +347,7 @@ def _checked_rows(rows: Any, missing: np.ndarray, name: str) -> np.ndarray:
     """Return positions of rows in which the column is missing."""
     if rows is None:
         return np.flatnonzero(missing)[:DEFAULT_ROWS]
-    rows = np.atleast_1d(np.asarray(rows))
-    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
-        raise ValueError(
-            f"rows must be positions of rows in which feature {name!r} is missing, but "
-            f"got {rows.tolist()!r}."
-        )
-    outside = rows[(rows < 0) | (rows >= len(missing))]
-    if len(outside):
-        raise ValueError(
-            f"rows must lie between 0 and {len(missing) - 1}, but feature {name!r} was "
-            f"asked for in row {outside[0]}."
-        )
+    rows = check_rows(rows, len(missing), f"feature {name!r}")
     if not missing[rows].all():
         raise ValueError(
             f"Feature {name!r} is observed in row {rows[~missing[rows]][0]}: intervals "

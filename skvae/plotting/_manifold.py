@@ -96,8 +96,7 @@ class LatentManifoldDisplay:
         estimator : VAETransformer or another fitted estimator that decodes latents
             The model, with at least two latent variables.
         image_shape : tuple of int or None, default=None
-            (height, width) or (height, width, 3), if the columns of the table are the
-            pixels of an image.
+            (height, width[, 3]), if the columns are the pixels of an image.
         feature : str or int or None, default=None
             Name or position of the column to draw. Either this or ``image_shape`` has
             to be given.
