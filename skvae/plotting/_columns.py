@@ -65,17 +65,17 @@ def check_image_shape(image_shape: Any, columns: list[Column]) -> tuple[int, ...
     return shape
 
 
-def check_rows(rows: Any, n_rows: int, missing: str = "") -> np.ndarray:
-    """Return positions of rows; errors name the feature that has to be ``missing``."""
+def check_rows(rows: Any, n_rows: int, feature: str = "") -> np.ndarray:
+    """Return positions of rows; errors name a feature that has to be missing there."""
     rows = np.atleast_1d(np.asarray(rows))
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
-        which = f" in which {missing} is missing" if missing else ""
+        which = f" in which {feature} is missing" if feature else ""
         raise ValueError(
             f"rows must be positions of rows{which}, but got {rows.tolist()!r}."
         )
     outside = rows[(rows < 0) | (rows >= n_rows)]
     if len(outside):
-        asked = f"{missing} was asked for in row" if missing else "got"
+        asked = f"{feature} was asked for in row" if feature else "got"
         raise ValueError(
             f"rows must lie between 0 and {n_rows - 1}, but {asked} {outside[0]}."
         )

@@ -151,11 +151,12 @@ class ReconstructionDisplay(DecodedDisplay):
 
     def _plot_column(self, ax: Any, place: int, categories: Sequence | None) -> None:
         """Draw the reconstruction of a column over the original."""
-        pair = [np.asarray(X)[:, place] for X in (self.original, self.reconstructed)]
+        original = np.asarray(self.original)[:, place]
+        reconstructed = np.asarray(self.reconstructed)[:, place]
         if categories is None:
-            _plot_numbers(ax, *pair)
+            _plot_numbers(ax, original, reconstructed)
         else:
-            _plot_shares(ax, *pair, categories)
+            _plot_shares(ax, original, reconstructed, categories)
         ax.set(xlabel="original", ylabel="reconstruction")
 
 
