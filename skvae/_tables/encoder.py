@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .settings import DEFAULT_SETTINGS, Settings
 from .table import Table
 
 
+@dataclass(eq=False, repr=False)
 class TableEncoder:
     """Encoder of a table of mixed columns as a float32 matrix.
 
@@ -100,54 +102,31 @@ class TableEncoder:
     2   2.0   m
     """
 
-    columns_: list[Column]
-    schema_: TableSchema
-
-    def __init__(
-        self,
-        likelihoods: Likelihoods,
-        *,
-        categorical_features: Any = "from_dtype",
-        numeric_transform: Any = "auto",
-        likelihood: Any = "auto",
-        numeric_likelihood: str | None = None,
-        settings: Settings = DEFAULT_SETTINGS,
-    ):
-        self.likelihoods = likelihoods
-        self.categorical_features = categorical_features
-        self.numeric_transform = numeric_transform
-        self.likelihood = likelihood
-        self.numeric_likelihood = numeric_likelihood
-        self.settings = settings
+    likelihoods: Likelihoods
+    _: KW_ONLY
+    categorical_features: Any = "from_dtype"
+    numeric_transform: Any = "auto"
+    likelihood: Any = "auto"
+    numeric_likelihood: str | None = None
+    settings: Settings = DEFAULT_SETTINGS
+    columns_: list[Column] = field(init=False)
+    schema_: TableSchema = field(init=False)
 
     def __getstate__(self):
         """Return the state without the likelihoods, which are code."""
         return {**vars(self), "likelihoods": {}}
 
     def fit(self, table: Table, weights: np.ndarray | None = None) -> TableEncoder:
-        """Learn kinds, categories and maps of the columns.
+        """Learn kinds, categories and maps of the columns of at least two rows.
 
-        Parameters
-        ----------
-        table : Table
-            The training table, with at least two rows.
-        weights : ndarray of shape (n_samples,), default=None
-            Non-negative weights of the rows in means, standard deviations and the
-            choice of counts. Rows of weight zero do not enter a quantile map.
-
-        Returns
-        -------
-        self : TableEncoder
-            The fitted encoder.
+        The ``weights`` of the rows, (n_samples,), non-negative, enter means, standard
+        deviations and the choice of counts. Rows of weight zero do not enter a
+        quantile map.
         """
         types = [table.column_type(index) for index in range(table.n_columns)]
         declared = _resolve_categorical(self.categorical_features, table)
-        names = _resolve_by_column(
-            self.likelihood, "likelihood", self.likelihoods, table
-        )
-        transforms = _resolve_by_column(
-            self.numeric_transform, "numeric_transform", TRANSFORMS, table
-        )
+        names = self._by_column("likelihood", self.likelihoods, table)
+        transforms = self._by_column("numeric_transform", TRANSFORMS, table)
         fitter = ColumnFitter(
             table,
             types,
@@ -159,10 +138,8 @@ class TableEncoder:
             likelihoods_by_column=isinstance(self.likelihood, dict),
             transforms_by_column=isinstance(self.numeric_transform, dict),
         )
-        self.columns_ = [
-            fitter.fit(index, names[index], transforms[index])
-            for index in range(table.n_columns)
-        ]
+        requests = enumerate(zip(names, transforms, strict=True))
+        self.columns_ = [fitter.fit(index, *request) for index, request in requests]
         self.schema_ = TableSchema(table.library, table.labels, types)
         return self
 
@@ -182,16 +159,11 @@ class TableEncoder:
         return encoder
 
     def encode(self, table: Table) -> tuple[np.ndarray, np.ndarray | None]:
-        """Encode a table.
+        """Encode a table with the columns of the training table.
 
         Unknown categories count as missing, with one warning, and so do values that
         are no counts in a column that the data made a count column. All cells of a
         column without an observed cell in training count as missing.
-
-        Parameters
-        ----------
-        table : Table
-            A table with the columns of the training table.
 
         Returns
         -------
@@ -204,24 +176,13 @@ class TableEncoder:
         return encode_columns(table, self.columns_)
 
     def decode(self, values, *, drawn: bool = False) -> Any:
-        """Build a table like the training table from encoded values.
+        """Build a table from encoded values, (n_samples, n_features).
 
-        Integers are rounded and kept in the range of their dtype; a constant
-        column gives its constant; a column without an observed cell in training
-        gives missing cells. NaN decodes to a missing cell.
-
-        Parameters
-        ----------
-        values : ndarray of shape (n_samples, n_features)
-            Values in the encoded space.
-        drawn : bool, default=False
-            Whether the values are draws or quantiles rather than means: numeric columns
-            that repeat their values then hold values of the training table.
-
-        Returns
-        -------
-        X : ndarray or data frame of shape (n_samples, n_features)
-            Table with the library, column order and dtypes of the training table.
+        It has the library, column order and dtypes of the training table. Integers are
+        rounded and kept in the range of their dtype; a constant column gives its
+        constant; a column without an observed cell in training gives missing cells.
+        NaN decodes to a missing cell. If the values are ``drawn``, or are quantiles,
+        numeric columns that repeat their values hold values of the training table.
         """
         values = self._check_encoded(values)
         decoded = [
@@ -231,21 +192,10 @@ class TableEncoder:
         return self.schema_.build(decoded)
 
     def log_jacobian(self, values) -> np.ndarray:
-        """Return the log slope of the map of every cell, at encoded values.
+        """Return log |d encoded / d original| of every cell, (n_samples, n_features).
 
-        The log-density of an original value is that of the encoded value plus
-        the log slope.
-
-        Parameters
-        ----------
-        values : ndarray of shape (n_samples, n_features)
-            Values in the encoded space.
-
-        Returns
-        -------
-        log_slopes : ndarray of shape (n_samples, n_features)
-            log |d encoded / d original|, float64; 0 for columns that are not
-            numeric.
+        The log-density of an original value is that of the encoded value plus this log
+        slope at the encoded ``values``; it is 0 for columns that are not numeric.
         """
         values = self._check_encoded(values)
         log_slopes = np.zeros(values.shape)
@@ -255,6 +205,25 @@ class TableEncoder:
                     values[:, index].astype(np.float64)
                 )
         return log_slopes
+
+    def _by_column(
+        self, parameter: str, allowed: Iterable[str], table: Table
+    ) -> list[str]:
+        """Return a name per column; "auto" for columns that a dict leaves out."""
+        requested = getattr(self, parameter)
+        names = [requested] * table.n_columns
+        if isinstance(requested, dict):
+            names = ["auto"] * table.n_columns
+            for key, name in requested.items():
+                names[_column_index(key, table, parameter)] = name
+        allowed = ("auto", *(name for name in allowed if name != "auto"))
+        for name in names:
+            if not isinstance(name, str) or name not in allowed:
+                raise ValueError(
+                    f"{parameter} must be one of {', '.join(allowed)}, or a dict of "
+                    f"these by column, but got {name!r}."
+                )
+        return names
 
     def _check_encoded(self, values) -> np.ndarray:
         values = np.asarray(values)
@@ -303,23 +272,3 @@ def _column_index(key: Any, table: Table, parameter: str) -> int:
             f"{table.n_columns} columns."
         )
     raise ValueError(f"{parameter} names the unknown column {key!r}.")
-
-
-def _resolve_by_column(
-    requested: Any, parameter: str, allowed: Iterable[str], table: Table
-) -> list[str]:
-    """Return a name per column; "auto" for columns that a dict leaves out."""
-    if isinstance(requested, dict):
-        names = ["auto"] * table.n_columns
-        for key, name in requested.items():
-            names[_column_index(key, table, parameter)] = name
-    else:
-        names = [requested] * table.n_columns
-    allowed = ("auto", *(name for name in allowed if name != "auto"))
-    for name in names:
-        if not isinstance(name, str) or name not in allowed:
-            raise ValueError(
-                f"{parameter} must be one of {', '.join(allowed)}, or a dict of these "
-                f"by column, but got {name!r}."
-            )
-    return names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ BLOCK_ROWS = 4096
 # Columns of a data frame whose temporary copies exist at the same time.
 COLUMNS_AT_ONCE = 16
 
+# Encoded values beyond this are infinite in float32.
+LARGEST = np.finfo(np.float32).max
+
 #: Names of columns, each with values that count as missing.
 Unusable = list[tuple[str, list]]
 
@@ -26,10 +29,7 @@ Unusable = list[tuple[str, list]]
 def encode_columns(
     table: Table, columns: list[Column]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the encoded cells of a table and the mask of the observed ones.
-
-    See :meth:`TableEncoder.encode`.
-    """
+    """Return the encoded cells and the mask of the observed ones: see the encoder."""
     encoded = _Encoded(table.n_rows, table.n_columns)
     numeric: list[int] = []
     unknown: Unusable = []
@@ -43,7 +43,9 @@ def encode_columns(
             numeric.append(index)
     _check_readable(table, columns, numeric)
     impossible: Unusable = []
-    for group in _groups(numeric, table):
+    size = COLUMNS_AT_ONCE if table.array is None else max(1, len(numeric))
+    for start in range(0, len(numeric), size):
+        group = numeric[start : start + size]
         impossible += _encode_numeric(encoded, table, group, columns)
     for what, unusable in (
         ("Categories that were not seen in training", unknown),
@@ -115,16 +117,6 @@ def _check_readable(table: Table, columns: list[Column], numeric: list[int]) -> 
             )
 
 
-def _groups(numeric: list[int], table: Table) -> Iterator[list[int]]:
-    """Yield the numeric columns in groups that are encoded together."""
-    if table.array is not None:
-        size = max(1, len(numeric))
-    else:
-        size = COLUMNS_AT_ONCE
-    for start in range(0, len(numeric), size):
-        yield numeric[start : start + size]
-
-
 def _encode_numeric(
     encoded: _Encoded, table: Table, group: list[int], columns: list[Column]
 ) -> Unusable:
@@ -154,9 +146,12 @@ def _encode_numeric(
         # A value beyond float32 becomes an infinity, which is an error below.
         with np.errstate(over="ignore"):
             encoded.values[rows, target] = block
-        if not _fits_float32(block):
-            names = [column.name for column in members]
-            _mark_not_finite(encoded, block, rows, group, names, table.input_name)
+        # NaN fails both comparisons
+        if not (block.max() <= LARGEST and block.min() >= -LARGEST):
+            _refuse_infinite(block, members, table.input_name)
+            missing = np.isnan(block)
+            encoded.values[rows, group] = np.where(missing, 0, block)
+            encoded.mark_missing(rows, group, missing)
     return [(name, sorted(values)) for name, values in impossible.items() if values]
 
 
@@ -181,6 +176,12 @@ def _drop_impossible(cells: np.ndarray, column: Column, table: Table) -> list[fl
     return column.drop_impossible(cells, table.title(column.name))
 
 
+def _refuse_infinite(block: np.ndarray, columns: list[Column], input_name: str) -> None:
+    too_large = np.any(np.abs(block) > LARGEST, axis=0)
+    if too_large.any():
+        raise_infinite(input_name, columns[int(np.argmax(too_large))].name)
+
+
 def _row_reader(table: Table, group: list[int]) -> Callable[[slice, np.ndarray], None]:
     """Return a function that copies some rows of the columns into a buffer."""
     array = table.array
@@ -196,26 +197,3 @@ def _row_reader(table: Table, group: list[int]) -> Callable[[slice, np.ndarray],
                 block[:, k] = source[rows]
 
     return read_rows
-
-
-def _fits_float32(block: np.ndarray) -> bool:
-    """Tell whether all values are finite in float32; NaN fails both comparisons."""
-    limit = np.finfo(np.float32).max
-    return bool(block.max() <= limit and block.min() >= -limit)
-
-
-def _mark_not_finite(
-    encoded: _Encoded,
-    block: np.ndarray,
-    rows: slice,
-    group: list[int],
-    names: list[str],
-    input_name: str,
-) -> None:
-    """Mark NaN as missing, and refuse infinities."""
-    missing = np.isnan(block)
-    too_large = np.any(np.abs(block) > np.finfo(np.float32).max, axis=0)
-    if too_large.any():
-        raise_infinite(input_name, names[int(np.argmax(too_large))])
-    encoded.values[rows, group] = np.where(missing, 0, block)
-    encoded.mark_missing(rows, group, missing)

@@ -143,20 +143,9 @@ def checked_table(X: Any, owner_name: str, input_name: str, min_rows: int) -> Ta
 def open_table(owner: Any, X: Any, *, reset: bool) -> Table:
     """Check a table of features and return read access to its columns.
 
-    Parameters
-    ----------
-    owner : estimator
-        It is named in errors, and its ``n_features_in_`` and ``feature_names_in_``
-        are set or checked.
-    X : array-like or data frame of shape (n_samples, n_features)
-        The table.
-    reset : bool
-        Whether this is the training table, which needs two rows.
-
-    Returns
-    -------
-    table : Table
-        Access to the columns of X, or of the array that X converts to.
+    X is a data frame or converts to an array. ``reset`` is True for the training table,
+    which needs two rows and sets ``n_features_in_`` and ``feature_names_in_`` of its
+    owner, the estimator; other tables are checked against these.
     """
     table = checked_table(X, type(owner).__name__, "X", min_rows=2 if reset else 1)
     validate_data(owner, native(X), reset=reset, skip_check_array=True)
@@ -165,15 +154,13 @@ def open_table(owner: Any, X: Any, *, reset: bool) -> Table:
 
 def _check_size(table: Table, min_rows: int, owner_name: str) -> None:
     """Check the size of a frame as check_array does, with the same message."""
-    for count, what, minimum in (
-        (table.n_rows, "sample", min_rows),
-        (table.n_columns, "feature", 1),
-    ):
+    shape = table.n_rows, table.n_columns
+    sizes = zip(shape, ("sample", "feature"), (min_rows, 1), strict=True)
+    for count, what, minimum in sizes:
         if count < minimum:
             raise ValueError(
-                f"Found array with {count} {what}(s) (shape=({table.n_rows}, "
-                f"{table.n_columns})) while a minimum of {minimum} is required by "
-                f"{owner_name}."
+                f"Found array with {count} {what}(s) (shape={shape}) while a minimum "
+                f"of {minimum} is required by {owner_name}."
             )
 
 

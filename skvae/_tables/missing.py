@@ -46,23 +46,11 @@ def fill_missing(
     A dtype changes only where it cannot hold the cells: categories that it does not
     declare are added, a column of nulls gets the dtype of training.
 
-    Parameters
-    ----------
-    X : array-like or data frame of shape (n_samples, n_features)
-        The table to fill.
-    completed : ndarray or data frame of shape (n_samples, n_features)
-        A table without missing cells, like that of training.
-    mask, kept, empty, flagged
-        The cells to fill and the columns of the result, see :class:`FillPlan`.
-
-    Returns
-    -------
-    filled : ndarray or data frame
-        A new table of the library of ``X``.
+    ``completed``, of the shape of ``X``, is a table like that of training without
+    missing cells. The cells to fill and the columns of the result: :class:`FillPlan`.
     """
     X = native(X)
     library, source = library_of(X), library_of(completed)
     read = numpy_table.cells if source is numpy_table else column_of
-    cells = partial(read, completed)
-    plan = FillPlan(mask, kept, empty, flagged, cells)
+    plan = FillPlan(mask, kept, empty, flagged, partial(read, completed))
     return library.fill(X, completed if source is library else None, plan)

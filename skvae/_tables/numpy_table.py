@@ -1,4 +1,4 @@
-"""NumPy arrays as tables."""
+"""NumPy arrays as tables, with the functions of :class:`Library`."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ class ArrayTable(Table):
         self._values = array
         self.array = array if array.dtype.kind in "fiub" else None
         self.n_rows, self.n_columns = array.shape
-        self.labels = [
-            f"{input_name.lower()}{index}" for index in range(self.n_columns)
-        ]
+        self.labels = [f"{input_name.lower()}{k}" for k in range(self.n_columns)]
 
     def column_type(self, index: int) -> ColumnSchema:
         """Describe a column; objects of one plain type count as that type."""
@@ -63,23 +61,19 @@ class ArrayTable(Table):
         return ColumnSchema(family, name, details={"array": "object"})
 
     def numbers(self, index: int) -> np.ndarray:
-        """Values of a numeric or boolean column, NaN where missing."""
         values = self._values[:, index]
         return numbers_of_objects(values) if values.dtype.kind == "O" else values
 
     def objects(self, index: int) -> np.ndarray:
-        """Values of a column as Python objects."""
         return self._values[:, index].astype(object)
 
     def factorize(self, index: int) -> tuple[np.ndarray, list]:
-        """Codes of the cells, -1 where missing, and the values they stand for."""
         if self.array is not None:
             return factorize_numbers(self.array[:, index])
         return factorize_objects(self.objects(index))
 
 
 def read(X: np.ndarray, input_name: str = "X") -> ArrayTable:
-    """Return read access to the columns of an array."""
     return ArrayTable(X, input_name)
 
 
@@ -93,14 +87,10 @@ def build(parts: Parts) -> np.ndarray:
             values = objects_of(column, type_)
             if type_.family in ("float", "integer", "null"):
                 values[column.missing] = np.nan
-        elif dtype.kind == "U":
-            values = with_nan_cells(
-                label, objects_of(column, type_), column.missing, dtype
-            )
         else:
-            values = with_nan_cells(
-                label, numbers_of(column, type_), column.missing, dtype
-            )
+            decoded = objects_of if dtype.kind == "U" else numbers_of
+            values = decoded(column, type_)
+            values = with_nan_cells(label, values, column.missing, dtype)
         result[:, index] = values
     return result
 
@@ -113,7 +103,6 @@ def cells(completed: np.ndarray, index: int) -> np.ndarray:
 
 
 def fill(X: Any, completed: Any, plan: FillPlan) -> np.ndarray:
-    """Return an array with the masked cells taken from the plan."""
     X = np.asarray(X)
     filled = X.copy()
     for index in plan.incomplete():
@@ -138,7 +127,6 @@ def fill(X: Any, completed: Any, plan: FillPlan) -> np.ndarray:
 
 
 def replace_marker(X: Any, marker: Any) -> Any:
-    """Return an array with NaN where cells equal the marker."""
     if not isinstance(X, np.ndarray | list | tuple):
         return X  # sparse matrices and the like are refused later
     X = np.asarray(X)
@@ -154,7 +142,6 @@ def replace_marker(X: Any, marker: Any) -> Any:
 
 
 def missing_mask(X: Any) -> np.ndarray:
-    """Return the mask of the missing cells, (n_samples, n_features)."""
     X = np.asarray(X)
     if X.dtype.kind == "f":
         return np.isnan(X)

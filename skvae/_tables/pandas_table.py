@@ -1,4 +1,4 @@
-"""pandas data frames as tables."""
+"""pandas data frames as tables, with the functions of :class:`Library`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ class PandasTable(FrameTable):
         return self._series(index).to_native().dtype == np.dtype(object)
 
     def column_type(self, index: int) -> ColumnSchema:
-        """Describe the dtype of a column."""
         import pandas as pd
 
         dtype = self._series(index).to_native().dtype
@@ -66,12 +65,10 @@ class PandasTable(FrameTable):
 
 
 def read(X: Any, input_name: str = "X") -> PandasTable:
-    """Return read access to the columns of a data frame."""
     return PandasTable(X, input_name)
 
 
 def build(parts: Parts) -> Any:
-    """Build from decoded columns a data frame."""
     import pandas as pd
 
     return pd.DataFrame(
@@ -127,10 +124,6 @@ def _pandas_category(type_: ColumnSchema) -> Any:
 
 
 def fill(X: Any, completed: Any, plan: FillPlan) -> Any:
-    """Return a data frame with the masked cells taken from the plan.
-
-    ``completed`` is a data frame with the dtypes of training, or None.
-    """
     import pandas as pd
 
     filled = X.iloc[:, plan.kept].copy()
@@ -172,7 +165,6 @@ def _filled_column(original: Any, index: int, trained: Any, plan: FillPlan) -> A
 
 
 def replace_marker(X: Any, marker: Any) -> Any:
-    """Return a data frame with missing cells where cells equal the marker."""
     import pandas as pd
 
     replaced = X.copy(deep=False)
@@ -194,7 +186,6 @@ def replace_marker(X: Any, marker: Any) -> Any:
 
 
 def missing_mask(X: Any) -> np.ndarray:
-    """Return the mask of the missing cells, (n_samples, n_features)."""
     import pandas as pd
 
     mask: np.ndarray = X.isna().to_numpy(dtype=bool, copy=True)

@@ -1,4 +1,4 @@
-"""polars data frames as tables."""
+"""polars data frames as tables, with the functions of :class:`Library`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ class PolarsTable(FrameTable):
     library = "polars"
 
     def column_type(self, index: int) -> ColumnSchema:
-        """Describe the dtype of a column."""
         import polars as pl
 
         dtype = self._series(index).to_native().dtype
@@ -48,12 +47,10 @@ class PolarsTable(FrameTable):
 
 
 def read(X: Any, input_name: str = "X") -> PolarsTable:
-    """Return read access to the columns of a data frame."""
     return PolarsTable(X, input_name)
 
 
 def build(parts: Parts) -> Any:
-    """Build from decoded columns a data frame."""
     import polars as pl
 
     return pl.DataFrame([_polars_column(*part) for part in parts])
@@ -90,10 +87,6 @@ def _polars_dtype(type_: ColumnSchema) -> Any:
 
 
 def fill(X: Any, completed: Any, plan: FillPlan) -> Any:
-    """Return a data frame with the masked cells taken from the plan.
-
-    ``completed`` is a data frame with the dtypes of training, or None.
-    """
     import polars as pl
 
     columns = {index: X.to_series(index) for index in plan.kept}
@@ -134,7 +127,6 @@ def _series(values: np.ndarray) -> Any:
 
 
 def replace_marker(X: Any, marker: Any) -> Any:
-    """Return a data frame with nulls where cells equal the marker."""
     import polars as pl
 
     columns = []
@@ -158,13 +150,11 @@ def replace_marker(X: Any, marker: Any) -> Any:
 
 
 def missing_mask(X: Any) -> np.ndarray:
-    """Return the mask of the missing cells, (n_samples, n_features)."""
     columns = [c.fill_nan(None) if c.dtype.is_float() else c for c in X]
     return np.column_stack([column.is_null().to_numpy() for column in columns])
 
 
 def mask_cells(X: Any, masked: np.ndarray) -> Any:
-    """Return a data frame with nulls in the masked cells."""
     import polars as pl
 
     return X.with_columns(

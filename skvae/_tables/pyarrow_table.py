@@ -1,4 +1,4 @@
-"""pyarrow tables."""
+"""pyarrow tables, with the functions of :class:`Library`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,9 @@ class ArrowTable(FrameTable):
 
     @staticmethod
     def labels_of(frame: Any) -> list:
-        """Column labels of a native table."""
         return list(frame.column_names)
 
     def column_type(self, index: int) -> ColumnSchema:
-        """Describe the dtype of a column."""
         import pyarrow as pa
 
         column = self._series(index).to_native()
@@ -56,12 +54,10 @@ class ArrowTable(FrameTable):
 
 
 def read(X: Any, input_name: str = "X") -> ArrowTable:
-    """Return read access to the columns of a table."""
     return ArrowTable(X, input_name)
 
 
 def build(parts: Parts) -> Any:
-    """Build from decoded columns a table."""
     import pyarrow as pa
 
     arrays = [_decoded_column(type_, column) for _, type_, column in parts]
@@ -105,10 +101,6 @@ def arrow_from_plain(plain: list) -> Any:
 
 
 def fill(X: Any, completed: Any, plan: FillPlan) -> Any:
-    """Return a table with the masked cells taken from the plan.
-
-    ``completed`` is a table with the dtypes of training, or None.
-    """
     import pyarrow as pa
 
     filled = X
@@ -182,7 +174,6 @@ def _dictionary_array(plain: Any, categories: list, dtype: Any) -> Any:
 
 
 def replace_marker(X: Any, marker: Any) -> Any:
-    """Return a table with nulls where cells equal the marker."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -209,13 +200,11 @@ def replace_marker(X: Any, marker: Any) -> Any:
 
 
 def missing_mask(X: Any) -> np.ndarray:
-    """Return the mask of the missing cells, (n_samples, n_features)."""
     columns = [c.is_null(nan_is_null=True).to_numpy() for c in X.columns]
     return np.column_stack(columns)
 
 
 def mask_cells(X: Any, masked: np.ndarray) -> Any:
-    """Return a table with nulls in the masked cells."""
     import pyarrow as pa
 
     rows = np.arange(X.num_rows)

@@ -125,7 +125,6 @@ class FrameTable(Table):
         return "category" if dtype in (nw.Categorical, nw.Enum) else "other"
 
     def numbers(self, index: int) -> np.ndarray:
-        """Values of a numeric or boolean column, NaN where missing."""
         if self._holds_objects(index):
             return numbers_of_objects(self.objects(index))
         series = self._series(index)
@@ -136,11 +135,9 @@ class FrameTable(Table):
         return series.to_numpy()
 
     def objects(self, index: int) -> np.ndarray:
-        """Values of a column as Python objects."""
         return np.asarray(self._series(index).to_numpy(), dtype=object)
 
     def factorize(self, index: int) -> tuple[np.ndarray, list]:
-        """Codes of the cells, -1 where missing, and the values they stand for."""
         if self._holds_objects(index):
             return factorize_objects(self.objects(index))
         family = self._family(index)

@@ -19,9 +19,7 @@ FLOATS = {"float16": ("float16", "halffloat"), "float32": ("float32", "float")}
 EMPTY_TEXT = "missing_value"
 
 
-# ---------------------------------------------------------------------------
-# Decoded columns
-# ---------------------------------------------------------------------------
+# -- decoded columns -----------------------------------------------------------------
 def numbers_of(column: DecodedColumn, type_: ColumnSchema) -> np.ndarray:
     """Return values as booleans, integers in the range of the dtype, or float64."""
     values = column.values
@@ -88,9 +86,7 @@ def with_nan_cells(
     return np.where(missing, np.nan, values).astype(dtype)
 
 
-# ---------------------------------------------------------------------------
-# Python objects, and codes of the distinct values
-# ---------------------------------------------------------------------------
+# -- Python objects, and codes of the distinct values --------------------------------
 def is_missing(value: Any) -> bool:
     """Tell whether a Python object is a missing value.
 
@@ -162,9 +158,7 @@ def plain_values(values: list) -> list:
     return [v if isinstance(v, str | bool | int | float) else str(v) for v in plain]
 
 
-# ---------------------------------------------------------------------------
-# Missing cells that are filled or marked
-# ---------------------------------------------------------------------------
+# -- missing cells that are filled or marked -----------------------------------------
 @dataclass(frozen=True)
 class FillPlan:
     """The cells of a table to fill, their values, and the columns of the result.

@@ -1,7 +1,5 @@
 """Pictures of fitted estimators, in the style of scikit-learn's Displays."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from ._conditional import ConditionalGridDisplay
 from ._elbo import ElboAnimation
 from ._imputation import ImputationDisplay

@@ -1,7 +1,5 @@
 """The web page of the ELBO animation: its frames, a slider and a button."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 import base64
@@ -64,38 +62,20 @@ PAGE = """<!DOCTYPE html>
 def animation_page(
     figure: Any, show: Callable[[int], Any], n_frames: int, milliseconds: float
 ) -> str:
-    """Return a web page that holds all frames of a figure.
+    """Return a web page that holds all frames of a figure with a canvas of Agg.
 
-    Parameters
-    ----------
-    figure : Figure
-        What is drawn, with a canvas of Agg.
-    show : callable
-        Puts the frame of a given number into the figure.
-    n_frames : int
-        Number of frames.
-    milliseconds : float
-        Time from one frame to the next.
-
-    Returns
-    -------
-    page : str
-        The page.
+    ``show`` puts the frame of a given number into the figure.
     """
+    from PIL import Image
+
     frames = []
     for frame in range(n_frames):
         show(frame)
         figure.canvas.draw()
-        frames.append(_png(np.asarray(figure.canvas.buffer_rgba())[..., :3]))
+        pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+        file = io.BytesIO()
+        Image.fromarray(pixels).quantize(N_COLORS).save(file, "png", optimize=True)
+        frames.append(base64.b64encode(file.getvalue()).decode("ascii"))
     return Template(PAGE).substitute(
         frames=json.dumps(frames), last=n_frames - 1, milliseconds=milliseconds
     )
-
-
-def _png(pixels: np.ndarray) -> str:
-    """Return a picture as a PNG file in base64."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(pixels).quantize(N_COLORS).save(file, "png", optimize=True)
-    return base64.b64encode(file.getvalue()).decode("ascii")

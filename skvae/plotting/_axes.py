@@ -1,7 +1,5 @@
 """What all pictures share: matplotlib on demand, axes, colours, mosaics of images."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 import math
@@ -18,6 +16,9 @@ MISSING_PIXEL = (0.97, 0.80, 0.68, 1.0)
 
 #: Classes that have a colour each, at most.
 MAX_COLORS = 20
+
+#: Tick labels on an axis of numbers, at most.
+MAX_TICKS = 7
 
 
 def check_matplotlib(caller: str) -> None:
@@ -43,26 +44,10 @@ def one_axes(
 
 
 def panels(ax: Any, n_panels: int, n_columns: int, size: tuple[float, float]) -> Any:
-    """Return axes for panels that fill a grid row by row.
+    """Return axes for panels that fill a grid row by row, (n_panels,).
 
-    Parameters
-    ----------
-    ax : Axes, sequence of Axes or None
-        None makes a new figure, one Axes is divided, several are taken as they are.
-    n_panels, n_columns : int
-        Number of panels, and of columns at most.
-    size : (float, float)
-        Width and height of a panel of a new figure, in inches.
-
-    Returns
-    -------
-    axes : ndarray of Axes of shape (n_panels,)
-        The axes.
-
-    Raises
-    ------
-    ValueError
-        If the number of given axes is wrong.
+    If ``ax`` is None they are those of a new figure, whose panels have ``size`` inches;
+    one Axes is divided, several are taken as they are.
     """
     import matplotlib.pyplot as plt
     from matplotlib.gridspec import GridSpecFromSubplotSpec
@@ -138,13 +123,14 @@ def plot_mosaic(
     vmax: float | None = None,
     cell: float = 0.75,
 ) -> Any:
-    """Draw rows of images as one picture, and put ticks at their centres.
+    """Draw rows of images as one picture, with ticks at their centres; return the axes.
+
+    A unit of the axes is an image: the first has its centre at 0.
 
     Parameters
     ----------
     ax : Axes or None
-        Where to draw; None makes a new figure. A unit of the axes is an image: the
-        first has its centre at 0.
+        Where to draw; None makes a new figure.
     images : ndarray of shape (n_rows, n_columns, height, width[, 3])
         Grey values or red, green and blue; NaN is a missing pixel.
     vmin, vmax : float or None
@@ -152,11 +138,6 @@ def plot_mosaic(
         that leave out 1% of the pixels each.
     cell : float
         Height of an image in a new figure, in inches.
-
-    Returns
-    -------
-    ax : Axes
-        The axes.
     """
     import matplotlib as mpl
 
@@ -206,7 +187,7 @@ def _mosaic_size(images: np.ndarray, cell: float) -> tuple[float, float]:
     )
 
 
-def few(n: int, most: int) -> np.ndarray:
-    """Return at most ``most`` places out of ``n``, evenly and with the middle."""
-    step = max(1, math.ceil((n - 1) / (most - 1)))
+def few(n: int) -> np.ndarray:
+    """Return at most ``MAX_TICKS`` places out of ``n``, evenly and with the middle."""
+    step = max(1, math.ceil((n - 1) / (MAX_TICKS - 1)))
     return np.arange((n - 1) // 2 % step, n, step)

@@ -1,7 +1,5 @@
 """What is drawn of a table: columns as numbers, or rows as images."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -18,16 +16,9 @@ from .._tables.values import is_missing
 MAX_FEATURES = 12
 
 
-# ---------------------------------------------------------------------------
-# Columns that are chosen
-# ---------------------------------------------------------------------------
 def columns_of(estimator: Any) -> list[Column]:
-    """Return the columns of the training table.
-
-    Nothing else in the pictures looks inside an estimator.
-    """
-    columns: list[Column] = estimator._encoder.columns_
-    return columns
+    """Return the columns of the training table; only here is an estimator opened."""
+    return list(estimator._encoder.columns_)
 
 
 def position_of(feature: str | int, columns: list[Column]) -> int:
@@ -74,16 +65,25 @@ def check_image_shape(image_shape: Any, columns: list[Column]) -> tuple[int, ...
     return shape
 
 
-# ---------------------------------------------------------------------------
-# Values of one column
-# ---------------------------------------------------------------------------
+def check_rows(rows: Any, n_rows: int, feature: str = "") -> np.ndarray:
+    """Return positions of rows; errors name a feature that has to be missing there."""
+    rows = np.atleast_1d(np.asarray(rows))
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
+        which = f" in which {feature} is missing" if feature else ""
+        raise ValueError(
+            f"rows must be positions of rows{which}, but got {rows.tolist()!r}."
+        )
+    outside = rows[(rows < 0) | (rows >= n_rows)]
+    if len(outside):
+        asked = f"{feature} was asked for in row" if feature else "got"
+        raise ValueError(
+            f"rows must lie between 0 and {n_rows - 1}, but {asked} {outside[0]}."
+        )
+    return rows
+
+
 def has_categories(column: Column) -> bool:
     return column.has_categories or column.kind == "boolean"
-
-
-def decoded_table(table: Any) -> Table:
-    """Give access to the columns of a table that an estimator has made."""
-    return library_of(table).read(table)
 
 
 def read(table: Table, index: int, column: Column) -> tuple[np.ndarray, np.ndarray]:
@@ -100,15 +100,10 @@ def read(table: Table, index: int, column: Column) -> tuple[np.ndarray, np.ndarr
 def values_of(cells: list, column: Column) -> np.ndarray:
     """Numbers as floats; categories as objects; what is missing is NaN or None."""
     if not has_categories(column):
-        return np.array([_number(cell) for cell in cells], dtype=float)
+        return np.array([np.nan if is_missing(c) else float(c) for c in cells])
     values = np.empty(len(cells), dtype=object)
-    for place, cell in enumerate(cells):
-        values[place] = _category(cell, column)
+    values[:] = [_category(cell, column) for cell in cells]
     return values
-
-
-def _number(cell: Any) -> float:
-    return float("nan") if is_missing(cell) else float(cell)
 
 
 def _category(cell: Any, column: Column) -> Any:
@@ -139,38 +134,22 @@ def places_of(values: Any, categories: Sequence | None) -> np.ndarray:
     return np.array([places.get(value, np.nan) for value in values], dtype=float)
 
 
-# ---------------------------------------------------------------------------
-# Rows of a table
-# ---------------------------------------------------------------------------
 class Drawn(NamedTuple):
-    """Rows of a table as they are drawn; missing cells are NaN.
+    """Rows of a table as they are drawn: columns, or images without names.
 
-    Attributes
-    ----------
-    values : ndarray of shape (n_rows, n_features) or (n_rows, height, width[, 3])
-        Columns (of categories, their places in ``categories``) or images.
-    feature_names : list of str or None
-        Names of the columns, None for images.
-    categories : list or None
-        For each column the values it may have, or None for numbers.
+    Missing cells are NaN. Columns of categories hold their places in ``categories``,
+    which are None for numbers.
     """
 
-    values: np.ndarray
+    values: np.ndarray  # (n_rows, n_features) or (n_rows, height, width[, 3])
     feature_names: list[str] | None = None
     categories: list | None = None
 
 
 class Selection:
-    """Images, or some of the columns of a table.
+    """Images whose pixels are the columns of a table, or some of the columns.
 
-    Parameters
-    ----------
-    estimator : estimator
-        It knows the columns of the table.
-    image_shape : tuple of int or None
-        Shape of an image whose pixels are the columns; None selects columns.
-    features : str, int, sequence of these or None
-        Names or positions of the columns; None takes the first ones.
+    ``image_shape`` is None for columns; ``features`` names them, None takes the first.
     """
 
     def __init__(self, estimator: Any, image_shape: Any, features: Any):
@@ -188,13 +167,13 @@ class Selection:
 
     def decoded(self, table: Any) -> Drawn:
         """Return what is drawn of a table that the estimator has decoded."""
-        return self._drawn(decoded_table(table))
+        return self._drawn(library_of(table).read(table))
 
     def _drawn(self, table: Table) -> Drawn:
         if self.shape is not None:
-            indices = range(len(self.columns))
-            pixels = [np.asarray(table.numbers(i), dtype=float) for i in indices]
-            return Drawn(np.column_stack(pixels).reshape(-1, *self.shape))
+            pixels = [table.numbers(index) for index in range(len(self.columns))]
+            images = np.column_stack(pixels).astype(float)
+            return Drawn(images.reshape(-1, *self.shape))
         names, kinds, numbers = [], [], []
         for position in self.positions:
             column = self.columns[position]

@@ -1,10 +1,9 @@
 """The same latents decoded with every label."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from ._latents import check_decoder, check_latent_rows, decode, has_labels
 from ._priors import prior_draws
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ConditionalGridDisplay(DecodedDisplay):
     """Picture of the same latents decoded with every label.
 
@@ -80,20 +80,11 @@ class ConditionalGridDisplay(DecodedDisplay):
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        latents: Any,
-        classes: Any,
-        decoded: Any,
-        feature_names: Sequence[str] | None = None,
-        categories: Sequence | None = None,
-    ):
-        self.latents = latents
-        self.classes = classes
-        self.decoded = decoded
-        self.feature_names = feature_names
-        self.categories = categories
+    latents: Any
+    classes: Any
+    decoded: Any
+    feature_names: Sequence[str] | None = None
+    categories: Sequence | None = None
 
     @classmethod
     def from_estimator(
@@ -117,8 +108,7 @@ class ConditionalGridDisplay(DecodedDisplay):
         estimator : VAEClassifier or another fitted estimator, see Notes of the class
             The model.
         image_shape : tuple of int or None, default=None
-            (height, width) or (height, width, 3), if the columns of the table are the
-            pixels of an image; None draws columns.
+            (height, width[, 3]) if columns are pixels of an image; None draws columns.
         features : str, int, sequence of these or None, default=None
             Names or positions of the columns to draw. None takes the first 12.
         n_rows : int, default=5
@@ -130,11 +120,9 @@ class ConditionalGridDisplay(DecodedDisplay):
         random_state : int, RandomState instance or None, default=None
             Determines the draws.
         vmin, vmax : float or None, default=None
-            Pixel values that are white and black. None leaves out the lowest and
-            the highest 1% of the pixels.
+            White and black pixel values; None leaves out 1% of the pixels at each end.
         ax : matplotlib Axes, array of Axes or None, default=None
-            Where to draw; None makes a new figure. For columns, one Axes is divided
-            into panels.
+            Where to draw; None makes a new figure. Columns divide one Axes.
 
         Returns
         -------
@@ -187,9 +175,7 @@ class ConditionalGridDisplay(DecodedDisplay):
         ax = plot_mosaic(ax, np.asarray(self.decoded), vmin=vmin, vmax=vmax)
         name_categories(ax.xaxis, self.classes)
         ax.xaxis.tick_top()
-        ax.tick_params(length=0)
-        ax.set_yticks([])
-        ax.set_ylabel("same latents along a row")
+        ax.set(yticks=[], ylabel="same latents along a row")
         return ax
 
     def _plot_column(self, ax: Any, place: int, categories: Sequence | None) -> None:

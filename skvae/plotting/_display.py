@@ -1,7 +1,5 @@
 """Base class of displays of images in one mosaic, or of columns in a panel each."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -28,11 +26,9 @@ class DecodedDisplay(ABC):
         Parameters
         ----------
         ax : matplotlib Axes, array of Axes or None, default=None
-            Where to draw; None makes a new figure. For columns, one Axes is divided
-            into panels.
+            Where to draw; None makes a new figure. Columns divide one Axes.
         vmin, vmax : float or None, default=None
-            Pixel values that are white and black. None leaves out the lowest and
-            the highest 1% of the pixels.
+            White and black pixel values; None leaves out 1% of the pixels at each end.
 
         Returns
         -------

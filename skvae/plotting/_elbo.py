@@ -1,7 +1,5 @@
 """The evidence lower bound at work: a gamma distribution approaches a normal one."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 import math
@@ -68,12 +66,8 @@ def natural_step(
     """Return the natural gradient of the ELBO by the two log-parameters, (2,)."""
     parameters = np.array([concentration, rate])
     gradient = parameters * elbo_gradient(concentration, rate, loc, scale)
-    information = np.array(
-        [
-            [polygamma(1, concentration) * concentration**2, -concentration],
-            [-concentration, concentration],
-        ]
-    )
+    curvature = polygamma(1, concentration) * concentration**2
+    information = [[curvature, -concentration], [-concentration, concentration]]
     return np.linalg.solve(information, gradient)
 
 
@@ -143,11 +137,10 @@ class ElboAnimation:
                 f"{len(self.rate)}: both need one for each frame."
             )
         self.loc, self.scale = _normal(loc, scale)
-        parameters = self.concentration, self.rate
         self.expected_log_density = expected_log_normal(
-            *parameters, self.loc, self.scale
+            self.concentration, self.rate, self.loc, self.scale
         )
-        self.entropy = gamma_entropy(*parameters)
+        self.entropy = gamma_entropy(self.concentration, self.rate)
         self.elbo = self.expected_log_density + self.entropy
         self.z = self._points()
         self.p = norm.pdf(self.z, self.loc, self.scale)
@@ -213,12 +206,7 @@ class ElboAnimation:
 
     @classmethod
     def from_path(
-        cls,
-        concentration: Any,
-        rate: Any,
-        *,
-        loc: float = 5.0,
-        scale: float = 1.0,
+        cls, concentration: Any, rate: Any, *, loc: float = 5.0, scale: float = 1.0
     ) -> ElboAnimation:
         """Follow any path of parameters, such as that of another optimizer.
 
@@ -272,10 +260,9 @@ class ElboAnimation:
             raise ValueError(
                 f"There is no frame {frame}: the animation has {n_frames} frames."
             )
-        axes = panels(ax, 2, 1, (SIZE[0], SIZE[1] / 2))
-        self._draw(axes)(frame % n_frames)
-        self.axes_ = axes
-        self.figure_ = axes[0].figure
+        self.axes_ = panels(ax, 2, 1, (SIZE[0], SIZE[1] / 2))
+        self._draw(self.axes_)(frame % n_frames)
+        self.figure_ = self.axes_[0].figure
         return self
 
     def animate(self, *, frames_per_second: int = 15) -> Any:
@@ -384,13 +371,8 @@ class ElboAnimation:
             xlabel="iteration",
             ylabel="ELBO = −KL(q‖p)  (nats)",
         )
-        below.plot(
-            self.z,
-            self.p,
-            color="black",
-            lw=1.5,
-            label=f"p: normal({self.loc:g}, {self.scale:g}²)",
-        )
+        label = f"p: normal({self.loc:g}, {self.scale:g}²)"
+        below.plot(self.z, self.p, color="black", lw=1.5, label=label)
         (line,) = below.plot([], [], color=ORANGE, lw=2, label="q: gamma")
         (area,) = below.fill([0], [0], color=ORANGE, alpha=0.2, lw=0)
         top = 1.6 * max(self.p.max(), np.max(self.q[-1][np.isfinite(self.q[-1])]))
@@ -427,11 +409,8 @@ class ElboAnimation:
 
 def _positive(values: Any, name: str) -> np.ndarray:
     values = np.array(values, dtype=float)
-    if (
-        values.ndim != 1
-        or not len(values)
-        or not (np.isfinite(values) & (values > 0)).all()
-    ):
+    fits = np.isfinite(values) & (values > 0)
+    if values.ndim != 1 or not len(values) or not fits.all():
         raise ValueError(f"{name} must hold positive finite numbers in one dimension.")
     return values
 

@@ -1,11 +1,10 @@
 """Imputed cells of a column beside the observed ones, and intervals of single cells."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -16,14 +15,14 @@ from sklearn.utils.validation import check_is_fitted
 from .._estimators.imputer import VAEImputer
 from .._imputation.scales import is_number
 from .._tables.columns import Column
-from .._tables.libraries import open_table
+from .._tables.libraries import library_of, open_table
 from .._tables.missing import replace_marker
 from .._tables.values import is_missing
 from ._axes import GREY, ORANGE, TEAL, bare, check_matplotlib, name_categories, one_axes
 from ._columns import (
     categories_of,
+    check_rows,
     columns_of,
-    decoded_table,
     places_of,
     position_of,
     read,
@@ -42,6 +41,7 @@ MAX_BINS = 40
 OBSERVED, IMPUTED, TRUTH = GREY, ORANGE, TEAL
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ImputationDisplay:
     """Picture of the imputed cells of one column.
 
@@ -102,32 +102,17 @@ class ImputationDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        feature_name: str,
-        observed: Any,
-        imputed: Any,
-        categories: Sequence | None = None,
-        rows: Any = None,
-        point: Any = None,
-        lower: Any = None,
-        upper: Any = None,
-        coverage: float = 0.9,
-        true_imputed: Any = None,
-        true_point: Any = None,
-    ):
-        self.feature_name = feature_name
-        self.observed = observed
-        self.imputed = imputed
-        self.categories = categories
-        self.rows = rows
-        self.point = point
-        self.lower = lower
-        self.upper = upper
-        self.coverage = coverage
-        self.true_imputed = true_imputed
-        self.true_point = true_point
+    feature_name: str
+    observed: Any
+    imputed: Any
+    categories: Sequence | None = None
+    rows: Any = None
+    point: Any = None
+    lower: Any = None
+    upper: Any = None
+    coverage: float = 0.9
+    true_imputed: Any = None
+    true_point: Any = None
 
     @classmethod
     def from_estimator(
@@ -214,7 +199,7 @@ class ImputationDisplay:
             place -= sum(c.is_empty for c in columns[:index])
 
         def completed(of_table: Any) -> np.ndarray:
-            return read(decoded_table(of_table), place, column)[0]
+            return read(library_of(of_table).read(of_table), place, column)[0]
 
         tables = imputer.sample(
             _safe_indexing(X, where), n_draws=n_draws, random_state=random_state
@@ -228,7 +213,7 @@ class ImputationDisplay:
             coverage=coverage,
             true_imputed=None if true_values is None else _known(true_values[where]),
         )
-        if _has_intervals(column):
+        if is_number(column) or column.kind == "ordinal":
             rows = _checked_rows(rows, missing, name)
             chosen = _safe_indexing(X, rows)
             lower, upper = imputer.predict_interval(chosen, coverage=coverage)
@@ -286,46 +271,44 @@ class ImputationDisplay:
         self.figure_ = ax.figure
         return self
 
+    def _groups(self) -> list[tuple[Any, str, str]]:
+        """Return values, colour and label of the observed cells, the draws, the truth.
+
+        The last of them is left out where it is not known.
+        """
+        n_draws = len(self.imputed)
+        draws = f"missing cells, {n_draws} draw{'s' if n_draws > 1 else ''}"
+        groups = [
+            (self.observed, OBSERVED, f"{len(self.observed)} observed cells"),
+            (np.ravel(self.imputed), IMPUTED, draws),
+            (self.true_imputed, TRUTH, "truth of the missing cells"),
+        ]
+        return groups if self.true_imputed is not None else groups[:2]
+
     def _plot_histogram(self, ax: Any) -> None:
         """Draw densities of the observed cells and of the draws."""
-        groups = [self.observed, np.ravel(self.imputed)]
-        if self.true_imputed is not None:
-            groups.append(self.true_imputed)
-        edges = _bin_edges([np.asarray(values, dtype=float) for values in groups])
-        n_draws = np.shape(self.imputed)[0]
+        groups = self._groups()
+        edges = _bin_edges([np.asarray(values, dtype=float) for values, _, _ in groups])
         styles: list[dict[str, Any]] = [
-            {"color": OBSERVED, "label": _observed_label(groups[0])},
-            {
-                "color": IMPUTED,
-                "histtype": "step",
-                "lw": 2,
-                "label": _imputed_label(n_draws),
-            },
-            {
-                "color": TRUTH,
-                "histtype": "step",
-                "lw": 1.5,
-                "ls": "--",
-                "label": "truth of the missing cells",
-            },
+            {},
+            {"histtype": "step", "lw": 2},
+            {"histtype": "step", "lw": 1.5, "ls": "--"},
         ]
-        for values, style in zip(groups, styles, strict=False):
+        for (values, color, label), style in zip(groups, styles, strict=False):
             if len(values):
+                style = {"color": color, "label": label, **style}
                 ax.hist(values, bins=edges, density=True, **style)
         ax.set(xlabel=self.feature_name, ylabel="density")
 
     def _plot_shares(self, ax: Any) -> None:
         """Draw the shares of categories in the observed cells and in the draws."""
-        groups = [(self.observed, OBSERVED, _observed_label(self.observed))]
-        n_draws = np.shape(self.imputed)[0]
-        groups.append((np.ravel(self.imputed), IMPUTED, _imputed_label(n_draws)))
-        if self.true_imputed is not None:
-            groups.append((self.true_imputed, TRUTH, "truth of the missing cells"))
+        groups = self._groups()
         assert self.categories is not None
         places = np.arange(len(self.categories))
         width = 0.8 / len(groups)
         for k, (values, color, label) in enumerate(groups):
-            shares = _shares(values, self.categories)
+            counts = Counter(values)
+            shares = [counts[c] / max(1, len(values)) for c in self.categories]
             left = places + (k - (len(groups) - 1) / 2) * width
             ax.bar(left, shares, width=0.92 * width, color=color, label=label)
         name_categories(ax.xaxis, self.categories)
@@ -338,27 +321,14 @@ class ImputationDisplay:
             for values in (self.point, self.lower, self.upper)
         )
         places = np.arange(len(point))
-        ax.vlines(
-            places,
-            lower,
-            upper,
-            color=IMPUTED,
-            lw=2.5,
-            alpha=0.45,
-            label=f"{100 * self.coverage:g}% interval",
-        )
+        style = {"color": IMPUTED, "lw": 2.5, "alpha": 0.45}
+        label = f"{100 * self.coverage:g}% interval"
+        ax.vlines(places, lower, upper, **style, label=label)
         ax.plot(places, point, "o", ms=5, color=IMPUTED, label="point estimate")
         if self.true_point is not None:
-            ax.plot(
-                places,
-                places_of(self.true_point, self.categories),
-                "D",
-                ms=5,
-                mew=1.5,
-                mfc="none",
-                color=TRUTH,
-                label="truth",
-            )
+            truth = places_of(self.true_point, self.categories)
+            style = {"ms": 5, "mew": 1.5, "mfc": "none", "color": TRUTH}
+            ax.plot(places, truth, "D", **style, label="truth")
         assert self.rows is not None
         ax.set_xticks(places, [str(row) for row in self.rows])
         if len(places) > 12:
@@ -368,9 +338,6 @@ class ImputationDisplay:
         ax.set(xlabel="row", ylabel=self.feature_name)
 
 
-# ---------------------------------------------------------------------------
-# Arguments
-# ---------------------------------------------------------------------------
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, but got {kind!r}.")
@@ -380,18 +347,7 @@ def _checked_rows(rows: Any, missing: np.ndarray, name: str) -> np.ndarray:
     """Return positions of rows in which the column is missing."""
     if rows is None:
         return np.flatnonzero(missing)[:DEFAULT_ROWS]
-    rows = np.atleast_1d(np.asarray(rows))
-    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
-        raise ValueError(
-            f"rows must be positions of rows in which feature {name!r} is missing, but "
-            f"got {rows.tolist()!r}."
-        )
-    outside = rows[(rows < 0) | (rows >= len(missing))]
-    if len(outside):
-        raise ValueError(
-            f"rows must lie between 0 and {len(missing) - 1}, but feature {name!r} was "
-            f"asked for in row {outside[0]}."
-        )
+    rows = check_rows(rows, len(missing), f"feature {name!r}")
     if not missing[rows].all():
         raise ValueError(
             f"Feature {name!r} is observed in row {rows[~missing[rows]][0]}: intervals "
@@ -411,23 +367,9 @@ def _true_values(truth: Any, missing: np.ndarray, column: Column) -> np.ndarray:
     return values_of(list(truth), column)
 
 
-# ---------------------------------------------------------------------------
-# Values of one column
-# ---------------------------------------------------------------------------
-def _has_intervals(column: Column) -> bool:
-    return is_number(column) or column.kind == "ordinal"
-
-
 def _known(values: np.ndarray) -> np.ndarray:
     """Leave out what is missing."""
     return values[[not is_missing(value) for value in values]]
-
-
-def _shares(values: Any, categories: Sequence) -> np.ndarray:
-    """Return the share of each category."""
-    counts = Counter(values)
-    shares = [counts[category] / max(1, len(values)) for category in categories]
-    return np.array(shares)
 
 
 def _bin_edges(groups: list[np.ndarray]) -> np.ndarray:
@@ -443,14 +385,3 @@ def _bin_edges(groups: list[np.ndarray]) -> np.ndarray:
     widest = groups[0] if len(groups[0]) > 1 else values
     n_bins = len(np.histogram_bin_edges(widest, "auto")) - 1
     return np.linspace(low, high, min(max(n_bins, 8), MAX_BINS) + 1)
-
-
-# ---------------------------------------------------------------------------
-# Words in the picture
-# ---------------------------------------------------------------------------
-def _observed_label(values: Any) -> str:
-    return f"{len(values)} observed cells"
-
-
-def _imputed_label(n_draws: int) -> str:
-    return f"missing cells, {n_draws} draw{'s' if n_draws > 1 else ''}"

@@ -1,21 +1,8 @@
-"""What the pictures of latent variables ask of an estimator.
+"""What the pictures of latent variables ask of an estimator, and their arguments.
 
-Scatters need ``transform(X)``, which returns latents. Pictures that decode need
-
-``n_components_``
-    the number of latent variables,
-``inverse_transform(Z)``
-    a table like the training table: what the decoder expects for given latents,
-``latent``, ``prior``
-    the family of the prior and its parameters; without them it is N(0, I);
-
-and of a model with a label, which has ``classes_``, instead of ``inverse_transform``
-
-``decode(Z, y)``
-    what the decoder expects for given latents and labels of shape (n_samples,).
+Scatters need ``transform(X)``. Pictures that decode need ``n_components_`` and
+``inverse_transform(Z)``, or ``decode(Z, y)`` of a model with ``classes_``.
 """
-
-# SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
@@ -29,9 +16,6 @@ from .._estimators.imputer import VAEImputer
 from ._priors import prior_centre
 
 
-# ---------------------------------------------------------------------------
-# Estimators
-# ---------------------------------------------------------------------------
 def check_latents(estimator: Any, caller: str) -> None:
     """Refuse estimators whose ``transform`` returns no latents, or not yet."""
     if not hasattr(estimator, "transform") or isinstance(estimator, VAEImputer):
@@ -58,11 +42,6 @@ def has_labels(estimator: Any) -> bool:
     return hasattr(estimator, "predict_proba") or hasattr(estimator, "classes_")
 
 
-def latents_of(estimator: Any, X: Any) -> np.ndarray:
-    """Return the latents of a table as an array."""
-    return np.asarray(estimator.transform(X))
-
-
 def decode(estimator: Any, Z: np.ndarray, y: Any = None) -> Any:
     """Decode latents (n_samples, n_components_); ``y`` is one label or one per row."""
     Z = Z.astype(np.float32)
@@ -86,9 +65,6 @@ def decode(estimator: Any, Z: np.ndarray, y: Any = None) -> Any:
     return estimator.decode(Z, np.broadcast_to(labels, len(Z)))
 
 
-# ---------------------------------------------------------------------------
-# Arguments
-# ---------------------------------------------------------------------------
 def check_components(
     components: Any, n_components: int, n_wanted: int | None = None
 ) -> tuple[int, ...]:

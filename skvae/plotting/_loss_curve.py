@@ -1,9 +1,8 @@
 """How a fit went: objective, reconstruction, KL and active units by epoch."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from ._axes import ORANGE, TEAL, bare, check_matplotlib, panels
 HIDDEN_SHARE = 0.03
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LossCurveDisplay:
     """Picture of a training: objective, reconstruction, KL and active units by epoch.
 
@@ -57,22 +57,12 @@ class LossCurveDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        objective: Any,
-        reconstruction: Any,
-        kl: Any,
-        active_units: Any,
-        validation: Any = None,
-        kept: float | None = None,
-    ):
-        self.objective = objective
-        self.reconstruction = reconstruction
-        self.kl = kl
-        self.active_units = active_units
-        self.validation = validation
-        self.kept = kept
+    objective: Any
+    reconstruction: Any
+    kl: Any
+    active_units: Any
+    validation: Any = None
+    kept: float | None = None
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> LossCurveDisplay:
@@ -149,22 +139,17 @@ class LossCurveDisplay:
             panel.plot(epochs, values, color=TEAL, lw=1.5, label="training")
             panel.set(title=name, xlabel="epoch", ylabel="nats per row")
             bare(panel)
-        first, _, _, units = axes
+        first, second, _, units = axes
         if self.validation is not None:
             scored = epochs[len(epochs) - len(self.validation) :]
-            first.plot(
-                scored, self.validation, color=ORANGE, lw=1.5, label="validation"
-            )
+            style = {"color": ORANGE, "lw": 1.5, "label": "validation"}
+            first.plot(scored, self.validation, **style)
             if self.kept is not None:
-                style = {"color": ORANGE, "lw": 1, "ls": ":"}
-                first.axhline(self.kept, **style, label="weights kept")
+                style = {"color": ORANGE, "lw": 1, "ls": ":", "label": "weights kept"}
+                first.axhline(self.kept, **style)
             first.legend(frameon=False)
-        for panel, drawn in zip(
-            axes[:2],
-            [(self.objective, self.validation), (self.reconstruction, None)],
-            strict=True,
-        ):
-            _cut_off_start(panel, *drawn)
+        _cut_off_start(first, self.objective, self.validation)
+        _cut_off_start(second, self.reconstruction)
         units.set_ylabel("latent variables")
         units.set_ylim(0, 1.1 * max(1, np.max(self.active_units, initial=0)))
         units.yaxis.get_major_locator().set_params(integer=True)

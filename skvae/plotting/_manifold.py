@@ -1,10 +1,9 @@
 """What the decoder makes of a plane of latent variables."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,8 @@ from ._columns import Selection
 from ._latents import check_components, check_decoder, check_start, check_values, decode
 from ._priors import move, quantiles
 
-#: Tick labels on an axis, at most.
-MAX_TICKS = 7
 
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class LatentManifoldDisplay:
     """Picture of a plane of two latent variables, decoded.
 
@@ -70,20 +67,11 @@ class LatentManifoldDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        values: Any,
-        decoded: Any,
-        components: Any = (0, 1),
-        feature_name: str | None = None,
-        categories: Sequence | None = None,
-    ):
-        self.values = values
-        self.decoded = decoded
-        self.components = components
-        self.feature_name = feature_name
-        self.categories = categories
+    values: Any
+    decoded: Any
+    components: Any = (0, 1)
+    feature_name: str | None = None
+    categories: Sequence | None = None
 
     @classmethod
     def from_estimator(
@@ -108,8 +96,7 @@ class LatentManifoldDisplay:
         estimator : VAETransformer or another fitted estimator that decodes latents
             The model, with at least two latent variables.
         image_shape : tuple of int or None, default=None
-            (height, width) or (height, width, 3), if the columns of the table are the
-            pixels of an image.
+            (height, width[, 3]), if the columns are the pixels of an image.
         feature : str or int or None, default=None
             Name or position of the column to draw. Either this or ``image_shape`` has
             to be given.
@@ -172,9 +159,7 @@ class LatentManifoldDisplay:
         drawn = selection.decoded(table)
         display = cls(
             values=(across, up),
-            decoded=drawn.values.reshape(
-                len(up), len(across), *(selection.shape or ())
-            ),
+            decoded=drawn.values.reshape(*plane.shape[:2], *(selection.shape or ())),
             components=components,
             feature_name=drawn.feature_names[0] if drawn.feature_names else None,
             categories=drawn.categories[0] if drawn.categories else None,
@@ -213,9 +198,9 @@ class LatentManifoldDisplay:
             ax = one_axes(ax, (5.6, 4.6))
             self._plot_colors(ax, rows, vmin, vmax)
         across, up = self.values
-        places = few(len(across), MAX_TICKS)
+        places = few(len(across))
         ax.set_xticks(places, [f"{across[place]:.2g}" for place in places])
-        places = few(len(up), MAX_TICKS)
+        places = few(len(up))
         ax.set_yticks(len(up) - 1 - places, [f"{up[place]:.2g}" for place in places])
         names = [f"latent component {k}" for k in self.components]
         ax.set(xlabel=names[0], ylabel=names[1])
@@ -236,10 +221,8 @@ class LatentManifoldDisplay:
         n = len(self.categories)
         colors = ListedColormap(class_colors(n))
         drawn = ax.imshow(rows, aspect="auto", cmap=colors, vmin=-0.5, vmax=n - 0.5)
-        bar = ax.figure.colorbar(
-            drawn, ax=ax, label=self.feature_name, ticks=np.arange(n), pad=0.02
-        )
-        bar.ax.set_yticklabels([str(value) for value in self.categories])
+        bar = ax.figure.colorbar(drawn, ax=ax, label=self.feature_name, pad=0.02)
+        bar.set_ticks(np.arange(n), labels=[str(value) for value in self.categories])
         bar.ax.tick_params(length=0)
 
 

@@ -1,10 +1,4 @@
-"""Priors of the latents: quantiles, centre, draws, and moves along latent variables.
-
-An estimator has ``n_components_`` latents; ``latent`` and ``prior`` of its last fit are
-the family of the prior and its parameters, where that is not N(0, I).
-"""
-
-# SPDX-License-Identifier: BSD-3-Clause
+"""Priors of the latents: quantiles, centre, draws, and moves along latent variables."""
 
 from __future__ import annotations
 
@@ -24,12 +18,9 @@ def given(estimator: Any, name: str, default: Any) -> Any:
 
 
 def prior_of(estimator: Any, remedy: str) -> tuple[str, list]:
-    """Return the family and the parameters of the prior.
+    """Return the family and the parameters of the prior, N(0, I) if none is given.
 
-    Raises
-    ------
-    ValueError
-        If the prior is learned or unknown; the message ends with ``remedy``.
+    A prior that is learned or unknown is an error, which ends with ``remedy``.
     """
     family = given(estimator, "latent", "normal")
     prior = given(estimator, "prior", None)
@@ -111,24 +102,11 @@ def prior_draws(estimator: Any, n_draws: int, random_state: Any) -> np.ndarray:
 def move(
     estimator: Any, start: np.ndarray, components: tuple[int, ...], values: np.ndarray
 ) -> np.ndarray:
-    """Return latents that differ from ``start`` in some components.
+    """Return latents, (..., n_components_), that differ from ``start`` in some of them.
 
-    Parameters
-    ----------
-    estimator : estimator
-        The family of its latents decides what happens to the other components.
-    start : ndarray of shape (n_components_,)
-        Where the others are.
-    components : tuple of int
-        The ones that are set.
-    values : ndarray of shape (..., len(components))
-        Their values; for Dirichlet latents their shares in what is left by the
-        components before. The others then divide up the rest in proportion.
-
-    Returns
-    -------
-    Z : ndarray of shape (..., n_components_)
-        The latents.
+    ``values``, (..., len(components)), are those of ``components``; for Dirichlet
+    latents their shares in what is left by the components before. The others, which
+    ``start`` gives, then divide up the rest in proportion.
     """
     Z = np.broadcast_to(start, (*values.shape[:-1], len(start))).astype(float)
     chosen = list(components)

@@ -1,19 +1,18 @@
 """Rows beside what encoder and decoder make of them."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.utils import _safe_indexing
 
 from ._axes import GREY, TEAL, bare, check_matplotlib, name_categories, plot_mosaic
-from ._columns import Selection
+from ._columns import Selection, check_rows
 from ._display import DecodedDisplay
-from ._latents import check_decoder, check_latents, decode, has_labels, latents_of
+from ._latents import check_decoder, check_latents, decode, has_labels
 
 #: Images that are drawn if no rows are chosen, at most.
 MAX_IMAGES = 10
@@ -22,6 +21,7 @@ MAX_IMAGES = 10
 MAX_WRITTEN = 6
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ReconstructionDisplay(DecodedDisplay):
     """Picture of rows and their reconstructions.
 
@@ -68,18 +68,10 @@ class ReconstructionDisplay(DecodedDisplay):
 
     _panel_size = (3.0, 2.8)
 
-    def __init__(
-        self,
-        *,
-        original: Any,
-        reconstructed: Any,
-        feature_names: Sequence[str] | None = None,
-        categories: Sequence | None = None,
-    ):
-        self.original = original
-        self.reconstructed = reconstructed
-        self.feature_names = feature_names
-        self.categories = categories
+    original: Any
+    reconstructed: Any
+    feature_names: Sequence[str] | None = None
+    categories: Sequence | None = None
 
     @classmethod
     def from_estimator(
@@ -103,19 +95,16 @@ class ReconstructionDisplay(DecodedDisplay):
         X : array-like or data frame of shape (n_samples, n_features)
             The rows, best some that the model was not trained on.
         image_shape : tuple of int or None, default=None
-            (height, width) or (height, width, 3), if the columns of the table are the
-            pixels of an image; None draws columns.
+            (height, width[, 3]) if columns are pixels of an image; None draws columns.
         features : str, int, sequence of these or None, default=None
             Names or positions of the columns to draw. None takes the first 12.
         rows : array-like of int or None, default=None
             Positions of the rows to draw. None takes the first 10 images, or all rows
             of other tables.
         vmin, vmax : float or None, default=None
-            Pixel values that are white and black. None leaves out the lowest and
-            the highest 1% of the pixels.
+            White and black pixel values; None leaves out 1% of the pixels at each end.
         ax : matplotlib Axes, array of Axes or None, default=None
-            Where to draw; None makes a new figure. For columns, one Axes is divided
-            into panels.
+            Where to draw; None makes a new figure. Columns divide one Axes.
 
         Returns
         -------
@@ -138,11 +127,11 @@ class ReconstructionDisplay(DecodedDisplay):
         selection = Selection(estimator, image_shape, features)
         n_rows = X.shape[0] if hasattr(X, "shape") else len(X)
         if rows is not None:
-            X = _safe_indexing(X, _checked_rows(rows, n_rows))
+            X = _safe_indexing(X, check_rows(rows, n_rows))
         elif selection.shape is not None and n_rows > MAX_IMAGES:
             X = _safe_indexing(X, np.arange(MAX_IMAGES))
         labels = estimator.predict(X) if has_labels(estimator) else None
-        table = decode(estimator, latents_of(estimator, X), labels)
+        table = decode(estimator, np.asarray(estimator.transform(X)), labels)
         given = selection.read(X)
         display = cls(
             original=given.values,
@@ -157,20 +146,17 @@ class ReconstructionDisplay(DecodedDisplay):
         """Draw the reconstructions below the originals."""
         images = np.stack([np.asarray(self.original), np.asarray(self.reconstructed)])
         ax = plot_mosaic(ax, images, vmin=vmin, vmax=vmax, cell=0.9)
-        ax.set(xticks=[])
-        ax.set_yticks([0, 1], ["original", "reconstruction"])
+        ax.set(xticks=[], yticks=[0, 1], yticklabels=["original", "reconstruction"])
         return ax
 
     def _plot_column(self, ax: Any, place: int, categories: Sequence | None) -> None:
         """Draw the reconstruction of a column over the original."""
-        pair = (
-            np.asarray(self.original)[:, place],
-            np.asarray(self.reconstructed)[:, place],
-        )
+        original = np.asarray(self.original)[:, place]
+        reconstructed = np.asarray(self.reconstructed)[:, place]
         if categories is None:
-            _plot_numbers(ax, *pair)
+            _plot_numbers(ax, original, reconstructed)
         else:
-            _plot_shares(ax, *pair, categories)
+            _plot_shares(ax, original, reconstructed, categories)
         ax.set(xlabel="original", ylabel="reconstruction")
 
 
@@ -191,9 +177,8 @@ def _plot_shares(
     n = len(categories)
     known = np.isfinite(original) & np.isfinite(reconstructed)
     counts = np.zeros((n, n))
-    np.add.at(
-        counts, (reconstructed[known].astype(int), original[known].astype(int)), 1
-    )
+    places = np.stack([reconstructed, original])[:, known].astype(int)
+    np.add.at(counts, tuple(places), 1)
     totals = counts.sum(0)
     shares = counts / np.where(totals > 0, totals, 1)
     # the first category is below, as on the axis of numbers
@@ -210,15 +195,3 @@ def _plot_shares(
     ax.tick_params(length=0)
     if max(len(str(value)) for value in categories) * n > 24:
         ax.tick_params(axis="x", labelrotation=30)
-
-
-def _checked_rows(rows: Any, n_rows: int) -> np.ndarray:
-    rows = np.atleast_1d(np.asarray(rows))
-    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
-        raise ValueError(f"rows must be positions of rows, but got {rows.tolist()!r}.")
-    outside = rows[(rows < 0) | (rows >= n_rows)]
-    if len(outside):
-        raise ValueError(
-            f"rows must lie between 0 and {n_rows - 1}, but got {outside[0]}."
-        )
-    return rows

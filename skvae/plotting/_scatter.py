@@ -1,9 +1,8 @@
 """Rows as points in the plane of two latent variables."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -11,9 +10,10 @@ import numpy as np
 
 from .._tables.values import is_missing
 from ._axes import GREY, MAX_COLORS, bare, check_matplotlib, class_colors, one_axes
-from ._latents import check_components, check_latents, latents_of
+from ._latents import check_components, check_latents
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LatentScatterDisplay:
     """Scatter of the rows of a table over two latent variables, coloured by ``y``.
 
@@ -55,10 +55,9 @@ class LatentScatterDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(self, *, latents: Any, y: Any = None, components: Any = (0, 1)):
-        self.latents = latents
-        self.y = y
-        self.components = components
+    latents: Any
+    y: Any = None
+    components: Any = (0, 1)
 
     @classmethod
     def from_estimator(
@@ -103,7 +102,7 @@ class LatentScatterDisplay:
         caller = f"{cls.__name__}.from_estimator"
         check_matplotlib(caller)
         check_latents(estimator, caller)
-        Z = latents_of(estimator, X)
+        Z = np.asarray(estimator.transform(X))
         components = check_components(components, Z.shape[1], 2)
         if y is not None:
             y = _as_array(y)
@@ -167,16 +166,11 @@ class LatentScatterDisplay:
         classes = sorted(set(labels.tolist()), key=_order)
         self.classes_ = _as_objects(classes)
         for value, color in zip(classes, class_colors(len(classes)), strict=True):
-            ax.scatter(
-                *Z[known][labels == value].T, color=color, **style, label=_text(value)
-            )
-        legend = ax.legend(
-            frameon=False,
-            loc="upper left",
-            bbox_to_anchor=(1.0, 1.0),
-            handletextpad=0.1,
-            borderaxespad=0.0,
-        )
+            label = f"{value:g}" if isinstance(value, float) else str(value)
+            points = Z[known][labels == value]
+            ax.scatter(*points.T, color=color, **style, label=label)
+        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        legend = ax.legend(frameon=False, **place, handletextpad=0.1, borderaxespad=0)
         for handle in legend.legend_handles:
             handle.set(sizes=[30], alpha=1)
 
@@ -188,14 +182,12 @@ def _as_array(y: Any) -> np.ndarray:
         return np.asarray(y)
     cells = _as_objects(y.to_list())
     known = [cell for cell in cells if not is_missing(cell)]
-    if all(
-        isinstance(cell, int | float) and not isinstance(cell, bool) for cell in known
-    ):
-        if len(known) == len(cells) and all(isinstance(c, int) for c in known):
-            return cells.astype(int)
-        cells[[is_missing(cell) for cell in cells]] = np.nan
-        return cells.astype(float)
-    return cells
+    if any(isinstance(c, bool) or not isinstance(c, int | float) for c in known):
+        return cells
+    if len(known) == len(cells) and all(isinstance(c, int) for c in known):
+        return cells.astype(int)
+    cells[[is_missing(cell) for cell in cells]] = np.nan
+    return cells.astype(float)
 
 
 def _as_objects(values: list) -> np.ndarray:
@@ -206,15 +198,9 @@ def _as_objects(values: list) -> np.ndarray:
 
 
 def _are_numbers(labels: np.ndarray) -> bool:
-    if labels.dtype.kind == "f" and (labels == np.floor(labels)).all():
-        return len(np.unique(labels)) > MAX_COLORS
-    return labels.dtype.kind == "f" or (
-        labels.dtype.kind in "iu" and len(np.unique(labels)) > MAX_COLORS
-    )
-
-
-def _text(label: Any) -> str:
-    return f"{label:g}" if isinstance(label, float) else str(label)
+    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
+        return True
+    return labels.dtype.kind in "fiu" and len(np.unique(labels)) > MAX_COLORS
 
 
 def _order(label: Any) -> tuple:

@@ -1,10 +1,9 @@
 """One latent variable at a time, decoded."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +16,7 @@ from ._axes import (
     class_colors,
     columns_for,
     few,
+    name_categories,
     plot_mosaic,
     stack_categories,
 )
@@ -31,10 +31,8 @@ REACH = 2.5
 #: Latent variables that are drawn if none are chosen, at most.
 MAX_COMPONENTS = 8
 
-#: Tick labels on an axis, at most.
-MAX_TICKS = 7
 
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class LatentTraversalDisplay(DecodedDisplay):
     """Picture of what each latent variable does to a row.
 
@@ -87,20 +85,11 @@ class LatentTraversalDisplay(DecodedDisplay):
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        components: Any,
-        values: Any,
-        decoded: Any,
-        feature_names: Sequence[str] | None = None,
-        categories: Sequence | None = None,
-    ):
-        self.components = components
-        self.values = values
-        self.decoded = decoded
-        self.feature_names = feature_names
-        self.categories = categories
+    components: Any
+    values: Any
+    decoded: Any
+    feature_names: Sequence[str] | None = None
+    categories: Sequence | None = None
 
     @classmethod
     def from_estimator(
@@ -125,8 +114,7 @@ class LatentTraversalDisplay(DecodedDisplay):
         estimator : VAETransformer or another fitted estimator that decodes latents
             The model.
         image_shape : tuple of int or None, default=None
-            (height, width) or (height, width, 3), if the columns of the table are the
-            pixels of an image; None draws columns.
+            (height, width[, 3]) if columns are pixels of an image; None draws columns.
         features : str, int, sequence of these or None, default=None
             Names or positions of the columns to draw. None takes the first 12.
         components : int, sequence of int or None, default=None
@@ -143,11 +131,9 @@ class LatentTraversalDisplay(DecodedDisplay):
         y : label or None, default=None
             The label to decode with, for a model of labels.
         vmin, vmax : float or None, default=None
-            Pixel values that are white and black. None leaves out the lowest and
-            the highest 1% of the pixels.
+            White and black pixel values; None leaves out 1% of the pixels at each end.
         ax : matplotlib Axes, array of Axes or None, default=None
-            Where to draw; None makes a new figure. For columns, one Axes is divided
-            into panels.
+            Where to draw; None makes a new figure. Columns divide one Axes.
 
         Returns
         -------
@@ -168,9 +154,7 @@ class LatentTraversalDisplay(DecodedDisplay):
         check_decoder(estimator, caller)
         n = estimator.n_components_
         start = check_start(estimator, start)
-        chosen = (
-            tuple(range(n)) if components is None else check_components(components, n)
-        )
+        chosen = check_components(range(n) if components is None else components, n)
         selection = Selection(estimator, image_shape, features)
         if values is None:
             n_steps = check_count(n_steps, "n_steps", 2)
@@ -183,13 +167,12 @@ class LatentTraversalDisplay(DecodedDisplay):
             move(estimator, start, (k,), v[:, None])
             for k, v in zip(chosen, values, strict=True)
         ]
-        table = decode(estimator, np.concatenate(Z), y)
-        drawn = selection.decoded(table)
+        drawn = selection.decoded(decode(estimator, np.concatenate(Z), y))
         values = np.array(values)
         decoded = drawn.values.reshape(*values.shape, *drawn.values.shape[1:])
         if components is None:
-            is_image = selection.shape is not None
-            strongest = _strongest(decoded, is_image=is_image)[:MAX_COMPONENTS]
+            order = _strongest(decoded, is_image=selection.shape is not None)
+            strongest = order[:MAX_COMPONENTS]
             chosen = tuple(int(chosen[k]) for k in strongest)
             values, decoded = values[strongest], decoded[strongest]
         display = cls(
@@ -215,19 +198,15 @@ class LatentTraversalDisplay(DecodedDisplay):
 
     def _plot_images(self, ax: Any, vmin: float | None, vmax: float | None) -> Any:
         """Draw a row of images for each latent variable."""
-        images = np.asarray(self.decoded)
         values = np.asarray(self.values)
-        ax = plot_mosaic(ax, images, vmin=vmin, vmax=vmax)
-        ax.set_yticks(
-            np.arange(len(images)), [f"component {k}" for k in self.components]
-        )
+        ax = plot_mosaic(ax, np.asarray(self.decoded), vmin=vmin, vmax=vmax)
+        name_categories(ax.yaxis, [f"component {k}" for k in self.components])
         if (values == values[0]).all():
-            places = few(values.shape[1], MAX_TICKS)
+            places = few(values.shape[1])
             ax.set_xticks(places, [f"{values[0, place]:.2g}" for place in places])
             ax.set_xlabel("value of the latent component")
         else:  # priors that differ
-            ax.set_xticks([])
-            ax.set_xlabel("latent component, from low to high")
+            ax.set(xticks=[], xlabel="latent component, from low to high")
         return ax
 
     def _plot_column(self, ax: Any, place: int, categories: Sequence | None) -> None:
