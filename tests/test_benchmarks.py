@@ -15,7 +15,11 @@ SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "page
 FILES = sorted(FOLDER.rglob("*.py"))
 RAW = pages.raw_figures()
 PAGES = {path.stem for path in report.RESULTS.glob("*.md")}
-BY_HAND = {"ablations", "house", *(name for name in PAGES if name.endswith("_development"))}
+BY_HAND = {
+    "ablations",
+    "house",
+    *(name for name in PAGES if name.endswith("_development")),
+}
 CASE = ("seeds", "ours", "skvae 1", 0)
 
 
