@@ -38,7 +38,7 @@ class VAEClassifier(
 ):
     """Semi-supervised VAE classifier and class-conditional generator of table rows.
 
-    A variational autoencoder that knows classes: a row x comes from its label y, with
+    A class-conditional variational autoencoder: a row x comes from its label y, with
     prior p(y), and latents z with prior N(0, I), through a decoder p(x | z, y). The
     classifier q(y | x) is a network that is trained together with it. On rows with a
     label it maximises log q(y | x) and the evidence lower bound on log p(x, y); on rows
@@ -50,8 +50,8 @@ class VAEClassifier(
     Parameters
     ----------
     n_components : int, default=None
-        Number of latent variables. None takes one less than the number of columns,
-        at most 32: the training switches off those that the data do not need, see
+        Number of latent variables. None means one less than the number of columns,
+        at most 32. Those that the data do not need stay unused, see
         ``history_["active_units"]``.
 
     objective : {"m2", "m1", "m1+m2", "shot"}, default="m2"
@@ -68,7 +68,7 @@ class VAEClassifier(
 
     classification_weight : float, default=None
         Weight of the classification and consistency losses against the bound. None
-        takes the number of columns.
+        means the number of columns.
 
     consistency_weight : "auto" or float, default="auto"
         Weight of the consistency loss (VAT, entropy and class balance), times
@@ -105,38 +105,42 @@ class VAEClassifier(
 
     numeric_transform : {"auto", "standard", "quantile", "none"} or dict, \
             default="auto"
-        Map of the numeric columns ahead of the networks, as in
-        :class:`VAETransformer`. With "auto", encoder and classifier see columns that
-        share a unit, such as pixels, in that unit: a pixel that is seldom non-zero
-        weighs no more than others. Columns share a unit where at least 32 columns of
-        numbers, and half of those that repeat their values, have the same lowest and
-        highest value. The classifier of "m1" and "m1+m2" sees latent variables instead.
+        Transform that numeric columns get before they enter the networks, as in
+        :class:`VAETransformer`. With "auto", columns that share a unit, such as pixels,
+        enter encoder and classifier in that unit, so that pixels that are seldom
+        non-zero get no larger weight than others. Columns share a unit if at least 32
+        numeric columns, and half of those that repeat their values, have the same
+        lowest and highest value. The classifier of "m1" and "m1+m2" uses latent
+        variables instead.
 
     categorical_features : "from_dtype", array-like of str, int or bool, or None, \
             default="from_dtype"
-        Columns that hold categories: by their dtype in a data frame, by names,
-        indices or a mask, or none.
+        Columns that hold categories: those with such a dtype in a data frame, or a list
+        of names or indices, or a boolean mask, or none. String columns of dtype object
+        must be listed; a list must name all columns of strings and categories.
 
     kl_weight : float, default=1.0
-        Weight of the Kullback-Leibler term of z. Where no column has a normal or
-        Student-t likelihood, it rises from 0 over the first 1,000 steps.
+        Weight of the Kullback-Leibler term of z. If no column has a normal or
+        Student-t likelihood, it is raised from 0 during the first 1,000 steps.
 
     max_iter : int, default=None
         Number of epochs (passes over the training rows), of each stage of "m1+m2".
-        None takes 50, or as many as make 1,200 steps ("m1") or 3,000 (the others) if
+        None means 50, or as many as give 1,200 steps ("m1") or 3,000 (the others) if
         that is more.
 
     batch_size : int or "auto", default="auto"
-        Rows per step, beside which every step sees up to 256 labelled ones. "auto"
-        takes an eighth of the rows, between 16 and 256, and 1024 from 100,000 rows up.
+        Rows per training step; every step also uses up to 256 labelled rows. "auto"
+        means the number of rows divided by 8, but at least 16 and at most 256; 1024 if
+        there are 100,000 rows or more.
 
     learning_rate_init : float, default=3e-3
-        Learning rate of Adam, the highest one of a schedule.
+        Learning rate of Adam, the highest value of the schedule ``learning_rate``.
 
     learning_rate : {"cosine", "adaptive", "constant"}, default="cosine"
-        Schedule: "cosine" falls to 1% over ``max_iter`` epochs. Both "cosine" and
-        "adaptive" go back to the best weights and divide the rate by 4, three times
-        at most, when the score has not improved for ``n_iter_no_change`` epochs.
+        Schedule of the learning rate. "cosine" lowers it to 1% over ``max_iter``
+        epochs. If the score has not improved for ``n_iter_no_change`` epochs, "cosine"
+        and "adaptive" restore the best network weights and divide the rate by 4, at
+        most three times; after that, and with "constant", training stops.
 
     early_stopping : bool, default=True
         Whether to set labelled rows aside, score log q(y | x) on them after each epoch
@@ -147,34 +151,36 @@ class VAEClassifier(
         otherwise the last weights are kept, and ``early_stopping_`` is False.
 
     validation_fraction : float, default=None
-        Share of the labelled rows of every class that is set aside. None takes a
-        tenth, if that makes at least 50 rows, and none otherwise.
+        Share of the labelled rows of every class that is set aside for validation. None
+        means a tenth if that is at least 50 rows; otherwise no row is set aside.
 
     n_iter_no_change : int or numpy.inf, default=None
-        Epochs without improvement after which the learning rate falls (see
-        ``learning_rate``) or training stops. None takes, for "m1" with rows set aside,
-        10, or as many as make 1,000 steps if that is more, and no limit otherwise.
+        Number of epochs without improvement after which the learning rate is lowered
+        (see ``learning_rate``) or training stops. None means for "m1" with validation
+        rows 10, or as many as give 1,000 steps if that is more; otherwise no limit.
 
     tol : float, default=1e-4
-        Improvement in nats per row that counts.
+        Smallest increase of the score, in nats per row, that is an improvement.
 
     warm_start : bool, default=False
-        Whether ``fit`` resumes from the previous weights, column kinds and classes.
+        Whether ``fit`` continues from the previous network weights; column types,
+        encodings and classes stay as they were.
 
     callbacks : list of skorch callbacks, default=None
-        Passed on to the training loop (for "m1+m2" of its second stage). Callbacks of
+        Callbacks of the training loop (with "m1+m2" of its second stage). Callbacks of
         scikit-learn are set with ``set_callbacks``.
 
     device : str, default=None
-        "cpu", "cuda", "cuda:1", "mps", "auto" for the best that is there; None is
-        the CPU.
+        "cpu", "cuda", "cuda:1", "mps", or "auto" for the best available device. None
+        means the CPU.
 
     verbose : bool, default=False
         Whether to print the progress.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the initial weights, the validation rows, batches and noise. None
-        takes a fresh seed; the global states of NumPy and torch are never touched.
+        Determines the initial network weights, the validation rows, batches and noise.
+        None means a new seed in every fit. The global random states of NumPy and torch
+        are never used.
 
     Attributes
     ----------
@@ -200,10 +206,10 @@ class VAEClassifier(
         Number of latent variables.
 
     likelihood_ : dict of str to str
-        Distribution of every column.
+        Likelihood of every column: its distribution given the latent variables.
 
     numeric_transform_ : dict of str to str
-        Map of every numeric column.
+        Transform of every numeric column.
 
     input_scale_ : ndarray of shape (n_features_in_,)
         Standard deviation of each column at the input of encoder and classifier: 1, or
@@ -213,13 +219,14 @@ class VAEClassifier(
         Number of columns.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where the table has string names.
+        Names of the columns, if they are strings.
 
     n_iter_ : int
         Number of epochs.
 
     loss_ : float
-        Negative objective of the last epoch, in nats per row of the encoded table.
+        Negative objective of the last epoch, in nats per row. Columns are encoded
+        (numbers rescaled), so it is not comparable with :meth:`score_samples`.
 
     best_loss_ : float
         The lowest ``loss_`` over epochs.
@@ -228,25 +235,26 @@ class VAEClassifier(
         ``loss_`` by epoch.
 
     validation_scores_ : ndarray of shape (n_epochs,) or None
-        Mean of log q(y | x) on the validation rows by epoch of the last call of
-        ``fit``; None without validation rows.
+        Mean of log q(y | x) on the validation rows, by epoch of the last call of
+        ``fit``. None without validation rows.
 
     best_validation_score_ : float or None
-        Score of the weights that were kept.
+        Score of the network weights that were kept.
 
     history_ : dict of str to ndarray of shape (n_iter_,)
-        "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent
-        variables whose posterior mean varies over rows) and "learning_rate", by epoch.
+        By epoch: "objective", "reconstruction" and "kl" in nats per row,
+        "active_units" (number of latent variables whose posterior mean varies between
+        rows) and "learning_rate".
 
     device_ : str
-        The device that the model was trained on, or loaded to.
+        Device on which the model was trained, or to which it was loaded.
 
     See Also
     --------
     sklearn.semi_supervised.SelfTrainingClassifier : Self-training with
         confident pseudo-labels.
     sklearn.semi_supervised.LabelSpreading : Labels spread over neighbours.
-    VAETransformer : The same model without labels.
+    VAETransformer : A variational autoencoder without labels.
 
     Notes
     -----
@@ -487,10 +495,10 @@ class VAEClassifier(
         -------
         log_likelihood : ndarray of shape (n_samples,), float32
             Importance-weighted estimate of log p(x) in nats and in the units of X,
-            from 64 draws for every class: a lower bound on the average. Rows with
-            missing cells have as many draws of the prior too, but for "m1+m2", whose
-            bound is loose for them if no cell was missing in training; a row without
-            any cell scores 0.
+            from 64 draws for every class. On average over repeated draws it is below
+            the true value. For rows with missing cells as many draws of the prior are
+            added, except with "m1+m2": there the estimate is far too low for such rows
+            if no cell was missing in training. A row without any cell scores 0.
         """
         data = self._encode(X)
         return self._model.log_likelihood(data)

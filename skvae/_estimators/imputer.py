@@ -21,116 +21,127 @@ from .base import BaseVAE
 class VAEImputer(TransformerMixin, BaseVAE):
     """Complete missing cells with a conditional variational autoencoder.
 
-    One model serves every pattern of missing cells, in training rows and in new ones.
-    Columns may hold numbers, counts, categories, ordered categories and booleans.
-    Training has two stages. Both mask observed cells and learn to predict them:
+    One model handles all combinations of missing cells, in training rows and in new
+    ones. Columns may hold numbers, counts, categories, ordered categories and booleans.
+    Training has two stages. In both, some observed cells are masked, and the model
+    learns to predict them from the other cells:
 
     1. The conditional mean: the expected value of a cell given the observed cells. A
-       multivariate normal is fitted to the incomplete rows by expectation-maximisation.
-       A few small networks correct its estimates; they also see periodic features of
-       the ranks of numbers [1]_. Each network leaves out a part of the rows. These
-       rows choose its weights, and the stacking weights of normal and networks in the
-       estimate of every column (``stacking_weights_``).
-    2. The conditional VAE [2]_: the joint distribution of cells around that mean. The
-       context c is the output of the first stage and the observed cells. Prior
+       multivariate normal model is fitted to the incomplete rows by
+       expectation-maximisation. A few small networks correct its estimates; their
+       inputs include periodic features of the ranks of numbers [1]_. As in K-fold
+       cross-validation, each network is trained without one part of the rows. These
+       held-out rows select the training step whose network weights are kept, and the
+       stacking weights of the normal model and the networks in the estimates of every
+       column (``stacking_weights_``).
+    2. The conditional VAE [2]_: the joint distribution of the missing cells around that
+       mean. Its context c consists of the estimates of stage 1, the observed cells and
+       their mask, and the normal model's conditional standard deviations. Prior
        p(z | c), posterior q(z | x, c) and decoder p(x | z, c) maximise the evidence
-       lower bound of the masked cells. Locations of numbers are centred on the
-       conditional mean, which comes from networks that left the row out.
+       lower bound of the masked cells. Draws of a number are centred on its conditional
+       mean (unless its column has a quantile transform). In training that mean comes
+       from the network that held the row out, so that draws vary as much as the errors
+       on new rows.
 
-    :meth:`transform` uses the first stage; :meth:`sample`, :meth:`predict_interval` and
-    :meth:`score_samples` use the second.
+    :meth:`transform` uses stage 1; :meth:`sample`, :meth:`predict_interval` and
+    :meth:`score_samples` use stage 2. Most users set only ``random_state``, and if
+    needed ``missingness`` and ``strategy``.
 
     Parameters
     ----------
     n_components : int, default=None
-        Number of latent variables. None takes one less than the number of columns,
-        at most 32: the training switches off those that the data do not need, see
+        Number of latent variables. None means one less than the number of columns,
+        at most 32. Those that the data do not need stay unused, see
         ``history_["active_units"]``.
 
     missing_values : int, float, str, None or NaN, default=np.nan
-        The value that marks a missing cell. NaN, None and null always do.
+        Value that marks a missing cell, besides NaN, None and null.
 
     add_indicator : bool, default=False
-        Whether to append, for every column with missing cells in training, an
-        indicator of its missing cells.
+        Whether to append an indicator of missing cells for every column that had some
+        in training.
 
     keep_empty_features : bool, default=False
-        Whether to keep columns without an observed cell in training: filled with 0,
-        False, the first category that the dtype declares, or "missing_value".
-        Otherwise they are dropped.
+        Whether to keep columns without an observed cell in training. They are filled
+        with 0, False, the first category that the dtype declares, or "missing_value".
+        With False they are dropped.
 
     strategy : {"mean", "median"}, default="mean"
-        The estimate of missing numbers and counts: the mean has the least squared
-        error, the median the least absolute error. Categories, ordered categories and
+        Point estimate of missing numbers and counts: the conditional mean minimises the
+        squared error, the median the absolute error. Categories, ordered categories and
         booleans get the most probable value.
 
     missingness : {"mar", "high", "low", "agnostic"} or dict, default="mar"
-        Why cells are missing: one word for all numeric columns, or a dict from column
-        name or index to a word; columns that a dict leaves out are "mar".
+        Why cells are missing: one string for all numeric columns, or a dict from column
+        name or index to a string; columns that are not in the dict are "mar".
 
         - "mar": at random, given the observed cells.
-        - "high", "low": high (low) values of a column make its own cell missing
-          (self-masking); how strongly is learned (``missingness_slopes_``). The
-          log-odds of a missing cell are linear in the value, as in not-MIWAE [4]_, so
-          missing values are distributed as observed ones tilted by an exponential
-          [5]_.
-        - "agnostic": as before, and whether high or low values are missing is learned
-          too. It rests on the model's shape alone: check against what is known of the
-          table.
+        - "high", "low": a cell is missing more often if its own value is high (low).
+          How strongly is estimated (``missingness_slopes_``). The log-odds of a
+          missing cell are linear in its value, as in not-MIWAE [4]_, so missing values
+          follow the distribution of observed values tilted by an exponential [5]_.
+        - "agnostic": the same, but the direction is estimated too. The data give little
+          evidence on it; the estimate depends on the assumed linear form. Check the
+          sign of ``missingness_slopes_`` against what you know about the table.
 
     hidden_layer_sizes : tuple of int, default=None
-        Widths of the hidden layers of all networks. None takes (128, 128), and
-        (256, 256, 256) in the first stage for tables of 5,000 rows or more. With
-        ``()`` there are no networks: for tables of numbers, conditional means, draws
-        and densities are then exactly those of the multivariate normal.
+        Widths of the hidden layers of all networks. None means (128, 128), but
+        (256, 256, 256) in stage 1 for tables of 5,000 rows or more. With ``()`` there
+        are no networks: conditional means, draws and likelihoods are exactly those of
+        the multivariate normal model. All columns must then be numeric; categories and
+        booleans are refused.
 
     activation : {"relu", "silu", "gelu", "tanh"}, default="silu"
         Activation function of the hidden layers.
 
     likelihood : str or dict, default="auto"
-        Distribution p(x | z, c) of the columns, as in :class:`VAETransformer`.
+        Distribution p(x | z, c) of the columns, as in :class:`VAETransformer`. Not used
+        with ``hidden_layer_sizes=()``.
 
     numeric_transform : {"auto", "standard", "quantile", "none"} or dict, \
             default="auto"
-        Map of the numeric columns ahead of the networks, as in
-        :class:`VAETransformer`. Means are means of the values as given.
+        Transform that numeric columns get before they enter the networks, as in
+        :class:`VAETransformer`. Imputed means are means in the original units, whatever
+        the transform.
 
     categorical_features : "from_dtype", array-like of str, int or bool, or None, \
             default="from_dtype"
-        Columns that hold categories: by their dtype in a data frame, by names,
-        indices or a mask, or none.
+        Columns that hold categories: those with such a dtype in a data frame, or a list
+        of names or indices, or a boolean mask, or none. String columns of dtype object
+        must be listed; a list must name all columns of strings and categories.
 
     max_iter : int, default=None
-        Number of epochs of the conditional VAE (passes over the training rows), and
-        an upper limit of those of the conditional mean. None chooses them by the
-        number of rows.
+        Number of epochs (passes over the training rows) of stage 2; stage 1 has at most
+        as many. None means that the numbers depend on the size of the table.
 
     batch_size : int or "auto", default="auto"
-        Rows per step of the conditional VAE. "auto" takes an eighth of the rows,
-        between 16 and 256, and 1024 from 100,000 rows up.
+        Rows per training step of stage 2. "auto" means the number of rows divided by 8,
+        but at least 16 and at most 256; 1024 if there are 100,000 rows or more.
 
     learning_rate_init : float, default=3e-3
-        Learning rate of Adam, the highest one of a schedule. The conditional mean takes
-        twice as much in tables of fewer than 5,000 rows.
+        Learning rate of Adam: the highest value of a schedule. Stage 1 uses twice this
+        value in tables of fewer than 5,000 rows.
 
     warm_start : bool, default=False
-        Whether ``fit`` resumes from the previous weights and column kinds.
+        Whether ``fit`` continues from the previous network weights; column types and
+        encodings stay as they were.
 
     callbacks : list of skorch callbacks, default=None
-        Passed on to the training loop of the conditional VAE. Callbacks of
-        scikit-learn are set with ``set_callbacks``.
+        Callbacks of the training of stage 2. Callbacks of scikit-learn are set with
+        ``set_callbacks``.
 
     device : str, default=None
-        "cpu", "cuda", "cuda:1", "auto" for CUDA if it is there; None is the CPU.
-        Apple's "mps" lacks the double precision that this takes.
+        "cpu", "cuda", "cuda:1", or "auto" for CUDA if it is available. None means the
+        CPU. Apple's "mps" lacks double precision, which the imputer needs.
 
     verbose : bool, default=False
-        Whether to print the progress: ten losses of the conditional mean, on cells of
-        left-out rows, then epochs of the conditional VAE.
+        Whether to print the progress: ten losses of stage 1 on held-out rows, then the
+        epochs of stage 2.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the initial weights, the validation rows, batches and noise. None
-        takes a fresh seed; the global states of NumPy and torch are never touched.
+        Determines the initial network weights, the validation rows, batches and noise.
+        None means a new seed in every fit. The global random states of NumPy and torch
+        are never used.
 
     Attributes
     ----------
@@ -138,38 +149,40 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Number of latent variables.
 
     likelihood_ : dict of str to str
-        Distribution of every column.
+        Likelihood of every column: its distribution given the latent variables.
 
     numeric_transform_ : dict of str to str
-        Map of every numeric column.
+        Transform of every numeric column.
 
     stacking_weights_ : dict of str to dict of str to float
-        Weights of "marginal" (the column's mean; 0 for categories), "normal" and
-        "networks" in the estimates of every column; they sum to 1.
+        Weights in the estimates of every column: of "marginal" (the column mean; always
+        0 for categories and booleans), "normal" (the multivariate normal model) and
+        "networks". They sum to 1.
 
     missingness_slopes_ : dict of str to float
-        Change of the log-odds of a missing cell per standard deviation of its value,
-        for self-masking columns; empty with "mar".
+        For every column with "high", "low" or "agnostic": change of the log-odds of a
+        missing cell per standard deviation of its value. Empty with "mar".
 
     indicator_features_ : ndarray of int
         Columns with missing cells in training.
 
     mean_losses_ : ndarray of float
-        Loss of the networks during training on the rows that they leave out, in nats
-        per cell. Not set without hidden layers.
+        Loss of the networks on held-out rows during training, in nats per cell. Not set
+        with ``hidden_layer_sizes=()``.
 
     n_features_in_ : int
         Number of columns.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where the table has string names.
+        Names of the columns, if they are strings.
 
     n_iter_ : int
-        Number of epochs of the conditional VAE; without hidden layers, of iterations
-        of expectation-maximisation.
+        Number of epochs of stage 2; with ``hidden_layer_sizes=()``, of iterations of
+        expectation-maximisation.
 
     loss_ : float
-        Negative objective of the last epoch, in nats per row of the encoded table.
+        Negative objective of the last epoch, in nats per row. Columns are encoded
+        (numbers rescaled), so it is not comparable with :meth:`score_samples`.
 
     best_loss_ : float
         The lowest ``loss_`` over epochs.
@@ -178,59 +191,63 @@ class VAEImputer(TransformerMixin, BaseVAE):
         ``loss_`` by epoch.
 
     validation_scores_ : ndarray of shape (n_epochs,) or None
-        Objective on the validation rows by epoch of the last call of ``fit``, in nats
-        per row of the encoded table; None without early stopping.
+        Objective on the validation rows, by epoch of the last call of ``fit``, in nats
+        per row, with encoded columns. None if no rows are set aside for validation
+        (``early_stopping=False``; VAEImputer: ``hidden_layer_sizes=()``).
 
     best_validation_score_ : float or None
-        Score of the weights that were kept.
+        Score of the network weights that were kept.
 
     history_ : dict of str to ndarray of shape (n_iter_,)
-        "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent
-        variables whose posterior mean varies over rows) and "learning_rate", by epoch.
+        By epoch: "objective", "reconstruction" and "kl" in nats per row,
+        "active_units" (number of latent variables whose posterior mean varies between
+        rows) and "learning_rate".
 
     device_ : str
-        The device that the model was trained on, or loaded to.
+        Device on which the model was trained, or to which it was loaded.
 
     See Also
     --------
-    sklearn.impute.IterativeImputer : One regression per column, in rounds.
-    sklearn.impute.KNNImputer : Means of the nearest rows.
-    skvae.pool : Combine estimates from the tables of :meth:`sample`.
+    sklearn.impute.IterativeImputer : Predicts each column from the others, repeatedly.
+    sklearn.impute.KNNImputer : Fills cells with means over the nearest rows.
+    skvae.pool : Combines statistics of the tables of :meth:`sample`.
 
     Notes
     -----
-    Observed cells come back bit for bit. A data frame gives a data frame of the same
+    Observed cells are returned unchanged. A data frame gives a data frame of the same
     library with its dtypes, categories, column order and index; columns of integers
     get whole numbers. ``set_output`` applies to :meth:`transform`.
 
-    Missing cells may occur in columns that were complete in training, and rows may
-    have no cell at all. A category that was not seen in training stays as it is and
-    counts as missing for the estimates of the other cells, with a warning.
+    New rows may have missing cells in columns that were complete in training, and may
+    have no observed cell at all. A category that was not in the training table is
+    returned unchanged, but treated as missing in the estimates of the other cells, with
+    a warning.
 
-    Which method to use depends on the question. :meth:`transform` gives every cell
-    its point estimate. Point estimates vary less than true values, so variances and
-    correlations of the completed table are biased. :meth:`sample` draws the missing
-    cells of a row jointly from p(x | z, c): analyse every table and combine the
-    results with :func:`skvae.pool`. Every table uses one of 20 posterior draws of the
-    mean and covariance of the multivariate normal (as few as 5 for wide tables), so
-    that tables also differ by the uncertainty of these parameters [6]_; further tables
-    repeat them. :meth:`predict_interval` takes quantiles over 99 draws,
-    column by column. :meth:`score_samples` estimates
-    log p of the observed cells by importance weighting [3]_, in nats and in the units
-    of the columns as given.
+    Which method to use depends on the question. :meth:`transform` fills cells with
+    point estimates. These vary less than true values, so variances and correlations of
+    the completed table are biased. :meth:`sample` draws the missing cells of a row
+    jointly from p(x | z, c): analyse every table and combine the results with
+    :func:`skvae.pool`. Every table uses one of 20 posterior draws of the mean and
+    covariance of the multivariate normal model (as few as 5 for tables with many
+    columns), so that tables also differ by the uncertainty of these parameters [6]_. If
+    you draw more tables, several share a draw. :meth:`predict_interval` computes
+    quantiles of 99 draws for each cell. :meth:`score_samples` estimates log p of the
+    observed cells by importance weighting [3]_, in nats and in the original units.
 
-    The multivariate normal is fitted to all rows with ``hidden_layer_sizes=()``, and to
-    at most 5,000 random rows beside networks, which correct it: fewer with more than 58
-    encoded columns, and 500 with 126 or more.
+    With ``hidden_layer_sizes=()`` the multivariate normal model is fitted to all rows.
+    With networks, which correct it, at most 5,000 randomly chosen rows are used: fewer
+    if the table has more than 58 columns after one-hot encoding, 500 from 126 columns.
 
-    On processors with matrix units for bfloat16 (Intel's AMX) the networks of the first
-    stage multiply in that precision where products are large. Fits are up to 1.4 times
+    On processors with matrix units for bfloat16 (Intel's AMX) the networks of stage 1
+    are trained in this lower precision if tables are large. Fits are up to 1.4 times
     as fast, and estimates differ from those of other processors by some hundredths of a
     percent.
 
-    With hidden layers, point estimates of numbers stay in the range of the training
-    values, and draws within a quarter more; columns that are never negative stay so.
-    Draws of columns that repeat their values are values of the training table.
+    With networks, point estimates of numbers stay within the range of the training
+    values (except with "high", "low" and "agnostic"). Draws may lie outside it by up to
+    25% of its width, as cutting them at the range would bias relations between columns
+    towards zero; in columns without negative values they are not negative. In columns
+    with few distinct values, draws are values of the training table.
 
     References
     ----------
@@ -420,11 +437,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Returns
         -------
         tables : list of ndarray or data frame
-            ``n_draws`` tables like that of :meth:`transform`; the missing cells of a
-            row are drawn jointly, given its observed cells, and the parameters of
-            the multivariate normal once for every table. Rows without any cell are
-            new rows from the fitted model, drawn a few columns at a time (without
-            hidden layers or with self-masking columns, as other rows are).
+            ``n_draws`` tables like that of :meth:`transform`. The missing cells of a
+            row are drawn jointly, given its observed cells; every table uses its own
+            parameters of the multivariate normal model. A row without observed cells
+            becomes a new row from the fitted model, drawn a few columns at a time (in
+            one step with ``hidden_layer_sizes=()``, "high", "low" or "agnostic").
 
         Raises
         ------
@@ -456,10 +473,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
             Tables like that of :meth:`transform`, with the ends of the intervals in
             the missing cells of numbers, counts and ordered categories: quantiles of
             99 draws (more if ``coverage`` exceeds 0.98), the same at every call with
-            the same table. Where a column repeats its values, the
-            ends are values of it, with the probability beyond them as near to
-            ``(1 - coverage) / 2`` as these allow. Categories without order and
-            booleans have the most probable value in both.
+            the same table. In a column with few distinct values the ends are such
+            values, and the probability beyond each end is as close to
+            ``(1 - coverage) / 2`` as they allow. Categories without order and booleans
+            have the most probable value in both tables.
 
         Raises
         ------

@@ -40,129 +40,135 @@ from .base import LATENT_CONSTRAINTS, TRAINING_CONSTRAINTS, BaseVAE
 class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
     """Conditional variational autoencoder: the distribution of y given X.
 
-    Where a regression gives the mean of the outputs, this gives their distribution,
-    p(y | x) = ∫ p(y | z, x) p(z | x) dz: a prior network makes the latent variables z
-    depend on the features, a decoder network gives the distribution p(y | z, x) of
-    every output [1]_. Both are trained, with an encoder q(z | y, x), to maximise the
-    evidence lower bound on log p(y | x). Outputs that vary together given the features
-    are drawn together: the pixels of an image, the columns of a table.
+    Most regressions predict the mean of the outputs; this one learns their
+    distribution, p(y | x) = ∫ p(y | z, x) p(z | x) dz. A prior network computes the
+    distribution of the latent variables z from the features x, a decoder network the
+    distribution p(y | z, x) of every output [1]_. Both are trained, together with an
+    encoder q(z | y, x), to maximise the evidence lower bound on log p(y | x). Outputs
+    may depend on each other, as the pixels of an image do, and are drawn jointly.
 
-    Training starts at a ridge regression of the numeric outputs with a factor analysis
-    of its residuals, the linear special case of the model, and keeps the weights that
-    score best on validation rows.
+    Training starts from a ridge regression of the numeric outputs with a factor
+    analysis of its residuals, the linear special case of the model, and keeps the
+    network weights with the highest score on validation rows. Most users set only
+    ``random_state``.
 
     Parameters
     ----------
     n_components : int, default=None
-        Number of latent variables. None takes one less than the number of outputs, at
+        Number of latent variables. None means one less than the number of outputs, at
         least 1 (2 with ``latent="dirichlet"``) and at most 32.
 
     image_shape : tuple of int, default=None
-        (height, width) or (channels, height, width) of the outputs, if these are the
-        pixels of an image, row by row. Convolutions then correct the dense networks,
-        and all pixels share their scale. If there are as many features as pixels, or
-        so many that they make an image whose sides are smaller by a whole factor, the
-        features are taken as an image too.
+        (height, width) or (channels, height, width) if the outputs are the pixels of an
+        image, row by row. Convolutional layers are then added to the dense networks,
+        and all pixels share one mean and scale, and one noise scale. The features are
+        treated as an image as well if they are as many as the pixels of an image of the
+        same size, or of one that is smaller by an integer factor: with (28, 28) for
+        example 49 features, which are 7 x 7 pixels.
 
     hidden_layer_sizes : tuple of int, default=(128, 128)
         Widths of the hidden layers of encoder and prior; the decoder has them in
-        reverse. With ``()`` all are linear and the model is a linear regression with
-        a factor analysis of its residuals.
+        reverse order. With ``()`` all are linear, and the model is a linear regression
+        with a factor analysis of its residuals.
 
     activation : {"relu", "silu", "gelu", "tanh"}, default="relu"
         Activation function of the hidden layers.
 
     likelihood : str or dict, default="auto"
         Distribution p(y | z, x) of the outputs: a name as in :class:`VAETransformer`,
-        or a dict from name or index of an output to such a name; outputs that a dict
-        leaves out follow "auto". That takes "normal" for numbers, so that the
-        predicted mean has the least squared error ("normal_isotropic" with
+        or a dict from name or index of an output to such a name; outputs that are not
+        in the dict get "auto". "auto" means "normal" for numbers, so that the
+        predicted mean has a small squared error ("normal_isotropic" with
         ``image_shape``), "bernoulli" for booleans, "ordinal" for ordered categories
-        and "categorical" for others. "normal_heteroscedastic" and
-        "student_t_heteroscedastic" let the noise depend on the features.
+        and "categorical" for other categories. With "normal_heteroscedastic" and
+        "student_t_heteroscedastic" the noise depends on the features.
 
     numeric_transform : {"standard", "quantile", "auto", "none"} or dict, \
             default="standard"
-        Map of the numeric outputs, as in :class:`VAETransformer`. Predicted means are
-        means of y itself in any case.
+        Transform of the numeric outputs, as in :class:`VAETransformer`. Predicted means
+        are means of y in its original units, whatever the transform.
 
     categorical_features : "from_dtype", array-like of str, int or bool, or None, \
             default="from_dtype"
-        Columns of X that hold categories: by their dtype in a data frame, by names,
-        indices or a mask, or none. Categories of y are found by dtype, or given by
+        Columns of X that hold categories: those with such a dtype in a data frame, or a
+        list of names or indices, or a boolean mask, or none. String columns of dtype
+        object must be listed. Categories of y are found by dtype, or set by
         ``likelihood``.
 
     latent : {"normal", "lognormal", "gamma", "beta", "dirichlet"}, default="normal"
-        Family of the latent variables, as in :class:`VAETransformer`. Only normal ones
-        start at a linear model.
+        Family of the latent variables, as in :class:`VAETransformer`. Only with
+        "normal" are the networks initialised from a linear model.
 
     prior : {"mixture", "vamp"}, dict or tuple, default=None
-        The prior. None makes it a network of the features, p(z | x), in the family
-        ``latent``; anything else, as in :class:`VAETransformer`, makes it a p(z) that
-        does not see the features.
+        The prior. None means p(z | x), computed from the features by a network, in the
+        family ``latent``. With any other value, as in :class:`VAETransformer`, the
+        prior p(z) does not depend on X.
 
     kl_weight : float, default=1.0
         Weight of the Kullback-Leibler term; values other than 1 give a
-        beta-VAE, whose ``loss_`` no longer bounds log p(x). Where no output has a
-        normal or Student-t likelihood, or ``latent`` is not "normal", the weight rises
-        from 0 over the first 1,000 steps.
+        beta-VAE, whose ``loss_`` is no bound on log p(y | x). If no output has a
+        normal or Student-t likelihood, or ``latent`` is not "normal", the weight is
+        raised from 0 during the first 1,000 steps.
 
     max_iter : int, default=None
-        Number of epochs (passes over the training rows). None takes 50, or as many
-        as make 5,000 steps if that is more.
+        Number of epochs (passes over the training rows). None means 50, or as many
+        as give 5,000 steps if that is more.
 
     batch_size : int or "auto", default="auto"
-        Rows per step. "auto" takes an eighth of the rows, between 16 and 256, and
-        1024 from 100,000 rows up.
+        Rows per training step. "auto" means the number of rows divided by 8, but at
+        least 16 and at most 256; 1024 if there are 100,000 rows or more.
 
     learning_rate_init : float, default=5e-3
-        Learning rate of Adam, the highest one of a schedule.
+        Learning rate of Adam: the highest value of the schedule ``learning_rate``.
 
     learning_rate : {"cosine", "adaptive", "constant"}, default="cosine"
-        Schedule: "cosine" falls to 1% over ``max_iter`` epochs. Both "cosine" and
-        "adaptive" go back to the best weights and divide the rate by 4, three times
-        at most, when the score has not improved for ``n_iter_no_change`` epochs.
+        Schedule of the learning rate. "cosine" lowers it to 1% over ``max_iter``
+        epochs. If the score has not improved for ``n_iter_no_change`` epochs, "cosine"
+        and "adaptive" restore the best network weights and divide the rate by 4, at
+        most three times; after that, and with "constant", training stops.
 
     weight_decay : float, default=0.5
-        Rate, relative to the learning rate, at which the weights of the hidden layers,
-        the nonlinear part of the model, decay (decoupled from Adam [2]_).
+        Weight decay of the hidden layers, the nonlinear part of the model, relative to
+        the learning rate (decoupled from Adam [2]_).
 
     early_stopping : bool, default=True
-        Whether to set rows aside, score them after each epoch, keep the weights
-        that score best and stop when the score no longer improves. The initial
-        linear model is kept unless the gain exceeds two standard errors. Without early
-        stopping the last weights are kept and the training objective decides when to
-        stop.
+        Whether to set rows aside for validation, compute their score after each epoch,
+        keep the network weights with the highest score, and stop if it no longer
+        improves. The initial linear model is kept unless the gain over it exceeds two
+        standard errors. With False the last weights are kept, and training stops if the
+        training objective no longer improves.
 
     validation_fraction : float, default=None
-        Share of the rows set aside, at most 10,000 rows. None takes a tenth, and of
-        small tables up to a quarter to have 50 rows.
+        Share of the rows that is set aside for validation, at most 10,000 rows. None
+        means a tenth; of fewer than 500 rows, 50 rows but at most a quarter.
 
     n_iter_no_change : int or numpy.inf, default=None
-        Epochs without improvement after which the learning rate falls (see
-        ``learning_rate``) or training stops. None takes 10, or as many as make 1,000
-        steps if that is more.
+        Number of epochs without improvement after which the learning rate is lowered
+        (see ``learning_rate``) or training stops. None means 10, or as many as give
+        1,000 steps if that is more.
 
     tol : float, default=1e-4
-        Improvement in nats per row that counts.
+        Smallest increase of the score, in nats per row, that is an improvement.
 
     warm_start : bool, default=False
-        Whether ``fit`` resumes from the previous weights and column kinds.
+        Whether ``fit`` continues from the previous network weights; column types and
+        encodings stay as they were.
 
     callbacks : list of skorch callbacks, default=None
-        Passed on to the training loop. Callbacks of scikit-learn are set with
+        Callbacks of the training loop. Callbacks of scikit-learn are set with
         ``set_callbacks``.
 
     device : str, default=None
-        "cpu", "cuda", "cuda:1", "mps", "auto" for the best that is there; None is
-        the CPU.
+        "cpu", "cuda", "cuda:1", "mps", or "auto" for the best available device. None
+        means the CPU.
 
     verbose : bool, default=False
         Whether to print the progress.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the initial weights, the validation rows, batches and noise. None
-        takes a fresh seed; the global states of NumPy and torch are never touched.
+        Determines the initial network weights, the validation rows, batches and noise.
+        None means a new seed in every fit. The global random states of NumPy and torch
+        are never used.
 
     Attributes
     ----------
@@ -173,22 +179,23 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         Number of outputs.
 
     likelihood_ : dict of str to str
-        Distribution of every output.
+        Likelihood of every output: its distribution given z and x.
 
     numeric_transform_ : dict of str to str
-        Map of every numeric output.
+        Transform of every numeric output.
 
     n_features_in_ : int
         Number of features.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where the table has string names.
+        Names of the features, if they are strings.
 
     n_iter_ : int
         Number of epochs.
 
     loss_ : float
-        Negative objective of the last epoch, in nats per row of the encoded outputs.
+        Negative objective of the last epoch, in nats per row. Outputs are encoded
+        (numbers rescaled), so it is not comparable with :meth:`score_samples`.
 
     best_loss_ : float
         The lowest ``loss_`` over epochs.
@@ -197,38 +204,41 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         ``loss_`` by epoch.
 
     validation_scores_ : ndarray of shape (n_epochs,) or None
-        Objective on the validation rows by epoch of the last call of ``fit``, in nats
-        per row of the encoded outputs; None without early stopping.
+        Objective on the validation rows, by epoch of the last call of ``fit``, in nats
+        per row, with encoded outputs. None with ``early_stopping=False``.
 
     best_validation_score_ : float or None
-        Score of the weights that were kept: the highest of ``validation_scores_``, or
-        that of the initial linear model where no epoch was clearly better.
+        Score of the network weights that were kept: the highest of
+        ``validation_scores_``, or that of the initial linear model if no epoch was
+        clearly better.
 
     history_ : dict of str to ndarray of shape (n_iter_,)
-        "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent
-        variables whose posterior mean varies over rows) and "learning_rate", by epoch.
+        By epoch: "objective", "reconstruction" and "kl" in nats per row,
+        "active_units" (number of latent variables whose posterior mean varies between
+        rows) and "learning_rate".
 
     interval_scale_ : ndarray of shape (n_outputs_,)
-        Factor, at least 1, by which the distribution of an output is stretched around
-        its mean, so that intervals of 90% cover as many outputs of the validation rows
-        (conformal prediction [3]_). 1 for categories and counts, for outputs with a
-        quantile map, with ``image_shape``, without early stopping and where fewer
-        than 20 validation rows have the output.
+        Factor, at least 1, by which the predicted distribution of an output is
+        stretched around its mean, so that 90% intervals contain at least 90% of the
+        validation outputs (conformal prediction [3]_). It is 1 for categories and
+        counts, for outputs with a quantile transform, with ``image_shape``, with
+        ``early_stopping=False``, and if the output is observed in fewer than 20
+        validation rows.
 
     device_ : str
-        The device that the model was trained on, or loaded to.
+        Device on which the model was trained, or to which it was loaded.
 
     See Also
     --------
-    sklearn.neural_network.MLPRegressor : The mean alone, by a network.
-    skvae.VAEImputer : Any columns given any others.
+    sklearn.neural_network.MLPRegressor : A network that predicts the mean only.
+    skvae.VAEImputer : Predicts any cells of a row from its other cells.
 
     Notes
     -----
-    ``y`` may be one- or two-dimensional, an array or a data frame, and hold NaN: a
-    missing output is integrated out, and a row without any output is left out of the
-    training. Outputs without categories give arrays of float64, one-dimensional if y
-    was; if an output of ``y`` has categories, predictions are tables like y.
+    ``y`` may be one- or two-dimensional, an array or a data frame, and contain NaN:
+    missing outputs do not contribute to the likelihood, and a row without any output is
+    not used in training. Predictions are float64 arrays, one-dimensional if y was. If
+    an output has categories, they are tables like y.
 
     References
     ----------
@@ -236,7 +246,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
        using Deep Conditional Generative Models. Equation 4.
     .. [2] I. Loshchilov, F. Hutter (2019). Decoupled Weight Decay Regularization.
     .. [3] Y. Romano, E. Patterson, E. Candès (2019). Conformalized Quantile Regression.
-       Algorithm 1, with a factor in place of a term.
+       Algorithm 1, but intervals are multiplied by a factor, and not widened by a
+       constant.
 
     Examples
     --------
@@ -249,7 +260,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
     >>> mean, deviation = model.predict([[1.0]], return_std=True)
     >>> mean.round(), deviation.round(1)
     (array([2.]), array([0.5]))
-    >>> model.sample([[1.0]], n_draws=3, random_state=0).shape
+    >>> model.sample([[1.0]], n_draws=3, random_state=0).shape    # draws x rows
     (3, 1)
     """
 
@@ -409,9 +420,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         Parameters
         ----------
         X : array-like or data frame of shape (n_samples, n_features)
-            Rows with the columns of the training table. Cells may be missing. The
-            computation is in double precision, but for arrays of float32, which take
-            a third of the time.
+            Rows with the columns of the training table. Cells may be missing. Arrays
+            of float32 are computed in single precision, in a third of the time, other
+            tables in double precision.
         return_std : bool, default=False
             Whether to return standard deviations too.
 
@@ -471,9 +482,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         n_draws : int, default=1
             Number of draws for every row.
         temperature : float, default=1.0
-            Factor of the deviations of z and of the noise from their means; categories
-            have their logits divided by it. 1 draws from the model, 0 gives its
-            centre. Above 1 it needs ``latent="normal"``.
+            Factor of the standard deviations of z and of the noise; the logits of
+            categories are divided by it. 1 draws from the model, 0 gives the centre of
+            its distribution. Values above 1 need ``latent="normal"``.
         random_state : int, RandomState instance or None, default=None
             Determines the draws; None gives fresh ones at every call.
         add_noise : bool, default=True
@@ -535,7 +546,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         bounds = self._model.intervals(features, coverage, double=wants_float64(X))
         if any(column.has_categories for column in self._encoder.columns_):
             return tuple(self._table(bound, X) for bound in bounds)
-        return tuple(self._shaped(self._model.to_original_units(bound)) for bound in bounds)
+        return tuple(
+            self._shaped(self._model.to_original_units(bound)) for bound in bounds
+        )
 
     def _shaped(self, values: np.ndarray) -> np.ndarray:
         return values[:, 0] if self._form["is_1d"] else values
@@ -562,8 +575,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         -------
         log_likelihood : ndarray of shape (n_samples,), float32
             Importance-weighted estimate of log p(y | x) in nats and in the units of y,
-            from 256 draws of q(z | y, x) and as many of p(z | x): a lower bound on the
-            average.
+            from 256 draws of q(z | y, x) and as many of p(z | x). On average over
+            repeated draws it is below the true value.
 
         Raises
         ------

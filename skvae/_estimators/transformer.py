@@ -22,24 +22,24 @@ from .base import (
 
 
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE):
-    """Variational autoencoder of a table: latents, density and new rows.
+    """Variational autoencoder of a table: latent variables, density and new rows.
 
     A row x of numbers, counts, categories, ordered categories or booleans, some of
-    them missing, is explained by a few latent variables z with prior N(0, I), or
-    another one (``latent``, ``prior``):
-    a decoder network gives the distribution p(x | z) of every column, an encoder
-    network the approximate posterior q(z | x). Both are trained to maximise the
-    evidence lower bound on log p(x) [1]_ or its importance-weighted refinement
-    [2]_. Cells that are missing do not contribute.
+    them missing, is explained by a few latent variables z. Their prior is N(0, I)
+    unless ``latent`` or ``prior`` changes it. A decoder network computes the
+    distribution p(x | z) of every column, an encoder network the approximate posterior
+    q(z | x). Both are trained to maximise the evidence lower bound on log p(x) [1]_, or
+    its importance-weighted refinement [2]_. Missing cells do not contribute.
 
-    Training starts at a factor analysis of the numeric columns, the linear special
-    case of the model, and keeps the weights that score best on validation rows.
+    Training starts from a factor analysis of the numeric columns, the linear special
+    case of the model, and keeps the network weights with the highest score on
+    validation rows. Most users set only ``random_state``.
 
     Parameters
     ----------
     n_components : int, default=None
-        Number of latent variables. None takes one less than the number of columns,
-        at most 32: the training switches off those that the data do not need, see
+        Number of latent variables. None means one less than the number of columns,
+        at most 32. Those that the data do not need stay unused, see
         ``history_["active_units"]``.
 
     hidden_layer_sizes : tuple of int, default=(128, 128)
@@ -53,16 +53,17 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Distribution p(x | z) of the columns: one name for all, or a dict from
         column name or index to name; columns that a dict leaves out follow "auto".
 
-        - "auto": by the kind of the column. Numbers get "student_t", which learns how
-          heavy the tails are, with a scale per cell where the validation rows favour
-          it ("student_t_heteroscedastic"); counts that a Poisson fits better get
-          "poisson", those that a negative binomial clearly fits better on held-out
-          rows "negative_binomial"; booleans "bernoulli", ordered categories "ordinal",
-          other categories "categorical". The choice is reported in ``likelihood_``.
-        - "normal": Normal with a learned scale per column.
-        - "normal_heteroscedastic": Normal with a scale per cell.
-        - "normal_isotropic": Normal with one scale for all such columns, the noise
-          of probabilistic PCA.
+        - "auto": by the type of the column. Numbers get "student_t", which learns how
+          heavy the tails are, or "student_t_heteroscedastic" if the validation rows
+          favour a scale per cell. Non-negative integers get "poisson" if it fits at
+          least as well as a normal distribution, "negative_binomial" if that fits
+          clearly better on held-out cells. Booleans get "bernoulli", ordered
+          categories "ordinal", other categories "categorical". ``likelihood_`` holds
+          the choice.
+        - "normal": normal distribution with a learned scale per column.
+        - "normal_heteroscedastic": normal distribution with a scale per cell.
+        - "normal_isotropic": normal distribution with one scale for all such columns,
+          as in probabilistic PCA.
         - "student_t", "student_t_heteroscedastic": Student-t with learned degrees of
           freedom (more than 2) and a scale per column or per cell.
         - "poisson": non-negative whole numbers.
@@ -72,28 +73,29 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         - "ordinal": ordered categories (cumulative logit).
         - "categorical": categories.
 
-        A name of a numeric distribution applies to all numeric columns and leaves
-        the other kinds at "auto".
+        A name of a numeric distribution applies to all numeric columns; columns of
+        other types stay at "auto".
 
     numeric_transform : {"auto", "standard", "quantile", "none"} or dict, \
             default="auto"
-        Map of the numeric columns ahead of the network, undone in every output:
-        "standard" (mean 0, variance 1), "quantile" (to N(0, 1)) or "none"; "auto"
-        takes "quantile" for a column if that raises the held-out Normal
-        log-likelihood of its cells by more than 0.1 nats.
+        Transform that numeric columns get before they enter the networks, and that is
+        undone in every output: "standard" (mean 0, variance 1), "quantile" (to N(0, 1))
+        or "none". "auto" means "standard", or "quantile" if that raises the normal
+        log-likelihood of held-out cells of the column by more than 0.1 nats per cell.
 
     categorical_features : "from_dtype", array-like of str, int or bool, or None, \
             default="from_dtype"
-        Columns that hold categories: by their dtype in a data frame, by names,
-        indices or a mask, or none.
+        Columns that hold categories: those with such a dtype in a data frame, or a list
+        of names or indices, or a boolean mask, or none. String columns of dtype object
+        must be listed; a list must name all columns of strings and categories.
 
     objective : {"elbo", "iwae"}, default="elbo"
-        What is maximised: the evidence lower bound or the importance-weighted
-        bound of ``n_draws`` draws, which is tighter and slower.
+        What is maximised: the evidence lower bound, or the importance-weighted
+        bound of ``n_draws`` draws, which is closer to log p(x) and slower.
 
     gradient : {"pathwise", "stl", "dreg", "score", "rloo", "grep"}, \
             default="pathwise"
-        Estimator of the gradient with respect to the encoder.
+        Estimator of the encoder's gradient. You normally need not change it.
 
         - "pathwise": through the draws of z. Those of gamma, beta and Dirichlet
           variables are differentiated implicitly [5]_.
@@ -109,7 +111,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
           variance exceeds that of the score function.
 
     n_draws : int, default=1
-        Draws of z per row and step.
+        Number of draws of z per row and training step.
 
     latent : {"normal", "lognormal", "gamma", "beta", "dirichlet"}, default="normal"
         Family of the latent variables, in the prior and in q(z | x): real numbers
@@ -128,62 +130,65 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     kl_weight : float, default=1.0
         Weight of the Kullback-Leibler term; values other than 1 give a
-        beta-VAE, whose ``loss_`` no longer bounds log p(x). Where no column has a
-        normal or Student-t likelihood, or ``latent`` is not "normal", the weight rises
-        from 0 over the first 1,000 steps.
+        beta-VAE, whose ``loss_`` is no bound on log p(x). If no column has a
+        normal or Student-t likelihood, or ``latent`` is not "normal", the weight is
+        raised from 0 during the first 1,000 steps.
 
     max_iter : int, default=None
-        Number of epochs (passes over the training rows). None takes 50, or as many
-        as make 5,000 steps if that is more.
+        Number of epochs (passes over the training rows). None means 50, or as many
+        as give 5,000 steps if that is more.
 
     batch_size : int or "auto", default="auto"
-        Rows per step. "auto" takes an eighth of the rows, between 16 and 256, and
-        1024 from 100,000 rows up.
+        Rows per training step. "auto" means the number of rows divided by 8, but at
+        least 16 and at most 256; 1024 if there are 100,000 rows or more.
 
     learning_rate_init : float, default=5e-3
-        Learning rate of Adam, the highest one of a schedule.
+        Learning rate of Adam: the highest value of the schedule ``learning_rate``.
 
     learning_rate : {"cosine", "adaptive", "constant"}, default="cosine"
-        Schedule: "cosine" falls to 1% over ``max_iter`` epochs. Both "cosine" and
-        "adaptive" go back to the best weights and divide the rate by 4, three times
-        at most, when the score has not improved for ``n_iter_no_change`` epochs.
+        Schedule of the learning rate. "cosine" lowers it to 1% over ``max_iter``
+        epochs. If the score has not improved for ``n_iter_no_change`` epochs, "cosine"
+        and "adaptive" restore the best network weights and divide the rate by 4, at
+        most three times; after that, and with "constant", training stops.
 
     early_stopping : bool, default=True
-        Whether to set rows aside, score them after each epoch, keep the weights
-        that score best and stop when the score no longer improves. The initial
-        linear model is kept unless the gain exceeds two standard errors. Without early
-        stopping the last weights are kept and the training objective decides when to
-        stop.
+        Whether to set rows aside for validation, compute their score after each epoch,
+        keep the network weights with the highest score, and stop if it no longer
+        improves. The initial linear model is kept unless the gain over it exceeds two
+        standard errors. With False the last weights are kept, and training stops if the
+        training objective no longer improves.
 
     validation_fraction : float, default=None
-        Share of the rows set aside, at most 10,000 rows. None takes a tenth, and of
-        small tables up to a quarter to have 50 rows.
+        Share of the rows that is set aside for validation, at most 10,000 rows. None
+        means a tenth; of fewer than 500 rows, 50 rows but at most a quarter.
 
     n_iter_no_change : int or numpy.inf, default=None
-        Epochs without improvement after which the learning rate falls (see
-        ``learning_rate``) or training stops. None takes 10, or as many as make 1,000
-        steps if that is more.
+        Number of epochs without improvement after which the learning rate is lowered
+        (see ``learning_rate``) or training stops. None means 10, or as many as give
+        1,000 steps if that is more.
 
     tol : float, default=1e-4
-        Improvement in nats per row that counts.
+        Smallest increase of the score, in nats per row, that is an improvement.
 
     warm_start : bool, default=False
-        Whether ``fit`` resumes from the previous weights and column kinds.
+        Whether ``fit`` continues from the previous network weights; column types and
+        encodings stay as they were.
 
     callbacks : list of skorch callbacks, default=None
-        Passed on to the training loop. Callbacks of scikit-learn are set with
+        Callbacks of the training loop. Callbacks of scikit-learn are set with
         ``set_callbacks``.
 
     device : str, default=None
-        "cpu", "cuda", "cuda:1", "mps", "auto" for the best that is there; None is
-        the CPU.
+        "cpu", "cuda", "cuda:1", "mps", or "auto" for the best available device. None
+        means the CPU.
 
     verbose : bool, default=False
         Whether to print the progress.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the initial weights, the validation rows, batches and noise. None
-        takes a fresh seed; the global states of NumPy and torch are never touched.
+        Determines the initial network weights, the validation rows, batches and noise.
+        None means a new seed in every fit. The global random states of NumPy and torch
+        are never used.
 
     Attributes
     ----------
@@ -191,22 +196,23 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Number of latent variables.
 
     likelihood_ : dict of str to str
-        Distribution of every column.
+        Likelihood of every column: its distribution given the latent variables.
 
     numeric_transform_ : dict of str to str
-        Map of every numeric column.
+        Transform of every numeric column.
 
     n_features_in_ : int
         Number of columns.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where the table has string names.
+        Names of the columns, if they are strings.
 
     n_iter_ : int
         Number of epochs.
 
     loss_ : float
-        Negative objective of the last epoch, in nats per row of the encoded table.
+        Negative objective of the last epoch, in nats per row. Columns are encoded
+        (numbers rescaled), so it is not comparable with :meth:`score_samples`.
 
     best_loss_ : float
         The lowest ``loss_`` over epochs.
@@ -215,30 +221,33 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         ``loss_`` by epoch.
 
     validation_scores_ : ndarray of shape (n_epochs,) or None
-        Objective on the validation rows by epoch of the last call of ``fit``, in nats
-        per row of the encoded table; None without early stopping.
+        Objective on the validation rows, by epoch of the last call of ``fit``, in nats
+        per row, with encoded columns. None if no rows are set aside for validation
+        (``early_stopping=False``; VAEImputer: ``hidden_layer_sizes=()``).
 
     best_validation_score_ : float or None
-        Score of the weights that were kept: the highest of ``validation_scores_``, or
-        that of the initial linear model where no epoch was clearly better.
+        Score of the network weights that were kept: the highest of
+        ``validation_scores_``, or that of the initial linear model if no epoch was
+        clearly better.
 
     history_ : dict of str to ndarray of shape (n_iter_,)
-        "objective", "reconstruction" and "kl" in nats per row, "active_units" (latent
-        variables whose posterior mean varies over rows) and "learning_rate", by epoch.
+        By epoch: "objective", "reconstruction" and "kl" in nats per row,
+        "active_units" (number of latent variables whose posterior mean varies between
+        rows) and "learning_rate".
 
     device_ : str
-        The device that the model was trained on, or loaded to.
+        Device on which the model was trained, or to which it was loaded.
 
     See Also
     --------
-    sklearn.decomposition.FactorAnalysis : The linear special case.
-    sklearn.mixture.GaussianMixture : A density of numeric columns.
+    sklearn.decomposition.FactorAnalysis : The linear special case of this model.
+    sklearn.mixture.GaussianMixture : A mixture density of numeric columns.
 
     Notes
     -----
-    Densities are in nats and in the units of the columns as given: numbers have
-    densities, the other kinds probabilities. Columns with a single value are
-    restored as they are and contribute nothing.
+    Log-likelihoods are in nats and in the original units: numbers contribute
+    densities, other columns probabilities. Columns with a single value contribute
+    nothing and are returned as they were.
 
     References
     ----------
@@ -367,7 +376,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     def partial_fit(self, X, y=None, sample_weight=None):
         """Make one pass over a chunk of rows.
 
-        The first call learns the kinds, categories and scales of the columns from
+        The first call learns the types, categories and scales of the columns from
         its chunk. There are no validation rows and the learning rate is
         ``learning_rate_init``, which may be changed between calls.
 
@@ -503,11 +512,11 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
         Notes
         -----
-        On average over draws the estimate lies below log p(x) and rises with their
-        number (Burda et al. 2016). All rows share their noise, so that a row's score
-        does not depend on the other rows. Rows with missing cells, which the encoder
-        may not know from training, have as many draws of the prior too; a row without
-        any cell scores 0.
+        On average over repeated draws the estimate is below log p(x), and rises with
+        their number (Burda et al. 2016). All rows use the same random numbers, so that
+        a row's score does not depend on the other rows. For rows with missing cells,
+        which the encoder may not know from training, as many draws of the prior are
+        added. A row without any cell scores 0.
         """
         data = self._encode(X)
         n_draws = check_count(n_draws, "n_draws")
