@@ -25,7 +25,6 @@ from .._training.loop import train
 from .._training.plan import History, Plan, split_rows
 from .._training.progress import MAIN, Progress, Stage
 from .._training.random import Random
-from .._training.settings import Budget
 from .evidence import (
     decoded,
     evidence,
@@ -119,9 +118,17 @@ class VAEModel:
         """Train on a table, or if ``incremental`` for one epoch on a chunk of it."""
         batch = self.groups.batch(data, str(random.generator.device))
         split = split_rows(len(batch), params, random.state)
-        plan = self.plan(params, len(split[0]), incremental=incremental)
+        plan = Plan.resolve(
+            params,
+            len(split[0]),
+            SETTINGS.budget,
+            is_linear=self.architecture["linear_path"],
+            incremental=incremental,
+        )
         progress.open({MAIN: plan.max_iter})
-        history, state = self.train(
+        self.to(batch.x.device)
+        history, state = fit_module(
+            self.module,
             batch,
             split,
             plan,
@@ -139,27 +146,6 @@ class VAEModel:
                 self.groups.columns, lambda n_rows: self._draw(n_rows, generator)
             )
         return FitResult(history, plan, {})
-
-    def plan(
-        self,
-        params: Mapping[str, Any],
-        n_rows: int,
-        budget: Budget = SETTINGS.budget,
-        *,
-        incremental: bool = False,
-    ) -> Plan:
-        """Return the training plan for ``n_rows`` rows."""
-        is_linear = self.architecture["linear_path"]
-        return Plan.resolve(
-            params, n_rows, budget, is_linear=is_linear, incremental=incremental
-        )
-
-    def train(
-        self, batch: Batch, *args: Any, **options: Any
-    ) -> tuple[History, dict[str, np.ndarray]]:
-        """Train the module on rows on the device, see :func:`fit_module`."""
-        self.module.to(batch.x.device)
-        return fit_module(self.module, batch, *args, **options)
 
     # -- use ---------------------------------------------------------------------
 
@@ -237,7 +223,7 @@ class VAEModel:
 
     # -- state -------------------------------------------------------------------
 
-    def to(self, device: str) -> None:
+    def to(self, device: str | torch.device) -> None:
         """Move the networks to a device."""
         self.module.to(device)
 

@@ -154,7 +154,10 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
             model = copy.deepcopy(self._model) if resume else None
             if model is None:
                 model = self._build(data, params, random)
-            progress = self._progress(X, silent=incremental)
+            # a pass over a chunk has no progress bar
+            reported = None if incremental else self
+            callbacks, verbose = self.callbacks or (), bool(self.verbose)
+            progress = Progress(reported, X, callbacks=callbacks, verbose=verbose)
             result = model.fit(data, params, random, progress, resume=resume, **options)
             self._model, self._encoder = model, data.encoder
             if data.features is not None:
@@ -176,15 +179,6 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
     @abstractmethod
     def _build(self, data: Encoded, params: dict[str, Any], random: Random) -> Any:
         """Return the untrained model of encoded rows."""
-
-    def _progress(self, X, *, silent: bool) -> Progress:
-        """Return the progress of a fit; if ``silent``, without its callbacks."""
-        return Progress(
-            None if silent else self,
-            X,
-            callbacks=self.callbacks or (),
-            verbose=bool(self.verbose),
-        )
 
     def _check_structure(self):
         """Raise ValueError if a resumed fit has parameters of another model."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -26,20 +25,6 @@ def has_matrix_units() -> bool:
     return bool(capabilities.get("amx_bf16", False))
 
 
-@dataclass(frozen=True)
-class HalfPrecision:
-    """Conditions for multiplication in bfloat16."""
-
-    #: Intel's AMX units multiply bfloat16 many times faster than float32.
-    has_matrix_units: bool = has_matrix_units()
-    #: Minimum multiplications per layer for its casts to pay off.
-    least_work: int = 2**25
-
-
-#: Conditions on this processor.
-HALF_PRECISION = HalfPrecision()
-
-
 class BatchedMLP(nn.Module):
     """Several perceptrons of the same shape, side by side.
 
@@ -53,8 +38,12 @@ class BatchedMLP(nn.Module):
         A key of ``ACTIVATIONS``.
     generator : torch.Generator
         Source of the initial weights, on the CPU.
-    half_precision : HalfPrecision
-        Conditions for bfloat16 in training.
+
+    Attributes
+    ----------
+    least_work : float
+        Multiplications per layer from which training multiplies in bfloat16: the casts
+        pay, on processors with matrix units for it.
     """
 
     def __init__(
@@ -63,10 +52,10 @@ class BatchedMLP(nn.Module):
         widths: Sequence[int],
         activation: str,
         generator: torch.Generator,
-        half_precision: HalfPrecision = HALF_PRECISION,
     ) -> None:
         super().__init__()
-        self.half_precision = half_precision
+        # Intel's AMX units multiply bfloat16 many times faster than float32
+        self.least_work = 2**25 if has_matrix_units() else math.inf
         self.activation = ACTIVATIONS[activation]()
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for n_in, n_out in pairwise(widths):
@@ -98,13 +87,12 @@ class BatchedMLP(nn.Module):
 
     def _halves(self, state: Tensor) -> bool:
         """Return whether to multiply in bfloat16."""
-        weight, rule = self.weights[0], self.half_precision
+        weight = self.weights[0]
         return (
-            rule.has_matrix_units
-            and torch.is_grad_enabled()
+            torch.is_grad_enabled()
             and weight.device.type == "cpu"
             and weight.dtype == torch.float32
-            and state.numel() * weight.shape[-1] >= rule.least_work
+            and state.numel() * weight.shape[-1] >= self.least_work
         )
 
 

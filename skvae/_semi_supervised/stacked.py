@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from .._density.evidence import log_jacobian, posterior_means, score_with_gaps
-from .._density.model import FitResult, VAEModel, build_module
+from .._density.model import FitResult, VAEModel, build_module, fit_module
 from .._density.rows import Encoded
 from .._networks.arrays import load_arrays, to_arrays
 from .._networks.batch import Batch
 from .._tables.columns import Column
 from .._tables.repeated_values import cut_into_values
-from .._training.plan import split_rows
+from .._training.plan import Plan, split_rows
 from .._training.progress import Progress
 from .._training.random import Random
 from .fit_labels import fit_labelled_vae, plan_labels
@@ -102,7 +102,10 @@ class M1M2Model:
         batch = labelled_batch(self.groups, data, str(random.generator.device))
         features = {**params, "objective": "elbo"}
         own_split = split_rows(len(batch), features, random.state)
-        own_plan = self.density.plan(features, len(own_split[0]), SETTINGS.budget)
+        is_linear = self.architecture["linear_path"]
+        own_plan = Plan.resolve(
+            features, len(own_split[0]), SETTINGS.budget, is_linear=is_linear
+        )
         seed = None if resume else random.new_seed()
         chosen = self.regularisation if resume else None
         n_classes, n_latent = len(data.classes), self.architecture["n_latent"]
@@ -114,10 +117,12 @@ class M1M2Model:
             chosen,
             kind="m2",
             widths=(n_latent, n_classes),
-            is_linear=self.architecture["linear_path"],
+            is_linear=is_linear,
         )
         progress.open({M1: own_plan.max_iter, **units})
-        self.density.train(
+        self.density.to(batch.x.device)
+        fit_module(
+            self.density.module,
             batch.replace(y=None),
             own_split,
             own_plan,
