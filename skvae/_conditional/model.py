@@ -298,7 +298,7 @@ class ConditionalModel:
     def _decoded(self, module: VAE, c: Tensor) -> Iterator[Tensor]:
         """Yield decoder outputs of prior draws, (mean_draws, rows, n_outputs)."""
         noise = self._mean_noise(c)
-        for rows in c.split(self._rows_at_once(SETTINGS.mean_draws)):
+        for rows in c.split(rows_at_once(self.module.widest * SETTINGS.mean_draws)):
             with torch.inference_mode():
                 z = module.prior(rows).rsample(noise.expand(-1, len(rows), -1))
                 yield module.decode(z, rows)
@@ -360,7 +360,7 @@ class ConditionalModel:
     ) -> Iterator[Tensor]:
         """Yield draws of encoded outputs, (n_draws, rows, columns)."""
         vae, scale = self.module, self._encoded_scale(c)
-        for rows in c.split(self._rows_at_once(n_draws)):
+        for rows in c.split(rows_at_once(self.module.widest * n_draws)):
             with torch.inference_mode():
                 noise = rows.new_empty(n_draws, len(rows), vae.n_prior_noise)
                 noise.normal_(generator=generator)
@@ -440,9 +440,6 @@ class ConditionalModel:
     def likelihoods(self) -> dict[str, str]:
         """Return the likelihood of every output, with the kind of scale chosen."""
         return chosen_likelihoods(self.groups, self.module)
-
-    def _rows_at_once(self, n_draws: int) -> int:
-        return rows_at_once(self.module.widest * n_draws)
 
     # -- state -------------------------------------------------------------------
 
