@@ -76,7 +76,7 @@ class VAEClassifier(
         KL(q(y | x) || q(y | x + r)) for the worst step r of length ``vat_radius``
         [2]_, the entropy of q(y | x), and the divergence of the mean of q(y | x) from
         ``class_prior_`` [4]_. With "shot" it is the mixup loss instead. "auto" takes 1;
-        with 200 labels or more it may take 0, except for "shot", see ``masking_rate``.
+        with 50 labels or more it may take 0, except for "shot", see ``masking_rate``.
         With 0, rows without a label train the generator alone.
 
     vat_radius : float, default=0.5
@@ -86,7 +86,7 @@ class VAEClassifier(
 
     masking_rate : "auto" or float, default="auto"
         Fraction of the cells that are masked for the classifier in training, drawn anew
-        at every step. "auto" takes 0.2; with 200 labels or more it may take 0. Whether
+        at every step. "auto" takes 0.2; with 50 labels or more it may take 0. Whether
         ``consistency_weight`` and ``masking_rate``, as far as they are "auto", are 0 is
         decided together by cross-validation of small networks on the labelled rows:
         masking and consistency help where classes are clusters of rows, and mislead
