@@ -43,8 +43,11 @@ class Rows(NamedTuple):
         return Rows._make(parts)
 
 
-class NormalIndices(NamedTuple):
-    """Indices of inputs and outputs of a joint likelihood in the normal."""
+class NormalIndices(nn.Module):
+    """Indices of inputs and outputs of a joint likelihood in the normal.
+
+    A module, so that they move to the device of the others.
+    """
 
     inputs: Tensor  # the inputs that the normal models, in their order
     linked: Tensor  # which of its columns are estimates of outputs
@@ -53,9 +56,8 @@ class NormalIndices(NamedTuple):
     is_location: Tensor  # (normal columns,) bool
     is_probability: Tensor  # (normal columns,) 1 for 0/1 inputs whose output is a logit
 
-    @classmethod
-    def find(cls, joint: Joint, widest: int | None) -> NormalIndices:
-        """Return the indices of a normal with at most ``widest`` columns.
+    def __init__(self, joint: Joint, widest: int | None) -> None:
+        """Find the indices of a normal with at most ``widest`` columns.
 
         It models all inputs, or else the numbers alone, or else nothing.
         """
@@ -78,14 +80,16 @@ class NormalIndices(NamedTuple):
         linked = target[inputs] >= 0
         place = {int(index): k for k, index in enumerate(inputs)}
         locations = [place[int(index)] for index in numeric if int(index) in place]
-        return cls(
-            inputs,
-            linked.nonzero()[:, 0],
-            target[inputs][linked],
-            torch.tensor(locations, dtype=torch.long),
-            torch.isin(inputs, numeric),
-            is_probability[inputs],
-        )
+        super().__init__()
+        for name, index in {
+            "inputs": inputs,
+            "linked": linked.nonzero()[:, 0],
+            "outputs": target[inputs][linked],
+            "locations": torch.tensor(locations, dtype=torch.long),
+            "is_location": torch.isin(inputs, numeric),
+            "is_probability": is_probability[inputs],
+        }.items():
+            self.register_buffer(name, index, persistent=False)
 
 
 class ConditionalMean(nn.Module):
@@ -132,10 +136,9 @@ class ConditionalMean(nn.Module):
         self.n_members = n_members if hidden_layer_sizes else 0
         columns, _, outputs = joint.location_scale_indices()
         widest = widest_normal if hidden_layer_sizes else None
-        indices = NormalIndices.find(joint, widest)
-        fixed = {f"normal_{name}": k for name, k in indices._asdict().items()}
-        for name, index in {"columns": columns, "outputs": outputs, **fixed}.items():
-            self.register_buffer(name, index, persistent=False)
+        self.indices = indices = NormalIndices(joint, widest)
+        self.register_buffer("columns", columns, persistent=False)
+        self.register_buffer("outputs", outputs, persistent=False)
         self.gaussian = Gaussian(len(indices.inputs), settings)
         self.ensemble: BatchedMLP | None = None
         if hidden_layer_sizes:
@@ -151,12 +154,6 @@ class ConditionalMean(nn.Module):
         self.register_buffer("shrinkage", torch.ones(joint.n_columns))
         weight = torch.full((joint.n_columns,), float(self.n_members > 0))
         self.register_buffer("network_weight", weight)
-
-    @property
-    def indices(self) -> NormalIndices:
-        """Indices of inputs and outputs in the normal, on the device."""
-        names = NormalIndices._fields
-        return NormalIndices(*(self.get_buffer(f"normal_{name}") for name in names))
 
     @property
     def has_normal(self) -> bool:
@@ -176,10 +173,12 @@ class ConditionalMean(nn.Module):
         self, x_original: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the inputs of the normal, and their mask."""
-        inputs = self.indices.inputs
+        inputs = self.joint.embed(x_original, mask)[..., self.indices.inputs]
+        return inputs, self._gaussian_mask(mask).to(inputs.dtype)
+
+    def _gaussian_mask(self, mask: Tensor) -> Tensor:
         given = repeat_columns(mask, self.joint.columns, self.joint.inputs)
-        given = given[..., inputs].to(x_original.dtype)
-        return self.joint.embed(x_original, mask)[..., inputs], given
+        return given[..., self.indices.inputs]
 
     def features(
         self, x: Tensor, x_original: Tensor, mask: Tensor, fold: Tensor | None = None
@@ -190,10 +189,12 @@ class ConditionalMean(nn.Module):
         without a normal the marginals.
         """
         shown = mask.to(x_original.dtype)
-        parts = [self.joint.embed(x_original, mask), shown]
+        embedded = self.joint.embed(x_original, mask)
+        parts = [embedded, shown]
         baseline = self.marginal.expand(len(x_original), -1)
         if self.has_normal:
-            inputs, given = self.gaussian_inputs(x_original, mask)
+            inputs = embedded[..., self.indices.inputs]
+            given = self._gaussian_mask(mask).to(inputs.dtype)
             imputed = self.gaussian.condition(inputs, given, fold)
             parts.append(imputed)
             estimate = self._as_outputs(imputed)
@@ -286,7 +287,7 @@ class ConditionalMean(nn.Module):
     def _log_deviation(
         self, x_original: Tensor, mask: Tensor, fold: Tensor | None
     ) -> Tensor:
-        _, given = self.gaussian_inputs(x_original, mask)
+        given = self._gaussian_mask(mask).to(x_original.dtype)
         deviation = self.gaussian.deviation(given, self.indices.locations, fold)
         return deviation.log() - self.mean_log_deviation
 
