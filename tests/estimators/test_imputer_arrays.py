@@ -98,6 +98,7 @@ def test_rows_without_any_cell(holes, mixed):
     assert not (cells(filled) == np.array(None)).any()
 
 
+@pytest.mark.filterwarnings("ignore:Columns without any observed value")
 def test_columns_without_any_cell(holes):
     X = holes.copy()
     X[:, [1, 3]] = np.nan
@@ -116,6 +117,7 @@ def test_columns_without_any_cell(holes):
     np.testing.assert_array_equal(filled[:, 1], np.nan_to_num(holes[:, 1]))
 
 
+@pytest.mark.filterwarnings("ignore:Columns without any observed value")
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_table_without_any_cell(keep):
     X = np.full((5, 3), np.nan)
@@ -223,6 +225,7 @@ def test_indicators(holes, numbers):
     assert given == reference.get_feature_names_out(list("abcde")).tolist()
 
 
+@pytest.mark.filterwarnings("ignore:Columns without any observed value")
 def test_indicators_and_empty_columns(holes):
     X = holes.copy()
     X[:, 1] = np.nan

@@ -149,6 +149,7 @@ def test_a_marker_of_missing_cells(linear):
     assert -99 not in display.observed
 
 
+@pytest.mark.filterwarnings("ignore:Columns without any observed value")
 @pytest.mark.parametrize("keep_empty_features", [False, True])
 def test_columns_beside_an_empty_one(linear, keep_empty_features):
     _, X, _ = linear
