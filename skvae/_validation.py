@@ -56,7 +56,7 @@ BETWEEN = ("skvae", "sklearn", "skorch", "joblib", "contextlib")
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the user's line, however deep in the package the reason is."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back and frame.f_globals["__name__"].split(".")[0] in BETWEEN:
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in BETWEEN:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
 

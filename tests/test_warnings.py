@@ -59,3 +59,11 @@ def test_not_of_a_build_of_torch_for_another_device(numbers):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pickle.loads(pickle.dumps(vae))
+
+
+def test_in_code_without_a_module(colours):
+    """Code that exec runs may have globals without a name."""
+    vae = VAETransformer(max_iter=1, random_state=0).fit(colours)
+    new = colours.assign(colour=pd.Categorical(["violet"] * 30))
+    with pytest.warns(UserWarning, match="violet"):
+        exec("transform(new)", {"transform": vae.transform, "new": new})
