@@ -54,8 +54,7 @@ class Settings:
 
     #: Clipping bound of the per-row validation gains over the initial model, in nats:
     #: without it, outliers made the standard error as large as the gain, which kept the
-    #: initial models of adult (quality of generated rows .842, now .920) and
-    #: credit_approval.
+    #: initial models of adult and credit_approval.
     gain_limit: float = 10.0
 
     #: Training rows for the choice between scales per cell and per column.
