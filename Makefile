@@ -14,10 +14,11 @@ export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test lint format types unit docs picture benchmarks pages clean
+.PHONY: help quickstart install test test-extras test-lowest lint format types unit \
+    coverage mutants docs picture benchmarks pages clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
 	    $(MAKEFILE_LIST)
 
 # ---- set-up: one stamp file per set of extras, renewed when the pins change ----
@@ -42,6 +43,16 @@ $(VENV)/.installed-%: $(VENV)/.torch $(PINS)
 
 install: $(VENV)/.installed-test ## install the package for development
 
+# The lowest supported versions have an environment of their own.
+LOWEST := .venv-lowest
+$(LOWEST)/.installed: pyproject.toml constraints-lowest.txt
+	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	@echo "Installing the lowest supported versions into $(LOWEST) (once)"
+	@$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet $(TORCH)
+	@$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet \
+	    -e '.[test]' -c constraints-lowest.txt
+	@touch $@
+
 # ---- what there is to run ----
 
 quickstart: $(VENV)/.installed-plot,pandas ## train on two real data sets, write pictures to quickstart/
@@ -58,6 +69,18 @@ types: $(VENV)/.installed-test
 
 unit: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS)
+
+test-extras: test-lowest ## what takes longer: the lowest supported versions
+
+test-lowest: $(LOWEST)/.installed ## the tests, with the lowest supported versions
+	@$(LOWEST)/bin/python -m pytest -n $(TEST_WORKERS)
+
+coverage: $(VENV)/.installed-test,quality ## branch coverage of skvae/ by its tests
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --cov=skvae --cov-branch \
+	    --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+mutants: $(VENV)/.installed-test,quality ## how many small changes do the tests notice?
+	@$(BIN)/python tests/mutants.py --record benchmarks/results/mutants.json
 
 format: $(VENV)/.installed-test ## format the code and repair what ruff can repair
 	@$(BIN)/ruff check --fix .
@@ -80,7 +103,7 @@ pages: $(VENV)/.installed-test ## renew benchmarks/results/*.md from their raw f
 	@$(BIN)/python benchmarks/pages.py
 
 clean: ## remove what the other targets made, except .venv
-	rm -rf quickstart docs/_build docs/auto_examples docs/generated \
+	rm -rf quickstart mutants docs/_build docs/auto_examples docs/generated \
 	    docs/_static/mathematics \
 	    docs/sg_execution_times.rst .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist *.egg-info
 	find skvae tests benchmarks examples docs -name __pycache__ -type d -prune \
