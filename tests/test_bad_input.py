@@ -138,7 +138,7 @@ def test_nothing_is_left_of_a_failed_first_fit():
 
 
 def test_sparse_tables():
-    X = sparse.random_array((20, 4), random_state=0)
+    X = sparse.random(20, 4, random_state=0)
     assert_fails(lambda: VAETransformer().fit(X), "[Ss]parse", TypeError)
 
 

@@ -46,6 +46,8 @@ def fit_slope(
         weight = np.ones(len(missing))
     if missing.all() or not missing.any():
         return 0.0
+    # a step of finite differences is lost in single precision
+    draws = draws.astype(np.float64)
 
     def loss(parameters: np.ndarray) -> float:
         intercept, slope = parameters

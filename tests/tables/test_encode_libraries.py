@@ -23,6 +23,12 @@ pl = pytest.importorskip("polars")
 pa = pytest.importorskip("pyarrow")
 skops_io = pytest.importorskip("skops.io")
 
+# polars has them from version 1.31 on
+NAMED_CATEGORIES = [
+    pl.Series(["b", None, "a", "b"], dtype=pl.Categorical(pl.Categories("letters")))
+    for _ in range(hasattr(pl, "Categories"))
+]
+
 FRAMES = ["pandas", "pandas-nullable", "pandas-arrow", "polars", "pyarrow"]
 
 CONTAINERS = ["numpy", "numpy-object", *FRAMES]
@@ -169,9 +175,7 @@ def test_pandas_dtypes_survive(series):
     [
         pl.Series(["b", None, "a", "b"], dtype=pl.Enum(["b", "unused", "a"])),
         pl.Series(["b", None, "a", "b"], dtype=pl.Categorical),
-        pl.Series(
-            ["b", None, "a", "b"], dtype=pl.Categorical(pl.Categories("letters"))
-        ),
+        *NAMED_CATEGORIES,
         pl.Series(["b", None, "a", "b"], dtype=pl.String),
         pl.Series([1, None, 3, 2], dtype=pl.UInt16),
         pl.Series([1.0, None, 3, 2], dtype=pl.Float32),
@@ -197,7 +201,7 @@ def test_polars_dtypes_survive(series):
         ),
         pa.array([1, None, 3, 2], pa.uint16()),
         pa.array([1.5, None, 3, 2], pa.float32()),
-        pa.array([1.5, None, 3, 2], pa.float16()),
+        pa.array(np.float16([1.5, 0, 3, 2]), mask=np.arange(4) == 1),
         pa.array([True, None, False, True]),
         pa.nulls(4),
         pa.nulls(4, pa.float64()),
