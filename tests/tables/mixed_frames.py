@@ -62,7 +62,7 @@ def assert_tables_equal(left, right):
     if isinstance(left, pd.DataFrame):
         pd.testing.assert_frame_equal(left, right, rtol=1e-5)
     elif isinstance(left, pl.DataFrame):
-        pl_testing.assert_frame_equal(left, right, rel_tol=1e-5)
+        pl_testing.assert_frame_equal(left, right)
     elif isinstance(left, pa.Table):
         assert left.schema.equals(right.schema)
         pd.testing.assert_frame_equal(left.to_pandas(), right.to_pandas(), rtol=1e-5)
