@@ -15,7 +15,7 @@ export MPLBACKEND ?= Agg
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart install test test-extras test-lowest lint format types unit \
-    coverage mutants docs picture benchmarks pages clean
+    coverage mutants docs picture benchmarks pages fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -99,8 +99,14 @@ benchmarks: ## say how the figures of the README are made
 	@echo "benchmarks/README.md says where figures land and how caches work."
 	@ls benchmarks/[a-z]*.py | grep -v /pages.py | sed 's|^|  $(BIN)/python |'
 
-pages: $(VENV)/.installed-test ## renew benchmarks/results/*.md from their raw figures
+pages: $(VENV)/.installed-test ## renew the pages of figures from their raw figures
 	@$(BIN)/python benchmarks/pages.py
+	@$(BIN)/python tests/fuzz/page.py
+
+FUZZ_MINUTES ?= 10
+
+fuzz: $(VENV)/.installed-test ## look for failures with hostile input (FUZZ_MINUTES=10)
+	@$(BIN)/python tests/fuzz/run.py --minutes $(FUZZ_MINUTES)
 
 clean: ## remove what the other targets made, except .venv
 	rm -rf quickstart mutants docs/_build docs/auto_examples docs/generated \
