@@ -144,8 +144,7 @@ def _pandas_dtypes():
     arrow += _plain("bool[pyarrow]", family="boolean")
     arrow += _plain("string[pyarrow type]", "large_string[pyarrow]", family="string")
     texts = _plain("string[python]", "string[pyarrow]", family="string")
-    if pd.__version__ >= "3":
-        texts += _plain("str", family="string")
+    texts += _plain("str", family="string")
     categories = _categories("category<{}>", LEVEL_FAMILIES)
     categories += _categories(
         "category<{}>", ["duration", "decimal", "interval"], False
@@ -293,6 +292,8 @@ def pandas_column(column):
         return pd.arrays.IntervalArray(list(values) or [pd.Interval(0, 1)][:0])
     if name == "period":
         return pd.array(list(values), dtype="period[Y-DEC]")
+    if name == "str" and pd.__version__ < "3":
+        name = "string[python]"
     if dtype.family == "string" and name != "object":
         return pd.array(list(values), dtype=name)
     return numpy_column(column)
