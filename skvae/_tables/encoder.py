@@ -13,6 +13,7 @@ from .columns import Column, decode_column
 from .encoding import encode_columns
 from .infer import TRANSFORMS, ColumnFitter
 from .libraries import TableSchema
+from .schema import DecodedColumn
 from .settings import DEFAULT_SETTINGS, Settings
 from .table import Table
 
@@ -184,12 +185,15 @@ class TableEncoder:
         NaN decodes to a missing cell. If the values are ``drawn``, or are quantiles,
         numeric columns that repeat their values hold values of the training table.
         """
+        return self.schema_.build(self.decode_columns(values, drawn=drawn))
+
+    def decode_columns(self, values, *, drawn: bool = False) -> list[DecodedColumn]:
+        """Return the columns of the table that :meth:`decode` builds."""
         values = self._check_encoded(values)
-        decoded = [
+        return [
             decode_column(values[:, index], column, drawn=drawn)
             for index, column in enumerate(self.columns_)
         ]
-        return self.schema_.build(decoded)
 
     def log_jacobian(self, values) -> np.ndarray:
         """Return log |d encoded / d original| of every cell, (n_samples, n_features).
