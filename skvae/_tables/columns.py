@@ -134,8 +134,8 @@ def decode_column(
 ) -> DecodedColumn:
     """Return the values of one column, in the units of the table.
 
-    With ``drawn`` a column that repeats its values gets the nearest of these, and one of
-    whole numbers such numbers.
+    With ``drawn`` a column that repeats its values gets the nearest of these, and one
+    of whole numbers the nearest of such.
     """
     missing = np.full(len(encoded), True) if column.is_empty else np.isnan(encoded)
     encoded = np.where(missing, 0.0, encoded.astype(np.float64))

@@ -31,7 +31,7 @@ class ArrayTable(Table):
 
     library = "numpy"
     # Text in an array needs a declaration, as objects do: it may be a mistake.
-    FAMILIES = NUMPY_FAMILIES | {"U": "object"}  # noqa: RUF012
+    FAMILIES = NUMPY_FAMILIES | {"U": "object"}
 
     def __init__(self, array: np.ndarray, input_name: str = "X"):
         self.input_name = input_name

@@ -73,18 +73,17 @@ def type_of(column: Any, family: str) -> ColumnSchema:
     if pa.types.is_null(_value_type(dtype)):
         type_.family = "null"
     elif pa.types.is_dictionary(dtype):
-        _, levels, keys = _read_dictionary(column)
-        plain = _plain_if_exact(levels)
-        if plain is None or len(set(keys)) < len(keys):
+        plain = _plain_if_exact(column)
+        if plain is None:
             type_.family = "other"
         else:
-            type_.ordered, type_.categories = bool(dtype.ordered), keys
-            type_.details["levels"] = plain
+            type_.ordered = bool(dtype.ordered)
+            type_.categories, type_.details["levels"] = plain
     return type_
 
 
 def factorize(column: Any) -> tuple[np.ndarray, list[Key]]:
-    """Return codes, -1 where missing, and the keys of a column of categories or text."""
+    """Return codes, -1 where missing, and keys of a column of categories or text."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
@@ -107,12 +106,19 @@ def _dictionary(column: Any) -> tuple[np.ndarray, Any]:
     """Return the codes of a column, -1 where null, and the dictionary as it is."""
     import pyarrow as pa
 
+    value_type = column.type.value_type
     if not column.num_chunks:
-        return np.empty(0, dtype=np.int64), pa.array([], column.type.value_type)
-    # After unification every chunk has the dictionary of the whole column.
-    parts = column.unify_dictionaries().chunks
+        return np.empty(0, dtype=np.int64), pa.array([], value_type)
+    if column.num_chunks > 1:
+        parts = [
+            pa.DictionaryArray.from_arrays(part.indices, _computable(part.dictionary))
+            for part in column.chunks
+        ]
+        # After unification every chunk has the dictionary of the whole column.
+        column = pa.chunked_array(parts).unify_dictionaries()
+    parts = column.chunks
     codes = [part.indices.cast(pa.int64()).fill_null(-1).to_numpy() for part in parts]
-    return np.concatenate(codes), parts[0].dictionary
+    return np.concatenate(codes), parts[0].dictionary.cast(value_type)
 
 
 def _read_dictionary(column: Any) -> tuple[np.ndarray, Any, list[Key]]:
@@ -139,7 +145,7 @@ def is_missing(column: Any) -> np.ndarray:
     dtype = column.type
     if pa.types.is_null(_value_type(dtype)):
         return np.ones(len(column), dtype=bool)
-    if pa.types.is_dictionary(dtype):
+    if pa.types.is_dictionary(dtype) and not pa.types.is_nested(dtype.value_type):
         codes, dictionary = _dictionary(column)
         flags = [is_missing_object(value) for value in dictionary.to_pylist()]
         return np.array([*flags, True])[codes]
@@ -213,16 +219,24 @@ def levels_from_plain(plain: list, dtype: Any) -> Any:
     return pa.array(plain, dtype)
 
 
-def _plain_if_exact(levels: Any) -> list | None:
-    """Return levels as plain values, None where these do not hold them exactly."""
+def _plain_if_exact(column: Any) -> tuple[list[Key], list] | None:
+    """Return keys and levels as plain values, None where these are not exact."""
     import pyarrow as pa
 
+    value_type = column.type.value_type
     try:
+        if _type_from_name(str(value_type)) != value_type:
+            return None
+        _, levels, keys = _read_dictionary(column)
         plain = levels_to_plain(levels)
-        same = levels_from_plain(plain, _type_from_name(str(levels.type)))
+        # Python objects lack the nanoseconds of some types
+        same = pa.array(levels.to_pylist(), value_type), levels_from_plain(
+            plain, value_type
+        )
     except (pa.ArrowException, TypeError, ValueError):
         return None
-    return plain if same.equals(levels) else None
+    is_exact = len(set(keys)) == len(keys) and all(map(levels.equals, same))
+    return (keys, plain) if is_exact else None
 
 
 def _levels_of(type_: ColumnSchema) -> Any:
@@ -450,7 +464,9 @@ def _taken(values: Any, rows: Any) -> Any:
     if pa.types.is_dictionary(dtype):
         if pa.types.is_null(dtype.value_type):
             return pa.chunked_array([pa.nulls(len(rows), dtype)])
-        values = values.unify_dictionaries()
+        codes, dictionary = _dictionary(values)
+        codes = pa.array(codes).take(rows).fill_null(-1).to_numpy()
+        return pa.chunked_array([_coded(codes, dictionary, dtype)])
     return _computable(values).take(rows).cast(dtype)
 
 

@@ -25,7 +25,6 @@ from .values import (
     observed_of_objects,
 )
 
-
 #: Families of columns by the kind of their NumPy dtype.
 NUMPY_FAMILIES = {"f": "float", "i": "integer", "u": "integer", "b": "boolean"}
 

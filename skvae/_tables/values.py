@@ -299,8 +299,8 @@ def cannot_hold(label: Any, dtype: Any) -> Iterator[None]:
         yield
     except Exception as error:
         raise ValueError(
-            f"Column {label!r} has the dtype {dtype}, which cannot hold the values that "
-            "it had in training. Give it the dtype of training."
+            f"Column {label!r} has the dtype {dtype}, which cannot hold the values of "
+            "its column in training. Give it the dtype of training."
         ) from error
 
 
