@@ -53,6 +53,11 @@ class Table(ABC):
     array: np.ndarray | None = None
     input_name: str = "X"
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns: their labels as text."""
+        return [str(label) for label in self.labels]
+
     def title(self, name: str) -> str:
         """Return how errors refer to a column."""
         return f"Column {name!r}" + ("" if self.input_name == "X" else " of y")
