@@ -10,7 +10,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight
 
 
@@ -35,18 +35,6 @@ def check_count(number: Any, name: str, least: int = 1) -> int:
             f"{name} must be an int of at least {least}, but got {number!r}."
         )
     return int(number)
-
-
-def weighted_rows(sample_weight: Any, *tables: Any) -> tuple[Any, ...]:
-    """Return weights, None if all equal, and the rows of positive weight of tables."""
-    if sample_weight is None:
-        return None, *tables
-    weights = check_weights(sample_weight, tables[0])
-    if not weights.all():
-        rows = np.flatnonzero(weights)
-        tables = tuple(_safe_indexing(table, rows) for table in tables)
-        weights = weights[rows]
-    return None if (weights == weights[0]).all() else weights, *tables
 
 
 #: Packages whose stack frames are skipped in search of the user's line.

@@ -150,7 +150,7 @@ def test_every_library_offers_the_same():
     ]
     shared = set.intersection(*functions)
     assert {name for name, *_ in shared} == {
-        *("read", "build", "fill"),
+        *("read", "build", "fill", "levels"),
         *("replace_marker", "missing_mask", "mask_cells"),
     }
 

@@ -7,13 +7,12 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import _safe_indexing
 
 from .._density.rows import head_key
 from .._distributions.registry import LIKELIHOODS, models_categories
 from .._tables.columns import Column
 from .._tables.encoder import TableEncoder
-from .._tables.libraries import TableSchema, checked_table
+from .._tables.libraries import TableSchema, checked_table, take_rows
 from .._tables.missing import missing_mask
 from .._tables.table import Table
 from .._tables.transforms import Affine
@@ -27,7 +26,7 @@ def complete_pairs(weights: Any, X: Any, outputs: Any) -> tuple[Any, Any, Any]:
         raise ValueError("Input y contains NaN only: there is nothing to learn.")
     if not has_output.all():
         rows = np.flatnonzero(has_output)
-        X, outputs = _safe_indexing(X, rows), _safe_indexing(outputs, rows)
+        X, outputs = take_rows(X, rows), take_rows(outputs, rows)
         weights = None if weights is None else weights[rows]
     return weights, X, outputs
 

@@ -29,7 +29,8 @@ from .._semi_supervised.labels import (
 )
 from .._semi_supervised.model import LabelledModel
 from .._semi_supervised.stacked import M1M2Model, labels_from_state
-from .._validation import check_count, make_random_state, weighted_rows
+from .._tables.libraries import weighted_rows
+from .._validation import check_count, make_random_state
 from .base import STRUCTURE, TRAINING_CONSTRAINTS, BaseVAE
 
 

@@ -12,9 +12,14 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from .._imputation.model import ImputationModel
-from .._tables.libraries import has_text_labels, rename_columns, to_library
+from .._tables.libraries import (
+    has_text_labels,
+    rename_columns,
+    to_library,
+    weighted_rows,
+)
 from .._tables.missing import fill_missing, missing_mask, replace_marker
-from .._validation import check_count, restored_on_error, warn, weighted_rows
+from .._validation import check_count, restored_on_error, warn
 from .base import BaseVAE
 
 
@@ -539,9 +544,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     def _complete(self, X, mask: np.ndarray, encoded: np.ndarray, drawn: bool = False):
         """Fill the masked cells of a table from encoded rows."""
-        completed = self._encoder.decode(encoded, drawn=drawn)
-        flagged = self._flagged
-        table = fill_missing(X, completed, mask, self._kept, self._empty, flagged)
+        columns = self._encoder.decode_columns(encoded, drawn=drawn)
+        schema, flagged = self._encoder.schema_, self._flagged
+        table = fill_missing(
+            X, schema, columns, mask, self._kept, self._empty, flagged
+        )
         # a model of an array has its own names, and scikit-learn refuses a mixture of
         # strings and other labels
         is_of_array = self._encoder.schema_.library == "numpy"

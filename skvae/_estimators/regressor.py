@@ -30,10 +30,11 @@ from .._tables.libraries import (
     column_of,
     open_table,
     to_array,
+    weighted_rows,
     with_index_of,
 )
 from .._tables.missing import missing_mask
-from .._validation import check_count, check_weights, weighted_rows
+from .._validation import check_count, check_weights
 from .base import LATENT_CONSTRAINTS, TRAINING_CONSTRAINTS, BaseVAE
 
 

@@ -11,8 +11,9 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from .._density.model import VAEModel
 from .._density.settings import SETTINGS
+from .._tables.libraries import weighted_rows
 from .._training.gradients import DRAWS, check_gradient
-from .._validation import check_count, weighted_rows
+from .._validation import check_count
 from .base import (
     LATENT_CONSTRAINTS,
     POSITIVE_INT,

@@ -164,7 +164,7 @@ class ImputationModel:
     ) -> FitResult:
         """Train the conditional mean, then the conditional VAE given its context."""
         self.strategy = params["strategy"]
-        signs = self._signs(data, params)  # raises before any training
+        signs = self._signs(params)  # raises before any training
         self.to(str(random.generator.device))
         batch = self.batch(data)
         split = split_rows(len(batch), params, random.state)
@@ -343,13 +343,12 @@ class ImputationModel:
         self.slopes = {place: slope for place, slope in found.items() if slope}
         return found
 
-    def _signs(self, data: Encoded, params: Mapping[str, Any]) -> dict[int, int]:
+    def _signs(self, params: Mapping[str, Any]) -> dict[int, int]:
         """Return the declared signs of self-masking by column position."""
         columns = self.groups.columns
         numbers = {columns[place].name: place for place in self.mean.columns.tolist()}
         names = [column.name for column in self.groups.table]
-        labels = data.encoder.schema_.labels
-        return declared_signs(params["missingness"], names, numbers, labels)
+        return declared_signs(params["missingness"], names, numbers)
 
     # -- use ---------------------------------------------------------------------
 

@@ -133,9 +133,7 @@ class Scales:
             return np.maximum(np.rint(x), 0)
         if column.support is None:
             return None
-        values = column.map.inverse(x.astype(np.float64))
-        middle = (column.support[1:] + column.support[:-1]) / 2
-        nearest = column.support[np.searchsorted(middle, values)]
+        nearest = column.nearest_repeated(column.map.inverse(x.astype(np.float64)))
         return column.map.forward(nearest)
 
     def log_jacobian(self, observed: np.ndarray) -> np.ndarray:

@@ -9,13 +9,13 @@ missing model of not-MIWAE (Ipsen, Mattei, Frellsen 2021).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
+from .._tables.schema import by_column
 from .settings import SETTINGS
 
 
@@ -71,7 +71,6 @@ def declared_signs(
     missingness: Any,
     names: list[str],
     numbers: dict[str, int],
-    labels: Sequence[Any] = (),
 ) -> dict[int, int]:
     """Return the declared sign of b for every self-masking column.
 
@@ -83,8 +82,6 @@ def declared_signs(
         Names of the columns of the table, in order.
     numbers : dict of str to int
         Positions of the numeric columns, the keys of the result.
-    labels : sequence, default=()
-        Labels of the columns in the table, where these are not strings.
 
     Raises
     ------
@@ -95,13 +92,10 @@ def declared_signs(
         return {}
     if isinstance(missingness, str):
         missingness = dict.fromkeys(numbers, missingness)
+    words = by_column(missingness, names, "missingness")
     signs = {}
-    for key, word in missingness.items():
-        name = key
-        if key in labels:
-            name = names[list(labels).index(key)]
-        elif isinstance(key, int | np.integer) and -len(names) <= key < len(names):
-            name = names[int(key)]
+    for key, (place, word) in zip(missingness, words.items(), strict=True):
+        name = names[place]
         if word not in SIGNS:
             raise ValueError(
                 f"missingness of column {key!r} must be 'high', 'low' or 'agnostic', "

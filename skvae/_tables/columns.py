@@ -42,8 +42,11 @@ class Column:
         Whether no cell was observed in training.
     is_automatic : bool
         Whether the likelihood of a numeric column was chosen by its data.
+    is_whole : bool
+        Whether all values of a numeric column are whole numbers, of any dtype.
     support : ndarray or None
-        The values of a numeric column that repeats them, in increasing order.
+        The values of a numeric column that repeats them, in increasing order; integers
+        of a column of integers, else float64.
     frequencies : ndarray or None
         Relative frequencies of these values, by weight.
     """
@@ -59,6 +62,7 @@ class Column:
     constant: float | int | None = None
     is_empty: bool = False
     is_automatic: bool = False
+    is_whole: bool = False
     support: np.ndarray | None = None
     frequencies: np.ndarray | None = None
 
@@ -71,6 +75,12 @@ class Column:
     def is_restricted(self) -> bool:
         """Whether the likelihood of a numeric column allows only some values."""
         return self.domain != "real"
+
+    def nearest_repeated(self, values: np.ndarray) -> np.ndarray:
+        """Return the nearest values that the column repeats."""
+        assert self.support is not None
+        halves = self.support / 2  # as floats, whose sums do not overflow
+        return self.support[np.searchsorted(halves[1:] + halves[:-1], values)]
 
     def to_state(self) -> dict[str, Any]:
         """Return plain containers that hold all attributes."""
@@ -124,7 +134,8 @@ def decode_column(
 ) -> DecodedColumn:
     """Return the values of one column, in the units of the table.
 
-    With ``drawn`` a column that repeats its values gets the nearest of these.
+    With ``drawn`` a column that repeats its values gets the nearest of these, and one
+    of whole numbers the nearest of such.
     """
     missing = np.full(len(encoded), True) if column.is_empty else np.isnan(encoded)
     encoded = np.where(missing, 0.0, encoded.astype(np.float64))
@@ -139,6 +150,7 @@ def decode_column(
     else:
         values = column.map.inverse(encoded)
         if drawn and column.support is not None:
-            middle = (column.support[1:] + column.support[:-1]) / 2
-            values = column.support[np.searchsorted(middle, values)]
+            values = column.nearest_repeated(values)
+        elif drawn and column.is_whole:
+            values = np.rint(values)
     return DecodedColumn(values, missing)

@@ -13,6 +13,7 @@ from .columns import Column, decode_column
 from .encoding import encode_columns
 from .infer import TRANSFORMS, ColumnFitter
 from .libraries import TableSchema
+from .schema import DecodedColumn, by_column, column_positions
 from .settings import DEFAULT_SETTINGS, Settings
 from .table import Table
 
@@ -184,12 +185,15 @@ class TableEncoder:
         NaN decodes to a missing cell. If the values are ``drawn``, or are quantiles,
         numeric columns that repeat their values hold values of the training table.
         """
+        return self.schema_.build(self.decode_columns(values, drawn=drawn))
+
+    def decode_columns(self, values, *, drawn: bool = False) -> list[DecodedColumn]:
+        """Return the columns of the table that :meth:`decode` builds."""
         values = self._check_encoded(values)
-        decoded = [
+        return [
             decode_column(values[:, index], column, drawn=drawn)
             for index, column in enumerate(self.columns_)
         ]
-        return self.schema_.build(decoded)
 
     def log_jacobian(self, values) -> np.ndarray:
         """Return log |d encoded / d original| of every cell, (n_samples, n_features).
@@ -214,8 +218,9 @@ class TableEncoder:
         names = [requested] * table.n_columns
         if isinstance(requested, dict):
             names = ["auto"] * table.n_columns
-            for key, name in requested.items():
-                names[_column_index(key, table, parameter)] = name
+            found = by_column(requested, table.names, parameter, table.input_name)
+            for place, name in found.items():
+                names[place] = name
         allowed = ("auto", *(name for name in allowed if name != "auto"))
         for name in names:
             if not isinstance(name, str) or name not in allowed:
@@ -247,28 +252,17 @@ def _resolve_categorical(requested: Any, table: Table) -> np.ndarray | None:
             "categorical_features must be 'from_dtype', None, or a list of column "
             f"names, indices or booleans, but got {requested!r}."
         )
-    requested = list(np.asarray(requested).tolist())
-    if requested and all(isinstance(item, bool) for item in requested):
+    # as an array, a list of names and indices would be a list of names
+    requested = requested.tolist() if hasattr(requested, "tolist") else list(requested)
+    if requested and all(isinstance(item, bool | np.bool_) for item in requested):
         if len(requested) != table.n_columns:
             raise ValueError(
                 f"categorical_features is a mask of {len(requested)} values, but "
                 f"{table.input_name} has {table.n_columns} columns."
             )
         return np.asarray(requested)
-    for key in requested:
-        mask[_column_index(key, table, "categorical_features")] = True
+    positions = column_positions(
+        requested, table.names, "categorical_features", table.input_name
+    )
+    mask[positions] = True
     return mask
-
-
-def _column_index(key: Any, table: Table, parameter: str) -> int:
-    """Return the position of a column given by name or index."""
-    if isinstance(key, str) and key in table.labels:
-        return table.labels.index(key)
-    if isinstance(key, int | np.integer) and not isinstance(key, bool):
-        if -table.n_columns <= key < table.n_columns:
-            return int(key) % table.n_columns
-        raise ValueError(
-            f"{parameter} names the column index {key}, but {table.input_name} has "
-            f"{table.n_columns} columns."
-        )
-    raise ValueError(f"{parameter} names the unknown column {key!r}.")

@@ -186,6 +186,7 @@ class ColumnFitter:
                 self._refuse_likelihood(column, name, reason)
             column.kind = "count"
         else:
+            column.is_whole = bool(is_whole(values).all())
             if len(values) and values.min() == values.max():
                 column.constant = values[0].item()
             if self.likelihoods[name].domain == "real":
@@ -195,17 +196,13 @@ class ColumnFitter:
 
     def _observed_values(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the observed cells of a numeric column, and their weights."""
-        values = self.table.numbers(index)
-        if values.dtype.kind == "f":
-            if np.isinf(values).any():
-                raise_infinite(self.table.input_name, str(self.table.labels[index]))
-            observed = ~np.isnan(values)
-        else:
-            observed = np.ones(len(values), dtype=bool)
+        values, observed = self.table.observed(index)
+        if values.dtype.kind == "f" and np.isinf(values).any():
+            raise_infinite(self.table.input_name, str(self.table.labels[index]))
         weights = None if self.weights is None else self.weights[observed]
         if weights is not None and not weights.any():
             weights = None
-        return values[observed], weights
+        return values, weights
 
     def _check_transform_applies(self, column: Column, transform: str) -> None:
         if column.kind != "numeric" or column.domain != "real":
@@ -233,7 +230,8 @@ def _fit_map(
     distinct = np.unique(values)
     most = min(settings.max_distinct, settings.max_distinct_fraction * len(values))
     if 1 < len(distinct) <= most:
-        column.support = distinct.astype(np.float64)
+        is_integer = distinct.dtype.kind in "iu"
+        column.support = distinct if is_integer else distinct.astype(np.float64)
         codes = np.searchsorted(distinct, values)
         counts = np.bincount(codes, weights, minlength=len(distinct))
         column.frequencies = counts / counts.sum()

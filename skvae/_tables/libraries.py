@@ -7,8 +7,10 @@ from typing import Any, NamedTuple, Protocol
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_array, validate_data
 
+from .._validation import check_weights
 from . import numpy_table, pandas_table, polars_table, pyarrow_table
 from .schema import ColumnSchema, DecodedColumn, Parts
 from .table import Table
@@ -24,11 +26,11 @@ class Library(Protocol):
     def build(self, parts: Parts) -> Any:
         """Build a table from decoded columns."""
 
-    def fill(self, X: Any, completed: Any, plan: FillPlan) -> Any:
-        """Return a table with the masked cells taken from the plan.
+    def levels(self, type_: ColumnSchema) -> list:
+        """Return the levels that a dtype declares, as Python objects."""
 
-        ``completed`` is a table of this library with the dtypes of training, or None.
-        """
+    def fill(self, X: Any, plan: FillPlan) -> Any:
+        """Return a table with the masked cells taken from the plan."""
 
     def replace_marker(self, X: Any, marker: Any) -> Any:
         """Return a table with missing cells where cells equal the marker."""
@@ -162,6 +164,26 @@ def _check_size(table: Table, min_rows: int, owner_name: str) -> None:
                 f"Found array with {count} {what}(s) (shape={shape}) while a minimum "
                 f"of {minimum} is required by {owner_name}."
             )
+
+
+# -- rows ----------------------------------------------------------------------------
+def take_rows(X: Any, rows: np.ndarray) -> Any:
+    """Return some rows of a table of any library, or of a list."""
+    if library_of(native(X)) is pyarrow_table:
+        return pyarrow_table.take_rows(native(X), rows)
+    return _safe_indexing(X, rows)
+
+
+def weighted_rows(sample_weight: Any, *tables: Any) -> tuple[Any, ...]:
+    """Return weights, None if all equal, and the rows of positive weight of tables."""
+    if sample_weight is None:
+        return None, *tables
+    weights = check_weights(sample_weight, tables[0])
+    if not weights.all():
+        rows = np.flatnonzero(weights)
+        tables = tuple(take_rows(table, rows) for table in tables)
+        weights = weights[rows]
+    return None if (weights == weights[0]).all() else weights, *tables
 
 
 # -- conversions ---------------------------------------------------------------------

@@ -1,19 +1,18 @@
 """Missing cells of a table: their mask, their marker, and filling them.
 
-The table to fill and the completed one may come from different libraries: a model of a
-pandas table completes a polars table, or an array. They exchange the cells of one
-column as an array.
+The table to fill may come from another library than that of training: a model of a
+pandas table completes a polars table, or an array. Its cells come as decoded columns.
 """
 
 from __future__ import annotations
 
-from functools import partial
+import numbers
 from typing import Any
 
 import numpy as np
 
-from . import numpy_table
-from .libraries import column_of, library_of, native
+from .libraries import LIBRARIES, TableSchema, library_of, native
+from .schema import DecodedColumn
 from .values import FillPlan, is_missing
 
 
@@ -23,34 +22,55 @@ def missing_mask(X: Any) -> np.ndarray:
     return library_of(X).missing_mask(X)
 
 
+def check_marker(marker: Any) -> None:
+    """Raise TypeError unless ``missing_values`` is one marker of missing cells."""
+    is_nothing = marker is None or type(marker).__name__ == "NAType"
+    if not is_nothing and not isinstance(marker, str | np.bool_ | numbers.Real):
+        raise TypeError(
+            "missing_values must be one number, string or boolean, or None, NaN or "
+            f"pandas.NA, but got {marker!r} of the type {type(marker).__name__}. "
+            "Replace other markers by NaN or null before."
+        )
+
+
 def replace_marker(X: Any, marker: Any) -> Any:
     """Return the table with NaN or null in the cells that equal ``marker``.
 
-    The marker is removed from the categories, and integers may become floats.
+    It is compared in the type of each column: a string with text, a boolean with
+    booleans, a number with numbers. The marker is removed from the categories, and
+    integers may become floats.
     """
     X = native(X)
-    return X if is_missing(marker) else library_of(X).replace_marker(X, marker)
+    check_marker(marker)
+    if is_missing(marker):
+        return X
+    if isinstance(marker, np.generic):
+        marker = marker.item()
+    return library_of(X).replace_marker(X, marker)
 
 
 def fill_missing(
     X: Any,
-    completed: Any,
+    schema: TableSchema,
+    columns: list[DecodedColumn],
     mask: np.ndarray,
     kept: list[int],
     empty: dict[int, bool],
     flagged: list[int],
 ) -> Any:
-    """Return ``X`` with the masked cells taken from ``completed``.
+    """Return ``X`` with the masked cells taken from decoded columns.
 
     All other cells, the library, the dtypes, labels and the index are those of ``X``.
     A dtype changes only where it cannot hold the cells: categories that it does not
     declare are added, a column of nulls gets the dtype of training.
 
-    ``completed``, of the shape of ``X``, is a table like that of training without
-    missing cells. The cells to fill and the columns of the result: :class:`FillPlan`.
+    ``columns`` are those of a completed table of the ``schema`` of training. The cells
+    to fill and the columns of the result: :class:`FillPlan`.
     """
     X = native(X)
-    library, source = library_of(X), library_of(completed)
-    read = numpy_table.cells if source is numpy_table else column_of
-    plan = FillPlan(mask, kept, empty, flagged, partial(read, completed))
-    return library.fill(X, completed if source is library else None, plan)
+    library, source = library_of(X), LIBRARIES[schema.library]
+    is_own = library is source
+    plan = FillPlan(
+        mask, kept, empty, flagged, columns, schema.types, is_own, source.levels
+    )
+    return library.fill(X, plan)

@@ -6,19 +6,22 @@ from typing import Any
 
 import numpy as np
 
+from .levels import Key
 from .schema import ColumnSchema, Parts
-from .table import Table
+from .table import NUMPY_FAMILIES, Table
 from .values import (
     FillPlan,
     equals_marker,
-    factorize_numbers,
-    factorize_objects,
+    factorize_observed,
     held_by,
+    is_beyond_floats,
     is_missing,
+    marker_of,
     numbers_of,
     numbers_of_objects,
     object_families,
     objects_of,
+    observed_of_objects,
     with_nan_cells,
 )
 
@@ -27,14 +30,8 @@ class ArrayTable(Table):
     """Columns of a two-dimensional NumPy array."""
 
     library = "numpy"
-    FAMILIES = {  # noqa: RUF012
-        "f": "float",
-        "i": "integer",
-        "u": "integer",
-        "b": "boolean",
-        # Text in an array needs a declaration, as objects do: it may be a mistake.
-        "U": "object",
-    }
+    # Text in an array needs a declaration, as objects do: it may be a mistake.
+    FAMILIES = NUMPY_FAMILIES | {"U": "object"}
 
     def __init__(self, array: np.ndarray, input_name: str = "X"):
         self.input_name = input_name
@@ -56,21 +53,35 @@ class ArrayTable(Table):
         elif found == ["boolean"]:
             family, name = "boolean", "bool"
         elif found == ["number"]:
-            number_dtype = numbers_of_objects(values).dtype
-            family, name = self.FAMILIES[number_dtype.kind], str(number_dtype)
+            family, name = self._type_of_numbers(index)
         return ColumnSchema(family, name, details={"array": "object"})
+
+    def _type_of_numbers(self, index: int) -> tuple[str, str]:
+        """Return family and dtype of a column of numeric objects."""
+        try:
+            dtype = self.observed(index)[0].dtype
+        except OverflowError:
+            return "object", "object of integers beyond 64 bits"
+        return self.FAMILIES[dtype.kind], str(dtype)
 
     def numbers(self, index: int) -> np.ndarray:
         values = self._values[:, index]
         return numbers_of_objects(values) if values.dtype.kind == "O" else values
 
+    def observed(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        values = self._values[:, index]
+        if values.dtype.kind == "O":
+            return observed_of_objects(values)
+        observed = ~np.isnan(values)
+        return values[observed], observed
+
     def objects(self, index: int) -> np.ndarray:
         return self._values[:, index].astype(object)
 
-    def factorize(self, index: int) -> tuple[np.ndarray, list]:
+    def factorize(self, index: int) -> tuple[np.ndarray, list[Key]]:
         if self.array is not None:
-            return factorize_numbers(self.array[:, index])
-        return factorize_objects(self.objects(index))
+            return factorize_observed(*self.observed(index))
+        return self._factorize_objects(index)
 
 
 def read(X: np.ndarray, input_name: str = "X") -> ArrayTable:
@@ -95,14 +106,12 @@ def build(parts: Parts) -> np.ndarray:
     return result
 
 
-def cells(completed: np.ndarray, index: int) -> np.ndarray:
-    """Return the cells of a column of a completed array."""
-    values = completed[:, index]
-    is_flag = values.dtype.kind == "O" and all(isinstance(v, bool) for v in values)
-    return values.astype(bool) if is_flag and len(values) else values
+def levels(type_: ColumnSchema) -> list:
+    """Return the levels of a dtype; arrays have none that declares them."""
+    return list(type_.categories or [])
 
 
-def fill(X: Any, completed: Any, plan: FillPlan) -> np.ndarray:
+def fill(X: Any, plan: FillPlan) -> np.ndarray:
     X = np.asarray(X)
     filled = X.copy()
     for index in plan.incomplete():
@@ -134,11 +143,16 @@ def replace_marker(X: Any, marker: Any) -> Any:
         flags = [equals_marker(cell, marker) for cell in X.ravel()]
         marked = np.reshape(np.array(flags, bool), X.shape)
         return np.where(marked, np.nan, X.astype(object)) if marked.any() else X
-    if isinstance(marker, str):
+    if X.dtype.kind not in "fiub":
         return X
-    if X.dtype.kind in "iub":
-        X = X.astype(np.float64)
-    return np.where(marker == X, X.dtype.type(np.nan), X)
+    own = marker_of(X.dtype, marker)
+    if own is None:
+        return X
+    marked = own == X
+    if X.dtype.kind != "f":
+        is_flag = X.dtype.kind == "b"
+        X = X.astype(object if is_flag or is_beyond_floats(X) else np.float64)
+    return np.where(marked, X.dtype.type(np.nan), X)
 
 
 def missing_mask(X: Any) -> np.ndarray:
@@ -153,7 +167,18 @@ def missing_mask(X: Any) -> np.ndarray:
 
 def mask_cells(X: np.ndarray, masked: np.ndarray) -> np.ndarray:
     """Return a copy with the masked cells missing; integers become floats."""
-    dtype = {"i": np.float64, "u": np.float64, "b": np.float64, "U": object}
-    result = np.array(X, dtype=dtype.get(X.dtype.kind, X.dtype))
-    result[masked] = np.nan
+    kind = X.dtype.kind
+    for index, column in enumerate(X.T if kind in "iu" else ()):
+        if is_beyond_floats(column):
+            raise ValueError(
+                f"Column 'x{index}' holds integers beyond 2**53, which an array of "
+                "float64 with missing cells does not hold exactly. Give X as a data "
+                "frame or with dtype=object."
+            )
+    if kind in "OfmM":
+        dtype = X.dtype
+    else:
+        dtype = np.dtype(np.float64 if kind in "iub" else object)
+    result = np.array(X, dtype=dtype)
+    result[masked] = np.array("NaT", dtype) if kind in "mM" else np.nan
     return result

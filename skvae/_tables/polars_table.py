@@ -6,9 +6,22 @@ from typing import Any
 
 import numpy as np
 
+from .levels import Key, joined, keys_of
 from .schema import ColumnSchema, DecodedColumn, Parts
 from .table import FrameTable
-from .values import FillPlan, held_by, is_text, joined, numbers_of, objects_of
+from .values import (
+    FillPlan,
+    cannot_hold,
+    equals_marker,
+    held_by,
+    is_missing,
+    is_text,
+    marker_of,
+    numbers_of,
+    numpy_dtype,
+    objects_of,
+    text_of,
+)
 
 
 class PolarsTable(FrameTable):
@@ -33,7 +46,7 @@ class PolarsTable(FrameTable):
                 type_.details["categories"] = names
         return type_
 
-    def _factorize_native(self, series: Any) -> tuple[np.ndarray, list]:
+    def _factorize_native(self, series: Any) -> tuple[np.ndarray, list[Key]]:
         import polars as pl
 
         if series.dtype == pl.Enum:
@@ -43,7 +56,7 @@ class PolarsTable(FrameTable):
         values = text.drop_nulls().unique()
         positions = pl.Series(range(len(values)), dtype=pl.Int64)
         codes = text.replace_strict(values, positions, default=-1)
-        return codes.to_numpy(), values.to_list()
+        return codes.to_numpy(), keys_of(values.to_list())
 
 
 def read(X: Any, input_name: str = "X") -> PolarsTable:
@@ -86,35 +99,46 @@ def _polars_dtype(type_: ColumnSchema) -> Any:
     return getattr(pl, type_.name)
 
 
-def fill(X: Any, completed: Any, plan: FillPlan) -> Any:
+def levels(type_: ColumnSchema) -> list:
+    """Return the levels of a dtype, which are strings."""
+    return list(type_.categories or [])
+
+
+def fill(X: Any, plan: FillPlan) -> Any:
     import polars as pl
 
     columns = {index: X.to_series(index) for index in plan.kept}
     for index in plan.incomplete():
-        trained = None if completed is None else completed.dtypes[index]
-        columns[index] = _filled_column(columns[index], index, trained, plan)
+        with cannot_hold(X.columns[index], X.dtypes[index]):
+            columns[index] = _filled_column(columns[index], index, plan)
     for index in plan.flagged:
         name = f"missingindicator_{X.columns[index]}"
         columns[-1 - index] = pl.Series(name, plan.mask[:, index])
     return pl.DataFrame(list(columns.values()))
 
 
-def _filled_column(column: Any, index: int, trained: Any, plan: FillPlan) -> Any:
+def _filled_column(column: Any, index: int, plan: FillPlan) -> Any:
     import polars as pl
 
     masked = plan.mask[:, index]
     dtype: Any = column.dtype
-    values = plan.values(index, dtype)
-    new = _series(held_by(dtype, values))
+    declared = dtype.categories.to_list() if dtype == pl.Enum else []
+    values, trained = plan.values(index, dtype, declared), plan.trained(index)
+    if dtype == pl.Object:
+        cells = np.where(masked, values, np.array(column.to_list(), dtype=object))
+        return pl.Series(column.name, cells.tolist(), dtype=pl.Object)
     unfit = dtype.is_numeric() and is_text(values)
     if dtype == pl.Null or (masked.all() and unfit):
-        is_empty = index in plan.empty or trained is None
-        dtype = new.dtype if is_empty else trained
+        dtype = _series(values).dtype if trained is None else _polars_dtype(trained)
         column = pl.Series(column.name, [None] * len(column), dtype=dtype)
-    plain = pl.String if dtype in (pl.Categorical, pl.Enum) else dtype
+    is_level = dtype in (pl.Categorical, pl.Enum)
+    if is_level or dtype == pl.String:
+        values = text_of(values)
+    new = _series(held_by(dtype, values))
+    plain = pl.String if is_level else dtype
     if dtype == pl.Enum:
-        known = trained.categories.to_list() if trained == pl.Enum else ()
-        dtype = pl.Enum(joined(dtype.categories.to_list(), known, values[masked]))
+        known = trained.categories if trained is not None else None
+        dtype = pl.Enum(joined(declared, known or [], values[masked]))
     # categories of different columns only mix as text
     filled = column.cast(plain).zip_with(~pl.Series(masked), new.cast(plain))
     return filled.cast(dtype).alias(column.name)
@@ -131,35 +155,64 @@ def replace_marker(X: Any, marker: Any) -> Any:
 
     columns = []
     for column in X.get_columns():
-        dtype = column.dtype
-        if isinstance(marker, str):
-            fits = dtype in (pl.String, pl.Categorical, pl.Enum)
-        else:
-            fits = dtype.is_numeric()
-        if fits:
-            plain = column.cast(pl.String) if isinstance(marker, str) else column
-            marked = (plain == marker).fill_null(False)
-            nulls = pl.Series([None], dtype=plain.dtype).new_from_index(0, len(plain))
-            if marked.any():
-                if dtype == pl.Enum:
-                    kept = [c for c in dtype.categories.to_list() if c != marker]
-                    dtype = pl.Enum(kept)
-                column = plain.zip_with(~marked, nulls).cast(dtype).alias(column.name)
+        marked = _equal_to(column, marker)
+        if marked.any():
+            dtype = column.dtype
+            if dtype == pl.Enum:
+                kept = [c for c in dtype.categories.to_list() if c != marker]
+                column = _with_nulls(column.cast(pl.String), marked).cast(pl.Enum(kept))
+            else:
+                column = _with_nulls(column, marked)
         columns.append(column)
     return pl.DataFrame(columns)
 
 
+def _equal_to(column: Any, marker: Any) -> np.ndarray:
+    """Return the mask of the cells of a column that equal a marker."""
+    import polars as pl
+
+    dtype, own, value = column.dtype, numpy_dtype(column.dtype), None
+    if dtype == pl.Object:
+        return np.array([equals_marker(cell, marker) for cell in column], dtype=bool)
+    if own is not None:
+        value = marker_of(own, marker)
+    elif dtype in (pl.String, pl.Categorical, pl.Enum) and isinstance(marker, str):
+        column, value = column.cast(pl.String), marker
+    if value is None:
+        return np.zeros(len(column), dtype=bool)
+    # a literal would be compared in a wider type
+    like = pl.Series([value], dtype=column.dtype)
+    return (column == like).fill_null(False).to_numpy()
+
+
+def _with_nulls(column: Any, masked: np.ndarray) -> Any:
+    """Return a column with nulls in the masked cells."""
+    import polars as pl
+
+    if column.dtype == pl.Object:
+        cells = np.where(masked, None, np.array(column.to_list(), dtype=object))
+        return pl.Series(column.name, cells.tolist(), dtype=pl.Object)
+    nulls = pl.Series([None], dtype=column.dtype).new_from_index(0, len(column))
+    return nulls.zip_with(pl.Series(masked), column).alias(column.name)
+
+
 def missing_mask(X: Any) -> np.ndarray:
-    columns = [c.fill_nan(None) if c.dtype.is_float() else c for c in X]
-    return np.column_stack([column.is_null().to_numpy() for column in columns])
+    return np.column_stack([_is_missing(column) for column in X])
+
+
+def _is_missing(column: Any) -> np.ndarray:
+    import polars as pl
+
+    if column.dtype == pl.Object:
+        return np.array([is_missing(cell) for cell in column], dtype=bool)
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+    mask: np.ndarray = column.is_null().to_numpy()
+    return mask
 
 
 def mask_cells(X: Any, masked: np.ndarray) -> Any:
     import polars as pl
 
-    return X.with_columns(
-        pl.Series(column.name, [None], dtype=column.dtype)
-        .new_from_index(0, len(column))
-        .zip_with(pl.Series(mask), column)
-        for column, mask in zip(X.get_columns(), masked.T, strict=True)
-    )
+    columns = zip(X.get_columns(), masked.T, strict=True)
+    return pl.DataFrame([_with_nulls(column, mask) for column, mask in columns])

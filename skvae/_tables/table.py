@@ -14,14 +14,19 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import numpy as np
 
+from .levels import Key
 from .schema import ColumnSchema
 from .values import (
-    factorize_numbers,
     factorize_objects,
+    factorize_observed,
     numbers_of_objects,
+    numpy_dtype,
     object_families,
-    plain_values,
+    observed_of_objects,
 )
+
+#: Families of columns by the kind of their NumPy dtype.
+NUMPY_FAMILIES = {"f": "float", "i": "integer", "u": "integer", "b": "boolean"}
 
 
 class Table(ABC):
@@ -48,6 +53,11 @@ class Table(ABC):
     array: np.ndarray | None = None
     input_name: str = "X"
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns: their labels as text."""
+        return [str(label) for label in self.labels]
+
     def title(self, name: str) -> str:
         """Return how errors refer to a column."""
         return f"Column {name!r}" + ("" if self.input_name == "X" else " of y")
@@ -65,15 +75,32 @@ class Table(ABC):
 
     @abstractmethod
     def numbers(self, index: int) -> np.ndarray:
-        """Values of a numeric or boolean column, NaN where missing."""
+        """Values of a numeric or boolean column, NaN where missing.
+
+        Integers beyond 2**53 are rounded where a cell of the column is missing.
+        """
+
+    @abstractmethod
+    def observed(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Exact values of the observed cells of a numeric column, and their mask."""
 
     @abstractmethod
     def objects(self, index: int) -> np.ndarray:
         """Values of a column as Python objects."""
 
+    def _factorize_objects(self, index: int) -> tuple[np.ndarray, list[Key]]:
+        try:
+            return factorize_objects(self.objects(index))
+        except TypeError:  # not hashable
+            found = object_families(self.objects(index)).get("other", "object")
+            raise TypeError(
+                f"{self.title(str(self.labels[index]))} holds values of the type "
+                f"{found}, which is no category. Convert them to strings."
+            ) from None
+
     @abstractmethod
-    def factorize(self, index: int) -> tuple[np.ndarray, list]:
-        """Codes of the cells, -1 where missing, and the values they stand for."""
+    def factorize(self, index: int) -> tuple[np.ndarray, list[Key]]:
+        """Codes of the cells, -1 where missing, and the keys of their levels."""
 
 
 class FrameTable(Table):
@@ -110,45 +137,64 @@ class FrameTable(Table):
     def _holds_objects(self, index: int) -> bool:
         return self._series(index).dtype == nw.Object
 
+    def _dtype(self, index: int) -> Any:
+        """Native dtype of a column."""
+        return self._series(index).to_native().dtype
+
     def _family(self, index: int) -> str:
-        dtype = self._series(index).dtype
         if self._holds_objects(index):
             return "object" if object_families(self.objects(index)) else "null"
-        if dtype.is_float():
-            return "float"
-        if dtype.is_integer():
-            return "integer"
-        if dtype == nw.Boolean:
-            return "boolean"
+        # by name: narwhals does not know all, such as half floats
+        own = numpy_dtype(self._dtype(index))
+        if own is not None:
+            return NUMPY_FAMILIES[own.kind]
+        dtype = self._series(index).dtype
         if dtype == nw.String:
             return "string"
         return "category" if dtype in (nw.Categorical, nw.Enum) else "other"
 
     def numbers(self, index: int) -> np.ndarray:
+        family = self._family(index)
         if self._holds_objects(index):
             return numbers_of_objects(self.objects(index))
         series = self._series(index)
-        if series.dtype == nw.Boolean:
+        if family == "boolean":
             series = series.cast(nw.Float64)
-        elif not series.dtype.is_numeric():  # a column of nulls has no other dtype
-            return np.full(self.n_rows, np.nan)
+        elif family not in ("float", "integer"):
+            return np.full(self.n_rows, np.nan)  # a column of nulls
         return series.to_numpy()
+
+    def observed(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if self._holds_objects(index):
+            return observed_of_objects(self.objects(index))
+        series = self._series(index)
+        if self._family(index) not in NUMPY_FAMILIES.values():  # a column of nulls
+            return np.empty(0), np.zeros(self.n_rows, dtype=bool)
+        observed = ~series.is_null().to_numpy()
+        # without nulls integers keep their dtype
+        values = series.drop_nulls().to_numpy()
+        if values.dtype.kind == "f":
+            is_number = ~np.isnan(values)
+            observed[observed] = is_number
+            values = values[is_number]
+        return values, observed
 
     def objects(self, index: int) -> np.ndarray:
         return np.asarray(self._series(index).to_numpy(), dtype=object)
 
-    def factorize(self, index: int) -> tuple[np.ndarray, list]:
+    def factorize(self, index: int) -> tuple[np.ndarray, list[Key]]:
         if self._holds_objects(index):
-            return factorize_objects(self.objects(index))
-        family = self._family(index)
+            return self._factorize_objects(index)
+        family = self.column_type(index).family
         if family in ("string", "category"):
-            codes, values = self._factorize_native(self._series(index).to_native())
-            return codes, plain_values(values)
+            return self._factorize_native(self._series(index).to_native())
         if family == "other":
-            # Null dtypes; the values of unsupported dtypes are refused in fit.
-            return np.full(self.n_rows, -1), []
-        return factorize_numbers(self.numbers(index))
+            raise ValueError(
+                f"{self.title(str(self.labels[index]))} has the dtype "
+                f"{self.column_type(index).name}, which is not supported."
+            )
+        return factorize_observed(*self.observed(index))
 
     @abstractmethod
-    def _factorize_native(self, series: Any) -> tuple[np.ndarray, list]:
-        """Codes and values of a native series of categories or text."""
+    def _factorize_native(self, series: Any) -> tuple[np.ndarray, list[Key]]:
+        """Codes and keys of a native series of categories or text."""

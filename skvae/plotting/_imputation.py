@@ -9,13 +9,12 @@ from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
 from .._estimators.imputer import VAEImputer
 from .._imputation.scales import is_number
 from .._tables.columns import Column
-from .._tables.libraries import library_of, open_table
+from .._tables.libraries import library_of, open_table, take_rows
 from .._tables.missing import replace_marker
 from .._tables.values import is_missing
 from ._axes import GREY, ORANGE, TEAL, bare, check_matplotlib, name_categories, one_axes
@@ -202,7 +201,7 @@ class ImputationDisplay:
             return read(library_of(of_table).read(of_table), place, column)[0]
 
         tables = imputer.sample(
-            _safe_indexing(X, where), n_draws=n_draws, random_state=random_state
+            take_rows(X, where), n_draws=n_draws, random_state=random_state
         )
         imputed = np.stack([completed(drawn) for drawn in tables])
         display = cls(
@@ -215,7 +214,7 @@ class ImputationDisplay:
         )
         if is_number(column) or column.kind == "ordinal":
             rows = _checked_rows(rows, missing, name)
-            chosen = _safe_indexing(X, rows)
+            chosen = take_rows(X, rows)
             lower, upper = imputer.predict_interval(chosen, coverage=coverage)
             display.rows = rows
             display.lower, display.upper = completed(lower), completed(upper)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils import _safe_indexing
 
+from .._tables.libraries import take_rows
 from ._axes import GREY, TEAL, bare, check_matplotlib, name_categories, plot_mosaic
 from ._columns import Selection, check_rows
 from ._display import DecodedDisplay
@@ -127,9 +127,9 @@ class ReconstructionDisplay(DecodedDisplay):
         selection = Selection(estimator, image_shape, features)
         n_rows = X.shape[0] if hasattr(X, "shape") else len(X)
         if rows is not None:
-            X = _safe_indexing(X, check_rows(rows, n_rows))
+            X = take_rows(X, check_rows(rows, n_rows))
         elif selection.shape is not None and n_rows > MAX_IMAGES:
-            X = _safe_indexing(X, np.arange(MAX_IMAGES))
+            X = take_rows(X, np.arange(MAX_IMAGES))
         labels = estimator.predict(X) if has_labels(estimator) else None
         table = decode(estimator, np.asarray(estimator.transform(X)), labels)
         given = selection.read(X)

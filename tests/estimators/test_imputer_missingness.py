@@ -94,8 +94,9 @@ def test_a_dict_has_a_word_by_column(self_masked):
 @pytest.mark.parametrize(
     ("missingness", "message"),
     [
-        ({"x9": "high"}, "missingness names 'x9', which is no numeric column"),
-        ({9: "high"}, "missingness names 9, which is no numeric column"),
+        ({"x9": "high"}, "missingness names the unknown column 'x9'"),
+        ({9: "high"}, "missingness names the column index 9"),
+        ({"x1": "high", -4: "low"}, "missingness names the column 'x1' twice"),
         ({"x0": "up"}, "missingness of column 'x0' must be .*but got 'up'"),
         ({"x1": "high", 0: 1}, "missingness of column 0 must be .*but got 1"),
         ({"x0": "mar"}, "missingness of column 'x0'.*leaves out are missing at random"),
@@ -159,7 +160,8 @@ def test_missingness_by_any_label(self_masked):
     for table, key in (
         (X, np.int64(2)),
         (X, -1),
-        (pd.DataFrame(X, columns=[2020, 2021, 2022]), 2022),
+        (pd.DataFrame(X, columns=[2020, 2021, 2022]), 2),
+        (pd.DataFrame(X, columns=[2020, 2021, 2022]), "2022"),
         (pd.DataFrame(X, columns=list("abc")), "c"),
     ):
         model = VAEImputer(missingness={key: "high"}, **options)

@@ -91,7 +91,7 @@ def assert_plain(value):
             assert_plain(item)
     elif isinstance(value, np.ndarray):
         assert type(value) is np.ndarray
-        assert value.dtype.kind == "f"
+        assert value.dtype.kind in "fiu"
     else:
         assert value is None or type(value) in (str, bool, int, float), value
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from skvae._tables.libraries import TableSchema, library_of
 from skvae._tables.missing import fill_missing, missing_mask, replace_marker
+from skvae._tables.schema import DecodedColumn
 from skvae._tables.values import EMPTY_TEXT
 
 pd = pytest.importorskip("pandas")
@@ -11,10 +13,27 @@ pl = pytest.importorskip("polars")
 pa = pytest.importorskip("pyarrow")
 
 
-def fill(X, completed, *, empty=None, keep=None, flagged=()):
-    mask = missing_mask(X)
+def fill(X, completed, *, mask=None, empty=None, keep=None, flagged=()):
+    mask = missing_mask(X) if mask is None else mask
     kept = list(range(mask.shape[1])) if keep is None else keep
-    return fill_missing(X, completed, mask, kept, empty or {}, list(flagged))
+    decoded = columns_of(completed)
+    return fill_missing(X, *decoded, mask, kept, empty or {}, list(flagged))
+
+
+def columns_of(completed):
+    """Schema and decoded columns of a completed table."""
+    table = library_of(completed).read(completed)
+    indices = range(table.n_columns)
+    types, columns = [table.column_type(index) for index in indices], []
+    for index, type_ in enumerate(types):
+        categories = None
+        if type_.family in ("string", "category", "object"):
+            values, categories = table.factorize(index)
+        else:
+            values = table.numbers(index)
+        missing = np.zeros(len(values), dtype=bool)
+        columns.append(DecodedColumn(values, missing, categories))
+    return TableSchema(table.library, table.labels, types), columns
 
 
 # -- which cells are missing ---------------------------------------------------------
@@ -67,24 +86,24 @@ def test_text_is_not_cut_off():
     X = np.array([["a", "?"], ["?", "b"]])
     mask = X == "?"
     completed = np.array([["a", "longer"], ["c", "b"]], dtype=object)
-    filled = fill_missing(X, completed, mask, [0, 1], {}, [])
+    filled = fill(X, completed, mask=mask)
     assert filled.tolist() == [["a", "longer"], ["c", "b"]]
     assert filled.dtype.kind == "U"
-    flagged = fill_missing(X, completed, mask, [0], {}, [1])
+    flagged = fill(X, completed, mask=mask, keep=[0], flagged=[1])
     assert flagged.tolist() == [["a", True], ["c", False]]
 
 
 def test_integers_are_rounded():
     X = np.array([[1, -1], [-1, 2]])
     completed = np.array([[0, 3.6], [2.4, 0]])
-    filled = fill_missing(X, completed, X == -1, [0, 1], {}, [])
+    filled = fill(X, completed, mask=X == -1)
     assert filled.dtype == X.dtype
     assert filled.tolist() == [[1, 4], [2, 2]]
 
 
 def test_lists():
     X, completed = [[np.nan, 1.0], [2.0, np.nan]], np.full((2, 2), 7.0)
-    filled = fill_missing(X, completed, np.eye(2, dtype=bool), [0, 1], {}, [])
+    filled = fill(X, completed, mask=np.eye(2, dtype=bool))
     assert isinstance(filled, np.ndarray)
     assert filled.tolist() == [[7, 1], [2, 7]]
 
@@ -448,7 +467,7 @@ def test_values_beyond_a_dtype_go_to_its_ends(library, dtype):
     if library == "numpy":
         X = np.array([[1], [0], [0]], dtype=dtype.lower())
         mask = np.array([[False], [True], [True]])
-        filled = fill_missing(X, completed, mask, [0], {}, [])[:, 0].tolist()
+        filled = fill(X, completed, mask=mask)[:, 0].tolist()
     else:
         X = pd.DataFrame({"a": pd.array([1, None, None], dtype=dtype)})
         if library == "polars":
