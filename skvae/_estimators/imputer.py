@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from .._imputation.model import ImputationModel
 from .._tables.libraries import has_text_labels, rename_columns, to_library
 from .._tables.missing import fill_missing, missing_mask, replace_marker
+from .._training.ambient import isolated
 from .._validation import check_count, restored_on_error, warn, weighted_rows
 from .base import BaseVAE
 
@@ -345,6 +346,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
     # -- fit ---------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @isolated()
     def fit(self, X, y=None, sample_weight=None):
         """Learn from a table with missing cells.
 
@@ -396,6 +398,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     # -- inference ---------------------------------------------------------------
 
+    @isolated()
     def transform(self, X):
         """Complete the missing cells with their point estimates.
 
@@ -422,6 +425,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         table = self._complete(X, missing_mask(marked), estimates)
         return as_configured(table, self)
 
+    @isolated()
     def sample(self, X, n_draws=5, random_state=None):
         """Draw completed tables.
 
@@ -457,6 +461,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         mask = missing_mask(marked)
         return [self._complete(X, mask, draw, drawn=True) for draw in draws]
 
+    @isolated()
     def predict_interval(self, X, coverage=0.9):
         """Return prediction intervals of the missing cells.
 
@@ -489,6 +494,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         mask = missing_mask(marked)
         return tuple(self._complete(X, mask, end, drawn=True) for end in bounds)
 
+    @isolated()
     def score_samples(self, X):
         """Return the log-likelihood of the observed cells of each row.
 
