@@ -50,6 +50,16 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 @contextmanager
+def numpy_defaults() -> Iterator[None]:
+    """Context manager, and decorator: floating point errors as NumPy has them at first.
+
+    With ``np.seterr(all="raise")`` of a user an exp(-1000) would end a fit.
+    """
+    with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
+        yield
+
+
+@contextmanager
 def restored_on_error(estimator: Any) -> Iterator[None]:
     """Context manager that restores the estimator's attributes if the block fails."""
     before = vars(estimator).copy()

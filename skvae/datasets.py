@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from skvae._tables.libraries import LIBRARIES, library_of, native, refuse_lazy
 from skvae._tables.table import Table
 from skvae._tables.values import object_families
+from skvae._validation import numpy_defaults
 
 __all__ = ["ampute", "load_penguins"]
 
@@ -168,6 +169,7 @@ def _to_frame(data: np.ndarray, target: np.ndarray) -> Any:
     },
     prefer_skip_nested_validation=True,
 )
+@numpy_defaults()
 def ampute(
     X: Any, mechanism: str = "mcar", rate: float = 0.3, *, random_state: Any = None
 ) -> Any:

@@ -19,6 +19,7 @@ from torch import Tensor
 from ._distributions.families import FAMILIES, Latent, resolve_parameters
 from ._distributions.gamma import CONCENTRATION_FLOOR, Beta, Dirichlet, Gamma
 from ._distributions.normal import DiagonalNormal, LogNormal
+from ._training.ambient import isolated
 from ._training.bounds import OBJECTIVES
 from ._training.device import resolve_device
 from ._training.gradients import (
@@ -94,15 +95,18 @@ class VariationalFit:
     gradient_variance: dict[str, np.ndarray]
 
     @property
+    @isolated()
     def mean(self) -> np.ndarray:
         """Expectation of z under q, of shape (n_latent,)."""
         return self._distribution().mean.numpy()
 
     @property
+    @isolated()
     def variance(self) -> np.ndarray:
         """Variance of z under q, of shape (n_latent,)."""
         return self._distribution().variance.numpy()
 
+    @isolated()
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
         """Draw from q.
 
@@ -124,6 +128,7 @@ class VariationalFit:
         noise = _noise((n_samples,), self.family, len(self.mean), generator)
         return q.rsample(noise).numpy()
 
+    @isolated()
     def log_prob(self, Z: Any) -> np.ndarray:
         """Return log q(z) of each row.
 
@@ -145,6 +150,7 @@ class VariationalFit:
         return FAMILIES[self.family].distribution.from_parameters(tensors)
 
 
+@isolated()
 def fit_variational(
     log_joint: Callable[[Tensor], Tensor],
     family: str = "normal",
@@ -350,6 +356,7 @@ class _TailAverage:
         return self.flat.detach().clone()
 
 
+@isolated()
 def gradient_samples(
     log_joint: Callable[[Tensor], Tensor],
     family: str,

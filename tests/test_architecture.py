@@ -28,7 +28,7 @@ MODELS = {
 PUBLIC_API = {
     "_estimators": {*BELOW_MODELS, *MODELS, "_container", "_version"},
     "plotting": {*BELOW_MODELS, *MODELS, "_estimators"},
-    "datasets": {"_tables"},
+    "datasets": {"_tables", "_validation"},
     "inference": {"_distributions", "_training", "_validation"},
 }
 ENTRANCE = {

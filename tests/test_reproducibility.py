@@ -2,11 +2,11 @@
 
 import pickle
 import threading
-import warnings
 
 import numpy as np
 import pytest
 import torch
+from global_state import assert_untouched
 from joblib import Parallel, delayed
 
 from skvae import VAEImputer, VAETransformer
@@ -143,35 +143,6 @@ def test_draws_of_rows_differ(serial):
 # -- global state --------------------------------------------------------------------
 
 
-def global_state():
-    numpy_state = np.random.get_state()  # noqa: NPY002
-    return {
-        "numpy": pickle.dumps(numpy_state),
-        "torch": torch.get_rng_state().numpy().tobytes(),
-        "threads": torch.get_num_threads(),
-        "interop threads": torch.get_num_interop_threads(),
-        "dtype": torch.get_default_dtype(),
-        "gradients": torch.is_grad_enabled(),
-        "inference": torch.is_inference_mode_enabled(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "benchmark": torch.backends.cudnn.benchmark,
-        "precision": torch.get_float32_matmul_precision(),
-        "validation": torch.distributions.Distribution._validate_args,
-        "floating point errors": np.geterr(),
-        "print": str(np.get_printoptions()),
-        "warnings": list(warnings.filters),
-    }
-
-
-def assert_untouched(call):
-    before = global_state()
-    result = call()
-    after = global_state()
-    changed = [name for name in before if before[name] != after[name]]
-    assert not changed
-    return result
-
-
 @pytest.mark.parametrize("random_state", [None, 0])
 @pytest.mark.parametrize("objective", ["elbo", "iwae"])
 def test_fit_leaves_global_state_alone(mixed_table, random_state, objective):
@@ -233,22 +204,6 @@ def test_imputers_in_threads_share_a_model(serial):
         assert_same(found, expected)
 
 
-def test_imputers_under_another_default_dtype(serial):
-    X = np.where(np.arange(240).reshape(60, 4) % 5, serial[0], np.nan)
-    vae = VAEImputer(max_iter=2, hidden_layer_sizes=(8,), random_state=0)
-    expected = vae.fit(X).transform(X)
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        np.testing.assert_allclose(vae.transform(X), expected, atol=1e-6)
-        found = vae.fit(X).transform(X)
-        assert np.isfinite(vae.sample(X, 1)[0]).all()
-        assert np.isfinite(vae.score(X))
-    finally:
-        torch.set_default_dtype(default)
-    assert found.dtype == X.dtype and np.isfinite(found).all()
-
-
 def test_errors_leave_global_state_alone(mixed_table):
     def fail():
         with pytest.raises(ValueError, match="non-finite"):
@@ -266,24 +221,3 @@ def test_methods_leave_the_model_alone(mixed_table, mixed_vae, calls):
         assert all(vars(mixed_vae)[key] is attributes[key] for key in attributes), name
     mixed_vae.sample()
     assert pickle.dumps(mixed_vae) == saved
-
-
-def test_the_caller_may_disable_gradients(serial):
-    X, expected = serial
-    with torch.no_grad():
-        found = fit_and_transform(X, 0)
-    assert_same(found, expected[0])
-
-
-def test_another_default_dtype_changes_nothing():
-    X = np.random.default_rng(0).normal(size=(80, 4))
-    expected = VAETransformer(max_iter=2, random_state=0).fit(X)
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        model = VAETransformer(max_iter=2, random_state=0).fit(X)
-        scores = model.score_samples(X)
-        assert model.sample(3, random_state=0).shape == (3, 4)
-    finally:
-        torch.set_default_dtype(default)
-    np.testing.assert_allclose(scores, expected.score_samples(X), rtol=1e-4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .._distributions.head import CPU_FLOATS
 from .._distributions.joint import Joint
 from .settings import SETTINGS
 
@@ -29,7 +30,9 @@ class FeatureEmbedding(nn.Module):
         self.masked = masked
         column_of_input = torch.cat(
             [
-                torch.arange(n_columns).repeat_interleave(n_inputs // n_columns)
+                torch.arange(
+                    n_columns, dtype=torch.long, device="cpu"
+                ).repeat_interleave(n_inputs // n_columns)
                 + sum(joint.columns[:index])
                 for index, (n_columns, n_inputs) in enumerate(
                     zip(joint.columns, joint.inputs, strict=True)
@@ -40,8 +43,8 @@ class FeatureEmbedding(nn.Module):
         self.mean: Tensor
         self.deviation: Tensor
         self.register_buffer("column_of_input", column_of_input, persistent=False)
-        self.register_buffer("mean", torch.zeros(joint.n_inputs))
-        self.register_buffer("deviation", torch.ones(joint.n_inputs))
+        self.register_buffer("mean", torch.zeros(joint.n_inputs, **CPU_FLOATS))
+        self.register_buffer("deviation", torch.ones(joint.n_inputs, **CPU_FLOATS))
 
     @property
     def n_outputs(self) -> int:

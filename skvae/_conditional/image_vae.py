@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._distributions.families import Latent
+from .._distributions.head import CPU_FLOATS
 from .._distributions.joint import Joint
 from .._networks.mlp import ACTIVATIONS
 from .._networks.vae import VAE
@@ -39,7 +40,9 @@ def make_convolution(
 ) -> nn.Conv2d:
     """Return a 3 x 3 convolution with Xavier weights from ``generator``, or zeros."""
     # skip_init: nn.Conv2d() would draw from the global generator
-    layer: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, n_in, n_out, 3, padding=1)
+    layer: nn.Conv2d = nn.utils.skip_init(
+        nn.Conv2d, n_in, n_out, 3, padding=1, **CPU_FLOATS
+    )
     if zero:
         nn.init.zeros_(layer.weight)
     else:
@@ -147,6 +150,7 @@ class ImageVAE(VAE):
             nn.Linear,
             SUMMARY_CHANNELS * math.prod(self.coarse),
             len(self.encoder.output.bias),
+            **CPU_FLOATS,
         )
         nn.init.zeros_(self.summary.weight)
         nn.init.zeros_(self.summary.bias)

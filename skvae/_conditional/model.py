@@ -182,7 +182,7 @@ class ConditionalModel:
         )
         self.interval_scale = np.ones(len(self.groups.table))
         if split[1] is not None and not self.is_image:
-            held_out = torch.as_tensor(split[1], device=batch.x.device)
+            held_out = torch.from_numpy(split[1]).to(batch.x.device)
             self._calibrate(batch.take(held_out))
         attributes = {
             "interval_scale_": self.interval_scale,
@@ -262,7 +262,8 @@ class ConditionalModel:
         start = 0
         for px in self._decoded(module, c):
             rows = slice(start, start + px.shape[1])
-            self._write_moments(px, module, mean[rows], deviation[rows])
+            with torch.inference_mode():
+                self._write_moments(px, module, mean[rows], deviation[rows])
             start = rows.stop
         return mean, deviation
 
@@ -301,7 +302,8 @@ class ConditionalModel:
         for rows in c.split(rows_at_once(self.module.widest * SETTINGS.mean_draws)):
             with torch.inference_mode():
                 z = module.prior(rows).rsample(noise.expand(-1, len(rows), -1))
-                yield module.decode(z, rows)
+                px = module.decode(z, rows)
+            yield px
 
     def _mean_noise(self, c: Tensor) -> Tensor:
         """Return draws of N(0, I), the same for every row.
@@ -309,17 +311,20 @@ class ConditionalModel:
         Antithetic pairs, orthogonal where there are enough of them: averages of
         quadratic functions of normal latents are exact.
         """
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator("cpu").manual_seed(self.seed)
         n_pairs, n_noise = SETTINGS.mean_draws // 2, self.module.n_prior_noise
-        half = torch.randn(n_pairs, n_noise, generator=generator, dtype=torch.float64)
+        half = torch.randn(
+            n_pairs, n_noise, generator=generator, dtype=torch.float64, device="cpu"
+        )
         if n_noise <= n_pairs:
             half = torch.linalg.qr(half).Q * math.sqrt(n_pairs)
         return torch.cat([half, -half]).unsqueeze(1).to(c)
 
     def _means(self, module: VAE, c: Tensor) -> Tensor:
         """Return the means of the encoded outputs, (rows, columns)."""
-        parts = [cell_moments(module.joint, px)[0] for px in self._decoded(module, c)]
-        return torch.cat(parts)
+        decoded = self._decoded(module, c)
+        with torch.inference_mode():
+            return torch.cat([cell_moments(module.joint, px)[0] for px in decoded])
 
     def draws(
         self,
@@ -373,7 +378,7 @@ class ConditionalModel:
                 if scale is not None:
                     mean = self._means(vae, rows)
                     x = torch.where(scale > 1, mean + scale * (x - mean), x)
-                yield x
+            yield x
 
     def _encoded_scale(self, c: Tensor) -> Tensor | None:
         """Return the scale factors in the order of the heads; None if all are 1."""
@@ -493,7 +498,7 @@ def feature_groups(columns: list[Column], shapes: Mapping[str, Any]) -> ColumnGr
 
 def build_embedding(features: ColumnGroups, *, masked: bool) -> FeatureEmbedding:
     """Build the feature embedding, on the CPU."""
-    return FeatureEmbedding(features.joint(), masked).float()
+    return FeatureEmbedding(features.joint(), masked)
 
 
 def build_conditional_vae(architecture: Mapping[str, Any], seed: int = 0) -> VAE:

@@ -74,7 +74,7 @@ def decoded(
     vae: VAE, z: Tensor | np.ndarray, function: Callable[[Tensor], Tensor]
 ) -> np.ndarray:
     """Return ``function(decoder outputs)`` of latents, in chunks of bounded memory."""
-    latents = torch.as_tensor(z, device=vae.device)
+    latents = torch.as_tensor(z, dtype=torch.float32, device=vae.device)
     with torch.inference_mode():
         parts = [
             function(vae.decode(part)).cpu()

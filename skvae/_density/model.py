@@ -312,10 +312,9 @@ def build_module(
 ) -> Module:
     """Build the module that ``architecture`` describes, on the CPU."""
     options = {key: architecture[key] for key in architecture if key != "heads"}
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     joint = make_joint(architecture["heads"])
-    # float32 also where the user has set another default
-    return kind(joint, generator=generator, **options).float()
+    return kind(joint, generator=generator, **options)
 
 
 def initial_rows(
@@ -360,7 +359,7 @@ def initialise(module: VAE, x: Tensor, weight: Tensor, *, starts_linear: bool) -
 def free_scale(columns: list[Column], batch: Batch) -> Tensor:
     """Return the mask of the columns whose kind of scale the data choose."""
     flags = [column.is_automatic for column in columns]
-    return torch.tensor(flags, device=batch.x.device)
+    return torch.tensor(flags, dtype=torch.bool, device=batch.x.device)
 
 
 def fit_module(
@@ -380,12 +379,13 @@ def fit_module(
     ``prepare`` maps the rows of a batch to the input of the module.
     """
     train_rows, valid_rows = (
-        None if rows is None else torch.as_tensor(rows, device=batch.x.device)
+        None if rows is None else torch.from_numpy(rows).to(batch.x.device)
         for rows in split
     )
     assert train_rows is not None
     if module.pseudo_inputs is not None and not resume:
-        count = torch.arange(len(module.pseudo_inputs), device=batch.x.device)
+        n_inputs = len(module.pseudo_inputs)
+        count = torch.arange(n_inputs, dtype=torch.long, device=batch.x.device)
         some = batch.take(train_rows[count % len(train_rows)])
         module.initialise_prior(some if prepare is None else prepare(some))
     return train(

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .head import Head, common_noise, weighted_moments
+from .head import CPU_FLOATS, Head, common_noise, weighted_moments
 from .location_scale import Normal
 from .normal import LOG_2PI
 
@@ -148,7 +148,7 @@ class Categorical(Codes):
         super().__init__(n_columns, width, width, n_categories)
         self.codes: Tensor
         self.register_buffer(
-            "codes", torch.arange(n_categories, dtype=torch.float32), persistent=False
+            "codes", torch.arange(n_categories, **CPU_FLOATS), persistent=False
         )
 
     def _logits(self, outputs: Tensor) -> Tensor:
@@ -184,11 +184,12 @@ class Ordinal(Codes):
     def __init__(self, n_columns: int, n_categories: int) -> None:
         n_inputs = n_columns * (n_categories - 1)
         super().__init__(n_columns, n_inputs, n_columns, n_categories)
-        self.first_threshold = nn.Parameter(torch.zeros(n_columns, 1))
-        self.raw_gaps = nn.Parameter(torch.zeros(n_columns, max(n_categories - 2, 0)))
+        self.first_threshold = nn.Parameter(torch.zeros(n_columns, 1, **CPU_FLOATS))
+        n_gaps = max(n_categories - 2, 0)
+        self.raw_gaps = nn.Parameter(torch.zeros(n_columns, n_gaps, **CPU_FLOATS))
         self.codes: Tensor
         self.register_buffer(
-            "codes", torch.arange(n_categories - 1).float(), persistent=False
+            "codes", torch.arange(n_categories - 1, **CPU_FLOATS), persistent=False
         )
 
     def embed(self, x: Tensor) -> Tensor:
@@ -285,7 +286,7 @@ class NegativeBinomial(Counts):
 
     def __init__(self, n_columns: int) -> None:
         super().__init__(n_columns)
-        self.log_dispersion = nn.Parameter(torch.zeros(n_columns))
+        self.log_dispersion = nn.Parameter(torch.zeros(n_columns, **CPU_FLOATS))
 
     def initialise(self, x: Tensor, weight: Tensor) -> Tensor:
         mean, variance = weighted_moments(x, weight)

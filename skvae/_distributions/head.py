@@ -14,10 +14,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+#: Dtype and device of new parameters: torch's defaults may be changed by the user.
+CPU_FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
 
 class Cells(NamedTuple):

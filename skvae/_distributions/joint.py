@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .head import Cells, Head
+from .head import CPU_FLOATS, Cells, Head
 from .location_scale import LocationScale
 
 
@@ -117,7 +117,7 @@ class Joint(nn.Module):
             first_column += head.n_columns
             first_input += head.n_inputs
             first_output += head.n_outputs
-        both = torch.tensor(indices, dtype=torch.long).view(-1, 3)
+        both = torch.tensor(indices, dtype=torch.long, device="cpu").view(-1, 3)
         columns, inputs, outputs = both.t()
         return columns, inputs, outputs
 
@@ -128,7 +128,7 @@ class Joint(nn.Module):
         :meth:`location_scale_indices`, as are the arguments of the methods below.
         """
         parts = [h.deviation() for h in self if isinstance(h, LocationScale)]
-        return torch.cat(parts) if parts else torch.zeros(0)
+        return torch.cat(parts) if parts else torch.zeros(0, **CPU_FLOATS)
 
     def set_deviation(self, deviation: Tensor) -> Tensor:
         """Set the standard deviations of the noise.

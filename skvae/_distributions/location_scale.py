@@ -13,7 +13,14 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor, nn
 
-from .head import Cells, Head, LocationScaleIndex, common_noise, weighted_moments
+from .head import (
+    CPU_FLOATS,
+    Cells,
+    Head,
+    LocationScaleIndex,
+    common_noise,
+    weighted_moments,
+)
 from .normal import LOG_2PI
 
 #: Minimum scale, in standard deviations of the encoded column: repeated values would
@@ -51,16 +58,19 @@ class LocationScale(Head):
         n_scales = 1 if scale == "isotropic" else n_columns
         self.is_shared = n_scales == 1
         # scale = floor + exp(raw_log_scale): smooth, never below the floor
-        self.raw_log_scale = nn.Parameter(torch.zeros(n_scales))
+        self.raw_log_scale = nn.Parameter(torch.zeros(n_scales, **CPU_FLOATS))
         self.gate: Tensor
         # 0 for columns with one scale for all cells, see choose_scale
-        self.register_buffer("gate", torch.ones(n_columns if per_cell else 0))
+        n_gates = n_columns if per_cell else 0
+        self.register_buffer("gate", torch.ones(n_gates, **CPU_FLOATS))
         self.floor: Tensor
-        self.register_buffer("floor", torch.full((n_scales,), SCALE_FLOOR))
+        floor = torch.full((n_scales,), SCALE_FLOOR, **CPU_FLOATS)
+        self.register_buffer("floor", floor)
         self.low: Tensor
         self.high: Tensor
-        self.register_buffer("low", torch.full((n_columns,), -math.inf))
-        self.register_buffer("high", torch.full((n_columns,), math.inf))
+        infinite = torch.full((n_columns,), math.inf, **CPU_FLOATS)
+        self.register_buffer("low", -infinite)
+        self.register_buffer("high", infinite)
 
     def embed(self, x: Tensor) -> Tensor:
         return x.clamp(self.low, self.high)
@@ -195,7 +205,7 @@ class LocationScale(Head):
         centre = raw_cells.mean(0)
         self.gate.zero_()
         best, best_score = centre, torch.full_like(centre, -math.inf)
-        for shift in torch.linspace(-2.3, 2.3, 47).tolist():
+        for shift in torch.linspace(-2.3, 2.3, 47, **CPU_FLOATS).tolist():
             self.raw_log_scale.copy_(centre + shift)
             score = score_columns(self, train)
             best = torch.where(score > best_score, centre + shift, best)
@@ -273,7 +283,8 @@ class StudentT(LocationScale):
     def __init__(self, n_columns: int, scale: str = "column") -> None:
         super().__init__(n_columns, scale)
         # degrees of freedom = 2 + exp(raw)
-        self.raw_freedom = nn.Parameter(torch.full((n_columns,), math.log(28.0)))
+        raw = torch.full((n_columns,), math.log(28.0), **CPU_FLOATS)
+        self.raw_freedom = nn.Parameter(raw)
 
     @torch.no_grad()
     def initialise(self, x: Tensor, weight: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from .._networks.mlp import ACTIVATIONS
 from .._tables.encoder import TableEncoder
 from .._tables.libraries import open_table
 from .._tables.table import Table
+from .._training.ambient import isolated
 from .._training.device import available_device, resolve_device
 from .._training.plan import DEFAULTS
 from .._training.progress import Progress
@@ -260,6 +261,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
                 ConvergenceWarning,
             )
 
+    @isolated()
     def score(self, X, y=None, sample_weight=None):
         """Return the mean log-likelihood of the rows.
 
@@ -312,6 +314,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
         state["_format"], state["_versions"] = FORMAT, package_versions()
         return state
 
+    @isolated()
     def __setstate__(self, state):
         state = dict(state)
         # fitted before there were formats: without a state, but with attributes

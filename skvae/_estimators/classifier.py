@@ -30,6 +30,7 @@ from .._semi_supervised.labels import (
 from .._semi_supervised.model import LabelledModel
 from .._semi_supervised.stacked import M1M2Model, labels_from_state
 from .._tables.libraries import weighted_rows
+from .._training.ambient import isolated
 from .._validation import check_count, make_random_state
 from .base import STRUCTURE, TRAINING_CONSTRAINTS, BaseVAE
 
@@ -368,6 +369,7 @@ class VAEClassifier(
     # -- fit ---------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @isolated()
     def fit(self, X, y, sample_weight=None):
         """Fit to a table with labels for some of its rows.
 
@@ -414,6 +416,7 @@ class VAEClassifier(
 
     # -- use ---------------------------------------------------------------------
 
+    @isolated()
     def predict_proba(self, X):
         """Return the probability of every class.
 
@@ -430,6 +433,7 @@ class VAEClassifier(
         data = self._encode(X)
         return self._model.probabilities(data)
 
+    @isolated()
     def predict(self, X):
         """Return the most probable class.
 
@@ -446,6 +450,7 @@ class VAEClassifier(
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
 
+    @isolated()
     def score(self, X, y, sample_weight=None):
         """Return the accuracy on labelled rows.
 
@@ -465,6 +470,7 @@ class VAEClassifier(
         """
         return super().score(X, y, sample_weight)
 
+    @isolated()
     def transform(self, X):
         """Return the posterior means of the latent variables.
 
@@ -483,6 +489,7 @@ class VAEClassifier(
         data = self._encode(X)
         return self._model.means(data)
 
+    @isolated()
     def score_samples(self, X):
         """Return log p(x) of each row, summed over labels.
 
@@ -504,6 +511,7 @@ class VAEClassifier(
         data = self._encode(X)
         return self._model.log_likelihood(data)
 
+    @isolated()
     def sample(self, n_samples=None, y=None, random_state=None):
         """Draw new rows of given classes, or of all.
 
@@ -536,6 +544,7 @@ class VAEClassifier(
         rows = self._model.sample(codes, self._generator(random_state))
         return self._encoder.decode(rows, drawn=True), self.classes_[codes]
 
+    @isolated()
     def decode(self, Z, y):
         """Decode latent variables under given classes.
 

@@ -19,6 +19,7 @@ from .._tables.libraries import (
     weighted_rows,
 )
 from .._tables.missing import fill_missing, missing_mask, replace_marker
+from .._training.ambient import isolated
 from .._validation import check_count, restored_on_error, warn
 from .base import BaseVAE
 
@@ -350,6 +351,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
     # -- fit ---------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @isolated()
     def fit(self, X, y=None, sample_weight=None):
         """Learn from a table with missing cells.
 
@@ -401,6 +403,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     # -- inference ---------------------------------------------------------------
 
+    @isolated()
     def transform(self, X):
         """Complete the missing cells with their point estimates.
 
@@ -427,6 +430,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         table = self._complete(X, missing_mask(marked), estimates)
         return as_configured(table, self)
 
+    @isolated()
     def sample(self, X, n_draws=5, random_state=None):
         """Draw completed tables.
 
@@ -462,6 +466,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         mask = missing_mask(marked)
         return [self._complete(X, mask, draw, drawn=True) for draw in draws]
 
+    @isolated()
     def predict_interval(self, X, coverage=0.9):
         """Return prediction intervals of the missing cells.
 
@@ -494,6 +499,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         mask = missing_mask(marked)
         return tuple(self._complete(X, mask, end, drawn=True) for end in bounds)
 
+    @isolated()
     def score_samples(self, X):
         """Return the log-likelihood of the observed cells of each row.
 
@@ -546,9 +552,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         """Fill the masked cells of a table from encoded rows."""
         columns = self._encoder.decode_columns(encoded, drawn=drawn)
         schema, flagged = self._encoder.schema_, self._flagged
-        table = fill_missing(
-            X, schema, columns, mask, self._kept, self._empty, flagged
-        )
+        table = fill_missing(X, schema, columns, mask, self._kept, self._empty, flagged)
         # a model of an array has its own names, and scikit-learn refuses a mixture of
         # strings and other labels
         is_of_array = self._encoder.schema_.library == "numpy"

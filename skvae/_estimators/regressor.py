@@ -34,6 +34,7 @@ from .._tables.libraries import (
     with_index_of,
 )
 from .._tables.missing import missing_mask
+from .._training.ambient import isolated
 from .._validation import check_count, check_weights
 from .base import LATENT_CONSTRAINTS, TRAINING_CONSTRAINTS, BaseVAE
 
@@ -331,6 +332,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @isolated()
     def fit(self, X, y, sample_weight=None):
         """Learn the distribution of y given X.
 
@@ -415,6 +417,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
 
     # -- inference ---------------------------------------------------------------
 
+    @isolated()
     def predict(self, X, return_std=False):
         """Return the predictive mean and, optionally, the standard deviation.
 
@@ -471,6 +474,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         encoder = self._feature_encoder
         return Encoded(encoder, *encoder.encode(open_table(self, X, reset=False)))
 
+    @isolated()
     def sample(
         self, X, n_draws=1, temperature=1.0, random_state=None, *, add_noise=True
     ):
@@ -520,6 +524,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             return draws
         return np.stack(draws)
 
+    @isolated()
     def predict_interval(self, X, coverage=0.9):
         """Return prediction intervals of the outputs.
 
@@ -562,6 +567,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         table = self._encoder.decode(encoded)
         return column_of(table, 0) if self._form["is_1d"] else with_index_of(table, X)
 
+    @isolated()
     def score_samples(self, X, y):
         """Return the log-likelihood of each row's outputs given its features.
 
@@ -598,6 +604,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         outputs, _ = as_table(y, schema.labels[0])
         return to_array(outputs) if schema.library == "numpy" else outputs
 
+    @isolated()
     def score(self, X, y, sample_weight=None):
         """Return the coefficient of determination R² of the predicted means.
 

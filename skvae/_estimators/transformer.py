@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from .._density.model import VAEModel
 from .._density.settings import SETTINGS
 from .._tables.libraries import weighted_rows
+from .._training.ambient import isolated
 from .._training.gradients import DRAWS, check_gradient
 from .._validation import check_count
 from .base import (
@@ -347,6 +348,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @isolated()
     def fit(self, X, y=None, sample_weight=None):
         """Train on a table.
 
@@ -374,6 +376,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         return self._fit(X, sample_weight=sample_weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @isolated()
     def partial_fit(self, X, y=None, sample_weight=None):
         """Make one pass over a chunk of rows.
 
@@ -405,6 +408,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     def _build(self, data, params, random):
         return VAEModel.build(data, params, random, scored=params["early_stopping"])
 
+    @isolated()
     def transform(self, X):
         """Return the posterior means of the latent variables.
 
@@ -421,6 +425,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         data = self._encode(X)
         return self._model.means(data)
 
+    @isolated()
     def inverse_transform(self, Z):
         """Decode latent variables.
 
@@ -445,6 +450,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             )
         return self._encoder.decode(self._model.decode(Z))
 
+    @isolated()
     def sample(self, n_samples=1, random_state=None):
         """Draw new rows from the model.
 
@@ -467,6 +473,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         rows = self._model.sample(n_samples, self._generator(random_state))
         return self._encoder.decode(rows, drawn=True)
 
+    @isolated()
     def sample_posterior(self, X, n_draws=1, random_state=None):
         """Draw latent variables from q(z | x).
 
@@ -488,6 +495,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         n_draws = check_count(n_draws, "n_draws")
         return self._model.draws(data, n_draws, self._generator(random_state))
 
+    @isolated()
     def score_samples(self, X, n_draws=SETTINGS.evidence_draws):
         """Return the log-likelihood of each row.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .._density.model import resolve_layers
 from .._density.rows import make_joint
+from .._distributions.head import CPU_FLOATS
 from .._distributions.joint import Joint
 from .._distributions.location_scale import SCALE_FLOOR
 from .._tables.columns import Column
@@ -55,16 +56,16 @@ def build_mean(
     return ConditionalMean(
         joint,
         activation=architecture["activation"],
-        generator=torch.Generator().manual_seed(seed),
+        generator=torch.Generator("cpu").manual_seed(seed),
         settings=settings,
         **options,
-    ).float()
+    )
 
 
 def scale_floors(joint: Joint, columns: list[Column], floor_per_gap: float) -> Tensor:
     """Return minimum scales: a fraction of the median gap between repeated values."""
     places, _, _ = joint.location_scale_indices()
-    floors = torch.full((len(places),), SCALE_FLOOR)
+    floors = torch.full((len(places),), SCALE_FLOOR, **CPU_FLOATS)
     for index, place in enumerate(places.tolist()):
         column = columns[place]
         if column.support is not None:

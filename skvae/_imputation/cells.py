@@ -25,6 +25,7 @@ from .._distributions.intervals import (
 )
 from .._networks.batch import Batch, chunked, rows_at_once
 from .conditional_mean import ConditionalMean
+from .masking import uniform
 from .residual_vae import ResidualVAE
 from .scales import Scales, clamp
 from .settings import SETTINGS, Settings
@@ -160,9 +161,9 @@ class CellDistribution:
         """
         device = self.mean.marginal.device
         shape = (n_rows, len(self.scales.columns))
-        place = torch.rand(shape, generator=generator, device=device).argsort(1)
+        place = uniform(shape, generator).argsort(1)
         n_stages = min(self.settings.n_stages, shape[1])
-        x = torch.zeros(shape, device=device)
+        x = torch.zeros(shape, dtype=torch.float32, device=device)
         observed = torch.zeros(shape, dtype=torch.bool, device=device)
         for stage in range(n_stages):
             original = self.scales.rows_to_original(x, observed)

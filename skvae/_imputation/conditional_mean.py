@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._distributions.head import CPU_FLOATS
 from .._distributions.joint import Joint
 from .._networks.mlp import BatchedMLP
 from .._training.progress import Progress
@@ -62,17 +63,17 @@ class NormalIndices(nn.Module):
         It models all inputs, or else the numbers alone, or else nothing.
         """
         _, numeric, _ = joint.location_scale_indices()
-        inputs = torch.arange(joint.n_inputs)
+        inputs = torch.arange(joint.n_inputs, dtype=torch.long, device="cpu")
         if widest is not None and len(inputs) > widest:
             inputs = numeric if len(numeric) <= widest else numeric[:0]
         # estimates of numbers are locations, those of 0/1 inputs are probabilities
-        target = torch.full((joint.n_inputs,), -1)
-        is_probability = torch.zeros(joint.n_inputs)
+        target = torch.full_like(inputs, -1)
+        is_probability = torch.zeros(joint.n_inputs, **CPU_FLOATS)
         first_input = first_output = 0
         for head in joint:
             own = slice(first_input, first_input + head.n_inputs)
             if head.input_link is not None:
-                target[own] = first_output + torch.arange(head.n_inputs)
+                target[own] = first_output + inputs[: head.n_inputs]
             if head.input_link == "logit":
                 is_probability[own] = 1
             first_input += head.n_inputs
@@ -85,7 +86,7 @@ class NormalIndices(nn.Module):
             "inputs": inputs,
             "linked": linked.nonzero()[:, 0],
             "outputs": target[inputs][linked],
-            "locations": torch.tensor(locations, dtype=torch.long),
+            "locations": torch.tensor(locations, dtype=torch.long, device="cpu"),
             "is_location": torch.isin(inputs, numeric),
             "is_probability": is_probability[inputs],
         }.items():
@@ -146,13 +147,15 @@ class ConditionalMean(nn.Module):
             n_features = joint.n_inputs + len(indices.inputs) + joint.n_columns
             widths = [n_features + n_waves, *hidden_layer_sizes, joint.n_outputs]
             self.ensemble = BatchedMLP(n_members, widths, activation, generator)
-            frequencies = torch.empty(len(columns), settings.n_frequencies)
+            frequencies = torch.empty(
+                len(columns), settings.n_frequencies, **CPU_FLOATS
+            )
             self.frequencies = nn.Parameter(frequencies.normal_(generator=generator))
-        self.register_buffer("marginal", torch.zeros(joint.n_outputs))
-        deviations = torch.zeros(len(indices.locations))
+        self.register_buffer("marginal", torch.zeros(joint.n_outputs, **CPU_FLOATS))
+        deviations = torch.zeros(len(indices.locations), **CPU_FLOATS)
         self.register_buffer("mean_log_deviation", deviations)
-        self.register_buffer("shrinkage", torch.ones(joint.n_columns))
-        weight = torch.full((joint.n_columns,), float(self.n_members > 0))
+        self.register_buffer("shrinkage", torch.ones(joint.n_columns, **CPU_FLOATS))
+        weight = torch.full((joint.n_columns,), float(self.n_members > 0), **CPU_FLOATS)
         self.register_buffer("network_weight", weight)
 
     @property
@@ -365,7 +368,8 @@ class ConditionalMean(nn.Module):
         outputs, _ = self.members(rows.x, x_original, mask, rows.fold)
         target = x_original.expand(len(outputs), -1, -1)
         cells = -self.joint.log_prob_cells(outputs, target)
-        weight = rows.observed * torch.where(mask, self.settings.input_weight, 1.0)
+        weight = torch.ones_like(cells[0]).masked_fill(mask, self.settings.input_weight)
+        weight = weight * rows.observed
         per_row = (cells * weight).sum(-1) * rows.weight
         return (per_row * member_weight).sum() / rows.x.numel()
 
@@ -386,7 +390,8 @@ def repeat_columns(
 def out_of_fold_outputs(outputs: Tensor, fold: Tensor) -> Tensor:
     """Return out-of-fold outputs, (rows, n_outputs)."""
     member = held_out_member(fold, len(outputs))
-    return outputs[member, torch.arange(outputs.shape[1], device=outputs.device)]
+    row = torch.arange(outputs.shape[1], dtype=torch.long, device=outputs.device)
+    return outputs[member, row]
 
 
 def held_out_member(fold: Tensor, n_members: int) -> Tensor:

@@ -38,7 +38,7 @@ def marginals(
     x: Tensor, mask: Tensor, weight: Tensor, settings: Settings
 ) -> tuple[Tensor, Tensor]:
     """Return mean and diagonal covariance of the given cells, in float64."""
-    n_cells, total, squares = torch.zeros(3, x.shape[1], device=x.device).double()
+    n_cells, total, squares = x.new_zeros(3, x.shape[1], dtype=torch.float64)
     for own, given, rows in chunks_of(settings, x, mask, weight):
         n_cells += (given * rows.unsqueeze(1)).sum(0)
         total += (own * given * rows.unsqueeze(1)).sum(0)
@@ -88,7 +88,7 @@ class ExpectationMaximisation:
         self.weight = weight / weight.sum()
         n_rows, n_columns = int((weight > 0).sum()), x.shape[1]
         ridge = ridge_of(n_rows, n_columns, settings)
-        self.ridge = ridge * torch.eye(n_columns).to(weight)
+        self.ridge = ridge * torch.diag(weight.new_ones(n_columns))
         at_once = min(settings.em_rows, settings.solve_floats // n_columns**2)
         self.at_once = max(1, at_once)
         self.settings = settings

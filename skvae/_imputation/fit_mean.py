@@ -98,8 +98,8 @@ def assign_folds(
     if n_rows < settings.rows_per_member * model.n_members:
         return rows, index
     n_folds = settings.folds_per_member * model.n_members
-    folds = torch.full((n_rows,), -1, device=device)
-    folds[index] = torch.arange(len(index), device=device) % n_folds
+    folds = torch.full_like(order, -1)
+    folds[index] = torch.arange(len(index), dtype=torch.long, device=device) % n_folds
     if mean_settings.cross_fit and model.has_normal:
         inputs, given = model.gaussian_inputs(rows.x_original, rows.observed)
         weight = rows.weight
@@ -110,8 +110,14 @@ def assign_folds(
 def held_out_by(rows: Rows, n_members: int) -> Tensor:
     """Return the index of the network that holds out each row, or -1, (rows,)."""
     if rows.fold is None:
-        return torch.full((len(rows.x),), -1, device=rows.x.device)
+        return rows.x.new_full((len(rows.x),), -1, dtype=torch.long)
     return held_out_member(rows.fold, n_members)
+
+
+def index_members(model: ConditionalMean, device: torch.device) -> Tensor:
+    """Return the indices of the networks, (members, 1)."""
+    index = torch.arange(model.n_members, dtype=torch.long, device=device)
+    return index.unsqueeze(1)
 
 
 class HeldOut(NamedTuple):
@@ -137,7 +143,7 @@ class HeldOut(NamedTuple):
         max_masking_rate = mean_settings.max_masking_rate
         mask = validation_mask(some.observed, max_masking_rate, generator, settings)
         member = held_out_by(some, model.n_members)
-        members = torch.arange(model.n_members, device=member.device).unsqueeze(1)
+        members = index_members(model, member.device)
         return cls(some, mask, (member == members) | (member < 0))
 
 
@@ -174,7 +180,7 @@ class MeanTrainer:
         self.mean_settings, self.generator = mean_settings, generator
         self.learning_rate = learning_rate
         self.held_out_by = held_out_by(rows, model.n_members)
-        self.members = torch.arange(model.n_members, device=rows.x.device).unsqueeze(1)
+        self.members = index_members(model, rows.x.device)
         matrices = {id(p) for p in model.ensemble.weights}
         self.parameters = nn.ParameterList(model.parameters())
         self.flat = flatten_parameters(self.parameters)

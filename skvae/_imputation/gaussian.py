@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._distributions.head import CPU_FLOATS
 from .._training.progress import Progress
 from .em import (
     ExpectationMaximisation,
@@ -56,14 +57,16 @@ class Gaussian(nn.Module):
         self.mean: Tensor
         self.covariance: Tensor
         self.precision: Tensor
-        self.register_buffer("mean", torch.zeros(n_columns))
-        self.register_buffer("covariance", torch.eye(n_columns))
-        self.register_buffer("precision", torch.eye(n_columns))
+        identity = torch.eye(n_columns, **CPU_FLOATS)
+        self.register_buffer("mean", torch.zeros(n_columns, **CPU_FLOATS))
+        self.register_buffer("covariance", identity)
+        self.register_buffer("precision", identity.clone())
         n_draws = count_draws(n_columns, settings)
         self.drawn_means: Tensor  # (draws, columns)
         self.drawn_covariances: Tensor  # (draws, columns, columns)
-        self.register_buffer("drawn_means", torch.zeros(n_draws, n_columns))
-        covariances = torch.eye(n_columns).repeat(n_draws, 1, 1)
+        means = torch.zeros(n_draws, n_columns, **CPU_FLOATS)
+        self.register_buffer("drawn_means", means)
+        covariances = identity.repeat(n_draws, 1, 1)
         self.register_buffer("drawn_covariances", covariances)
         self.folds: Folds | None = None
 
@@ -290,7 +293,7 @@ def draw_moments(
     """
     n_rows, n_columns = x.shape
     mean, scatter = weighted_moments(x, weight.double() / weight.sum(), settings)
-    scatter = n_rows * (scatter + ridge * torch.eye(n_columns).to(scatter))
+    scatter = n_rows * (scatter + ridge * torch.diag(scatter.new_ones(n_columns)))
     # the inverse of a product of normals is the draw for a scatter of one
     ratio = min(1.0, 2 * n_columns / n_rows)
     degrees_of_freedom = n_rows - 1 + round(n_columns * ratio)

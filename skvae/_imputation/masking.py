@@ -8,6 +8,12 @@ from torch import Tensor
 from .settings import SETTINGS, Settings
 
 
+def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Return uniform random numbers between 0 and 1 on the device of the generator."""
+    device = generator.device
+    return torch.rand(shape, generator=generator, dtype=torch.float32, device=device)
+
+
 def random_mask(
     observed: Tensor, low: float, high: float, generator: torch.Generator
 ) -> Tensor:
@@ -15,9 +21,8 @@ def random_mask(
 
     The masking rate of a row is uniform between ``low`` and ``high``.
     """
-    device = observed.device
-    rate = torch.rand(len(observed), 1, generator=generator, device=device)
-    chance = torch.rand(observed.shape, generator=generator, device=device)
+    rate = uniform((len(observed), 1), generator)
+    chance = uniform(observed.shape, generator)
     return observed & (chance > low + (high - low) * rate)
 
 
@@ -38,7 +43,7 @@ def training_mask(
     mask = random_mask(observed, *settings.masking_range, generator)
     if not permuted:
         return mask
-    rate = torch.rand(len(mask), 1, generator=generator, device=mask.device)
+    rate = uniform((len(mask), 1), generator)
     other = permuted_mask(observed, generator)
     return torch.where(rate < settings.permuted_rows, other, mask)
 

@@ -38,7 +38,8 @@ def cells_of(chosen: Tensor) -> tuple[Tensor, Tensor]:
     n_cells = chosen.sum(1)
     width = int(n_cells.max())
     index = chosen.argsort(dim=1, descending=True, stable=True)[:, :width]
-    valid = torch.arange(width, device=chosen.device) < n_cells.unsqueeze(1)
+    place = torch.arange(width, dtype=torch.long, device=chosen.device)
+    valid = place < n_cells.unsqueeze(1)
     return index, valid.to(chosen.dtype)
 
 

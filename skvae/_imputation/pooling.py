@@ -11,6 +11,8 @@ from scipy import stats
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, validate_params
 
+from .._validation import numpy_defaults
+
 Values = float | np.ndarray
 
 
@@ -41,6 +43,7 @@ class PooledEstimate:
     },
     prefer_skip_nested_validation=True,
 )
+@numpy_defaults()
 def pool(
     estimates: Any,
     variances: Any,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._distributions.head import CPU_FLOATS
 from .._distributions.joint import Joint
 from .._networks.vae import VAE
 from .conditional_mean import ConditionalMean
@@ -48,16 +49,19 @@ class ResidualVAE(VAE):
         super().__init__(
             joint, n_latent, hidden_layer_sizes, activation, generator, **options
         )
-        half = torch.empty(n_pairs, 1, self.n_prior_noise).normal_(generator=generator)
+        half = torch.empty(n_pairs, 1, self.n_prior_noise, **CPU_FLOATS)
+        half.normal_(generator=generator)
         self.nodes: Tensor
         self.register_buffer("nodes", torch.cat([half, -half]))
-        outputs, sources = (torch.tensor(part, dtype=torch.long) for part in centres)
+        outputs, sources = (
+            torch.tensor(part, dtype=torch.long, device="cpu") for part in centres
+        )
         self.centred_outputs: Tensor
         self.centred_sources: Tensor
         self.register_buffer("centred_outputs", outputs, persistent=False)
         self.register_buffer("centred_sources", sources, persistent=False)
         self.residual_scale: Tensor
-        self.register_buffer("residual_scale", torch.ones(len(outputs)))
+        self.register_buffer("residual_scale", torch.ones(len(outputs), **CPU_FLOATS))
 
     def decode(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the decoder outputs px, (..., n_outputs)."""
@@ -88,7 +92,7 @@ class ResidualVAE(VAE):
                     sources.append(deviations[position[column + k]])
             column += head.n_columns
             output, source = output + head.n_outputs, source + n_sources
-        of_copies = torch.tensor([outputs, sources], dtype=torch.long)
+        of_copies = torch.tensor([outputs, sources], dtype=torch.long, device="cpu")
         self.initialise_at_context(*of_copies)
         columns, _, _ = self.joint.location_scale_indices()
         kept = [position[int(c)] for c in columns]

@@ -71,7 +71,9 @@ def choose_network_weights(model: ConditionalMean, held_out: HeldOutCells) -> Te
     n_cells = held_out.weight.sum(0)
     is_number = torch.zeros_like(n_cells, dtype=torch.bool)
     is_number[model.columns] = True
-    grid = torch.linspace(0, 1, settings.n_weights).to(n_cells)
+    grid = torch.linspace(
+        0, 1, settings.n_weights, dtype=torch.float32, device=n_cells.device
+    )
     losses = torch.stack([loss_of_weight(model, held_out, weight) for weight in grid])
     # squared errors by those of the normal: nats, whatever the scales are
     variance = (losses[0] / n_cells.clamp(min=1)).clamp(min=1e-12)

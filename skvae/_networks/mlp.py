@@ -9,6 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from .._distributions.head import CPU_FLOATS
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     # in place where autograd allows it: saves one allocation per layer
     "relu": lambda: nn.ReLU(inplace=True),
@@ -60,8 +62,8 @@ class BatchedMLP(nn.Module):
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for n_in, n_out in pairwise(widths):
             bound = 1 / math.sqrt(n_in)
-            weight = torch.empty(n_members, n_in, n_out)
-            bias = torch.empty(n_members, 1, n_out)
+            weight = torch.empty(n_members, n_in, n_out, **CPU_FLOATS)
+            bias = torch.empty(n_members, 1, n_out, **CPU_FLOATS)
             self.weights.append(weight.uniform_(-bound, bound, generator=generator))
             self.biases.append(bias.uniform_(-bound, bound, generator=generator))
         with torch.no_grad():  # the corrections are small at first
@@ -99,7 +101,7 @@ class BatchedMLP(nn.Module):
 def make_linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     """Return a linear layer with Xavier weights drawn from ``generator``."""
     # skip_init: nn.Linear() would draw from the global generator
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, **CPU_FLOATS)
     nn.init.xavier_uniform_(layer.weight, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._distributions.families import FAMILIES, Latent, Prior
+from .._distributions.head import CPU_FLOATS
 from .._distributions.joint import Joint
 from .._distributions.normal import (
     LOG_SCALE_MAX,
@@ -62,10 +63,11 @@ class LearnedMixture(nn.Module):
     def __init__(self, n_components: int, n_latent: int, generator: torch.Generator):
         super().__init__()
         # the components start apart, and together close to N(0, I)
-        loc = torch.empty(n_components, n_latent).normal_(0, 0.5, generator=generator)
+        loc = torch.empty(n_components, n_latent, **CPU_FLOATS)
+        loc.normal_(0, 0.5, generator=generator)
         self.loc = nn.Parameter(loc)
         self.log_scale = nn.Parameter(torch.full_like(loc, 0.5 * math.log(0.75)))
-        self.logits = nn.Parameter(torch.zeros(n_components))
+        self.logits = nn.Parameter(torch.zeros(n_components, **CPU_FLOATS))
 
     def forward(self) -> Mixture:
         log_scale = self.log_scale.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX)
@@ -160,7 +162,7 @@ class VAE(nn.Module):
             self.mixture = LearnedMixture(given.pop("mixture"), n_latent, generator)
         elif "vamp" in given:
             width = (given.pop("vamp"), self.n_encoder_inputs)
-            inputs = torch.empty(width).normal_(generator=generator)
+            inputs = torch.empty(width, **CPU_FLOATS).normal_(generator=generator)
             self.pseudo_inputs = nn.Parameter(inputs)
         self.prior_parameters: Tensor | None
         self._set_prior(given)
@@ -169,11 +171,11 @@ class VAE(nn.Module):
         """Set the parameters of a fixed prior, and initialise q(z | x, c) at it."""
         family, n_latent = self.family, self.n_latent
         parameters = {
-            name: torch.full((n_latent,), value)
+            name: torch.full((n_latent,), value, **CPU_FLOATS)
             for name, value in family.default_prior.items()
         }
         for name, values in given.items():
-            parameters[name] = torch.tensor(values, dtype=torch.float32)
+            parameters[name] = torch.tensor(values, **CPU_FLOATS)
         # N(0, I) has a class of its own, without parameters
         is_standard = family.distribution is DiagonalNormal and not given
         stacked = None if is_standard else torch.stack([*parameters.values()])

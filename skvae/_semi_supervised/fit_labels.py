@@ -82,7 +82,7 @@ def fit_labelled_vae(
     """
     device = batch.x.device
     assert batch.y is not None
-    train_rows = torch.as_tensor(split[0], device=device)
+    train_rows = torch.from_numpy(split[0]).to(device)
     known = train_rows[batch.y[train_rows].sum(1) > 0]
     labelled = batch.take(known)
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._distributions.families import Latent
+from .._distributions.head import CPU_FLOATS
 from .._distributions.joint import Joint
 from .._networks.mlp import MLP
 from .._networks.vae import VAE
@@ -67,12 +68,14 @@ class LabelledVAE(VAE):
         with torch.no_grad():  # q(y | x) is nearly uniform at first
             self.classifier.output.weight.mul_(0.1)
         self.log_prior: Tensor
-        uniform = torch.full((n_classes,), -math.log(n_classes))
+        uniform = torch.full((n_classes,), -math.log(n_classes), **CPU_FLOATS)
         self.register_buffer("log_prior", uniform)
         self.input_scale: Tensor
-        self.register_buffer("input_scale", torch.ones(self.n_row_inputs))
+        self.register_buffer("input_scale", torch.ones(self.n_row_inputs, **CPU_FLOATS))
         self.one_hot: Tensor
-        self.register_buffer("one_hot", torch.eye(n_classes), persistent=False)
+        self.register_buffer(
+            "one_hot", torch.eye(n_classes, **CPU_FLOATS), persistent=False
+        )
 
     @property
     def n_row_inputs(self) -> int:

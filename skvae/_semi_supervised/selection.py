@@ -63,7 +63,8 @@ def choose_regularisation(
     )
     if progress.is_over:
         return candidates[0]
-    weight = torch.ones(wrong.shape[1]) if labelled.weight is None else labelled.weight
+    weight = labelled.weight
+    weight = torch.ones_like(wrong[0]) if weight is None else weight
     weight = (weight / weight.sum()).to(wrong)
     gain = wrong[0] - wrong[1]
     mean = (gain * weight).sum()
@@ -123,23 +124,22 @@ class LabelSearch:
         self.y = labelled.y
         self.codes = labelled.y.argmax(-1)
         folds = stratified_folds(self.codes, generator)
-        own = torch.arange(SETTINGS.n_folds, device=self.device).repeat(
-            self.n_candidates
-        )
+        own = torch.arange(SETTINGS.n_folds, dtype=torch.long, device=self.device)
+        own = own.repeat(self.n_candidates)
         self.is_own = folds == own.unsqueeze(1)  # (networks, rows)
         seen = (~self.is_own).to(labelled.x.dtype)
         self.seen = seen if labelled.weight is None else seen * labelled.weight
-        rates = torch.tensor([s.masking_rate for s in candidates], device=self.device)
+        rates = self.y.new_tensor([s.masking_rate for s in candidates])
         self.masking_rates = rates.view(-1, 1, 1)
         weights = [s.consistency_weight for s in candidates]
         self.is_consistent = any(weights)
-        weight = torch.tensor(weights, device=self.device)
+        weight = self.y.new_tensor(weights)
         self.consistency_weights = weight.repeat_interleave(SETTINGS.n_folds)
         self.networks = self._build()
         self.flat = flatten_parameters(self.networks)
 
     def _build(self) -> BatchedMLP:
-        first = torch.Generator().manual_seed(self.generator.initial_seed())
+        first = torch.Generator("cpu").manual_seed(self.generator.initial_seed())
         widths = [self.vae.n_row_inputs, *SETTINGS.search_widths, self.vae.n_classes]
         networks = BatchedMLP(
             self.n_candidates * SETTINGS.n_folds, widths, "relu", first
@@ -163,7 +163,8 @@ class LabelSearch:
             )
 
     def _loss(self) -> Tensor:
-        some, index = self.labelled, torch.arange(len(self.y), device=self.device)
+        some = self.labelled
+        index = torch.arange(len(self.y), dtype=torch.long, device=self.device)
         if len(self.y) > SETTINGS.labelled_rows:
             some, index = self._pick(self.labelled, SETTINGS.labelled_rows)
         log_q = F.log_softmax(self.networks(self._masked_inputs(some)), -1)
@@ -179,7 +180,7 @@ class LabelSearch:
         batch, _ = self._pick(self.rows, SETTINGS.search_batch)
         log_q = F.log_softmax(self.networks(self._masked_inputs(batch)), -1)
         inputs = self.vae.inputs(batch.x, batch.observed)
-        noise = torch.randn(inputs.shape, generator=self.generator, device=self.device)
+        noise = torch.empty_like(inputs).normal_(generator=self.generator)
         noise = noise.expand(len(self.seen), -1, -1).clone()
         loss = vat_loss(self.networks, inputs, log_q, noise, self.radius)
         loss = loss + entropy_and_balance(log_q, self.vae.log_prior, batch.weight)
@@ -188,7 +189,7 @@ class LabelSearch:
     def _masked_inputs(self, batch: Batch) -> Tensor:
         """Return the masked inputs of every network, (networks, rows, n_inputs)."""
         shape = batch.x.shape
-        chance = torch.rand(shape, generator=self.generator, device=self.device)
+        chance = batch.x.new_empty(shape).uniform_(generator=self.generator)
         kept = chance >= self.masking_rates
         kept = kept if batch.observed is None else kept & batch.observed
         inputs = self.vae.inputs(batch.x.expand(kept.shape), kept)
@@ -217,5 +218,6 @@ def stratified_folds(codes: Tensor, generator: torch.Generator) -> Tensor:
     order = torch.randperm(n_rows, generator=generator, device=device)
     order = order[codes[order].argsort(stable=True)]
     folds = torch.empty_like(order)
-    folds[order] = torch.arange(n_rows, device=device) % SETTINGS.n_folds
+    place = torch.arange(n_rows, dtype=torch.long, device=device)
+    folds[order] = place % SETTINGS.n_folds
     return folds

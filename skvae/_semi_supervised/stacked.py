@@ -188,7 +188,7 @@ class M1M2Model:
 
     def _seen(self, like: Tensor) -> Tensor:
         """Return the mask of the latents that M2 models, on the device."""
-        return torch.as_tensor(self.active, device=like.device)
+        return torch.from_numpy(self.active).to(like.device)
 
     # -- use ---------------------------------------------------------------------
 

@@ -230,8 +230,9 @@ def _plain_if_exact(column: Any) -> tuple[list[Key], list] | None:
         _, levels, keys = _read_dictionary(column)
         plain = levels_to_plain(levels)
         # Python objects lack the nanoseconds of some types
-        same = pa.array(levels.to_pylist(), value_type), levels_from_plain(
-            plain, value_type
+        same = (
+            pa.array(levels.to_pylist(), value_type),
+            levels_from_plain(plain, value_type),
         )
     except (pa.ArrowException, TypeError, ValueError):
         return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._validation import check_count, make_random_state
+from .._validation import check_count, make_random_state, numpy_defaults
 from ._axes import (
     bare,
     check_matplotlib,
@@ -87,6 +87,7 @@ class ConditionalGridDisplay(DecodedDisplay):
     categories: Sequence | None = None
 
     @classmethod
+    @numpy_defaults()
     def from_estimator(
         cls,
         estimator: Any,

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
+from .._validation import numpy_defaults
 from ._axes import check_matplotlib, columns_for, panels
 
 
@@ -18,6 +19,7 @@ class DecodedDisplay(ABC):
     feature_names: Sequence[str] | None
     categories: Sequence | None
 
+    @numpy_defaults()
     def plot(
         self, ax: Any = None, *, vmin: float | None = None, vmax: float | None = None
     ) -> Self:

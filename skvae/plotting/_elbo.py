@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import digamma, gammaln, polygamma
 from scipy.stats import gamma, norm
 
-from .._validation import check_count
+from .._validation import check_count, numpy_defaults
 from ._animation_page import animation_page
 from ._axes import ORANGE, TEAL, bare, check_matplotlib, panels
 
@@ -126,6 +126,7 @@ class ElboAnimation:
     >>> animation.save("elbo.html")  # doctest: +SKIP
     """
 
+    @numpy_defaults()
     def __init__(
         self, *, concentration: Any, rate: Any, loc: float = 5.0, scale: float = 1.0
     ):
@@ -149,6 +150,7 @@ class ElboAnimation:
         )
 
     @classmethod
+    @numpy_defaults()
     def from_optimization(
         cls,
         loc: float = 5.0,
@@ -205,6 +207,7 @@ class ElboAnimation:
         return cls(concentration=concentration, rate=rate, loc=loc, scale=scale)
 
     @classmethod
+    @numpy_defaults()
     def from_path(
         cls, concentration: Any, rate: Any, *, loc: float = 5.0, scale: float = 1.0
     ) -> ElboAnimation:
@@ -232,6 +235,7 @@ class ElboAnimation:
         pair = np.broadcast_arrays(np.atleast_1d(concentration), np.atleast_1d(rate))
         return cls(concentration=pair[0], rate=pair[1], loc=loc, scale=scale)
 
+    @numpy_defaults()
     def plot(self, ax: Any = None, *, frame: int = -1) -> ElboAnimation:
         """Draw one frame.
 

@@ -17,6 +17,7 @@ from .._tables.columns import Column
 from .._tables.libraries import library_of, open_table, take_rows
 from .._tables.missing import replace_marker
 from .._tables.values import is_missing
+from .._validation import numpy_defaults
 from ._axes import GREY, ORANGE, TEAL, bare, check_matplotlib, name_categories, one_axes
 from ._columns import (
     categories_of,
@@ -114,6 +115,7 @@ class ImputationDisplay:
     true_point: Any = None
 
     @classmethod
+    @numpy_defaults()
     def from_estimator(
         cls,
         imputer: VAEImputer,
@@ -223,6 +225,7 @@ class ImputationDisplay:
                 display.true_point = true_values[rows]
         return display.plot(ax=ax, kind=kind)
 
+    @numpy_defaults()
     def plot(self, ax: Any = None, *, kind: str = "distribution") -> ImputationDisplay:
         """Draw the display.
 

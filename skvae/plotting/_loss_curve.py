@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._estimators.base import BaseVAE
+from .._validation import numpy_defaults
 from ._axes import ORANGE, TEAL, bare, check_matplotlib, panels
 
 #: Share of the epochs, at the start, that may run out of the picture.
@@ -65,6 +66,7 @@ class LossCurveDisplay:
     kept: float | None = None
 
     @classmethod
+    @numpy_defaults()
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> LossCurveDisplay:
         """Draw the training of a fitted estimator.
 
@@ -106,6 +108,7 @@ class LossCurveDisplay:
         )
         return display.plot(ax=ax)
 
+    @numpy_defaults()
     def plot(self, ax: Any = None) -> LossCurveDisplay:
         """Draw the display.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._validation import check_count
+from .._validation import check_count, numpy_defaults
 from ._axes import check_matplotlib, class_colors, few, one_axes, plot_mosaic
 from ._columns import Selection
 from ._latents import check_components, check_decoder, check_start, check_values, decode
@@ -74,6 +74,7 @@ class LatentManifoldDisplay:
     categories: Sequence | None = None
 
     @classmethod
+    @numpy_defaults()
     def from_estimator(
         cls,
         estimator: Any,
@@ -166,6 +167,7 @@ class LatentManifoldDisplay:
         )
         return display.plot(ax=ax, vmin=vmin, vmax=vmax)
 
+    @numpy_defaults()
     def plot(
         self, ax: Any = None, *, vmin: float | None = None, vmax: float | None = None
     ) -> LatentManifoldDisplay:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._tables.libraries import take_rows
+from .._validation import numpy_defaults
 from ._axes import GREY, TEAL, bare, check_matplotlib, name_categories, plot_mosaic
 from ._columns import Selection, check_rows
 from ._display import DecodedDisplay
@@ -74,6 +75,7 @@ class ReconstructionDisplay(DecodedDisplay):
     categories: Sequence | None = None
 
     @classmethod
+    @numpy_defaults()
     def from_estimator(
         cls,
         estimator: Any,

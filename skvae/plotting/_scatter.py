@@ -9,6 +9,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 
 from .._tables.values import is_missing
+from .._validation import numpy_defaults
 from ._axes import GREY, MAX_COLORS, bare, check_matplotlib, class_colors, one_axes
 from ._latents import check_components, check_latents
 
@@ -60,6 +61,7 @@ class LatentScatterDisplay:
     components: Any = (0, 1)
 
     @classmethod
+    @numpy_defaults()
     def from_estimator(
         cls,
         estimator: Any,
@@ -114,6 +116,7 @@ class LatentScatterDisplay:
         display = cls(latents=Z[:, list(components)], y=y, components=components)
         return display.plot(ax=ax)
 
+    @numpy_defaults()
     def plot(self, ax: Any = None) -> LatentScatterDisplay:
         """Draw the display.
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import scipy.stats
 
-from .._validation import check_count
+from .._validation import check_count, numpy_defaults
 from ._axes import (
     bare,
     check_matplotlib,
@@ -92,6 +92,7 @@ class LatentTraversalDisplay(DecodedDisplay):
     categories: Sequence | None = None
 
     @classmethod
+    @numpy_defaults()
     def from_estimator(
         cls,
         estimator: Any,
@@ -184,6 +185,7 @@ class LatentTraversalDisplay(DecodedDisplay):
         )
         return display.plot(ax=ax, vmin=vmin, vmax=vmax)
 
+    @numpy_defaults()
     def plot(
         self, ax: Any = None, *, vmin: float | None = None, vmax: float | None = None
     ) -> Self:

@@ -318,7 +318,7 @@ def test_objects_as_plain_values(value):
 def test_subclasses_have_built_in_keys():
     from enum import Enum, IntEnum
 
-    class Word(str, Enum):
+    class Word(str, Enum):  # noqa: UP042
         RED = "red"
 
     class Number(IntEnum):
