@@ -61,13 +61,18 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
-@contextmanager
-def restored_on_error(estimator: Any) -> Iterator[None]:
-    """Context manager that restores the estimator's attributes if the block fails."""
-    before = vars(estimator).copy()
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
+class restored_on_error:  # noqa: N801 - used as a function
+    """Context manager that restores the estimator's attributes if the block fails.
+
+    They are restored by one assignment, which no Ctrl-C divides.
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+
+    def __enter__(self) -> None:
+        self.before = vars(self.estimator).copy()
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is not None:
+            self.estimator.__dict__ = self.before
