@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
@@ -50,7 +48,7 @@ def weighted_rows(sample_weight: Any, *tables: Any) -> tuple[Any, ...]:
 
 
 #: Packages whose stack frames are skipped in search of the user's line.
-BETWEEN = ("skvae", "sklearn", "skorch", "joblib", "contextlib")
+BETWEEN = ("skvae", "sklearn", "skorch", "torch", "joblib", "contextlib")
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
@@ -61,7 +59,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
-class restored_on_error:  # noqa: N801 - used as a function
+class restored_on_error:
     """Context manager that restores the estimator's attributes if the block fails.
 
     They are restored by one assignment, which no Ctrl-C divides.

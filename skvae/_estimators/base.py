@@ -33,6 +33,7 @@ from .._networks.mlp import ACTIVATIONS
 from .._tables.encoder import TableEncoder
 from .._tables.libraries import open_table
 from .._tables.table import Table
+from .._training.checkpoint import find_checkpoint
 from .._training.device import available_device, resolve_device
 from .._training.plan import DEFAULTS
 from .._training.progress import Progress
@@ -43,6 +44,7 @@ from .._validation import (
     restored_on_error,
     warn,
 )
+from .identity import identity_of
 from .persistence import FORMAT, check_saved, package_versions
 
 POSITIVE_INT = Interval(Integral, 1, None, closed="left")
@@ -150,11 +152,19 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
             go_on = resume and incremental
             random_state = copy.deepcopy(self._random) if go_on else self.random_state
             random_state = make_random_state(random_state)
-            initial_state = random_state.get_state()
+            kept = {k: v for k, v in given.items() if k not in UNKEPT}
             # a pass over a chunk has no progress bar
             reported = None if incremental else self
             callbacks, verbose = self.callbacks or (), bool(self.verbose)
             progress = Progress(reported, X, callbacks=callbacks, verbose=verbose)
+            checkpoint = find_checkpoint(callbacks, incremental=incremental)
+            if checkpoint is not None:
+                values = {name: plain(value) for name, value in kept.items()}
+                start = self._model if resume else None
+                identity = identity_of(self, data, values, random_state, device, start)
+                seeded = self.random_state is not None
+                progress.use(checkpoint.open(identity, random_state, is_seeded=seeded))
+            initial_state = random_state.get_state()
 
             def train() -> tuple[Any, FitResult]:
                 random_state.set_state(initial_state)
@@ -169,7 +179,6 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
                 return model, result
 
             model, result = progress.run(train)
-            kept = {k: v for k, v in given.items() if k not in UNKEPT}
             found = {
                 "_model": model,
                 "_encoder": data.encoder,

@@ -9,7 +9,7 @@ optimizer are one kernel each.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dis import opname
 from typing import Any
@@ -98,13 +98,34 @@ class Net(NeuralNet):  # type: ignore[misc]
         # callbacks for skorch stop training by raising KeyboardInterrupt; anywhere
         # else it means that the user pressed Ctrl-C
         getattr(self, method_name)(self, **kwargs)
-        for _, callback in self.callbacks_:
+        self._tell([callback for _, callback in self.callbacks_], method_name, kwargs)
+
+    def _tell(
+        self, callbacks: Sequence[Any], method_name: str, kwargs: dict[str, Any]
+    ) -> None:
+        for callback in callbacks:
             try:
                 getattr(callback, method_name)(self, **kwargs)
             except KeyboardInterrupt as stop:
                 if isinstance(callback, Monitor | Reporter) or not is_raised(stop):
                     raise
                 raise StopTraining from stop
+
+    def tell_of_epochs(
+        self, progress: Progress, data: tuple[Batches, Batch | None]
+    ) -> None:
+        """Tell callbacks of the epochs that a checkpoint has restored."""
+        told = {"dataset_train": data[0], "dataset_valid": data[1]}
+        own = Monitor | Reporter
+        others = [c for _, c in self.callbacks_ if not isinstance(c, own)]
+        reporter: Reporter = dict(self.callbacks_)["reporter"]
+        rows, self.history[:] = list(self.history), []
+        for row in rows:
+            progress.begin(reporter.stage)
+            self.history.append(row)
+            self._tell(others, "on_epoch_begin", told)
+            progress.end()
+            self._tell(others, "on_epoch_end", told)
 
     # -- state between two epochs ------------------------------------------------
 
@@ -131,7 +152,7 @@ class Net(NeuralNet):  # type: ignore[misc]
         self.optimizer_.restore(state)
         self.generator.set_state(state["generator"])
         self.step_ = state["n_steps"]
-        self.learning_rate_factor_ = state["learning_rate_factor"]
+        self.learning_rate_factor_ = float(state["learning_rate_factor"])
         self.record.load(state["record"])
         self.history[:] = state["history"]
         self.monitor.load(state["monitor"])
@@ -323,7 +344,7 @@ def train(
     batches = Batches(data, train_rows, plan.batch_size, generator, prepare)
     valid = None if valid_rows is None else batches.take(valid_rows)
     monitor = Monitor(plan, valid, generator, progress)
-    callbacks = [("monitor", monitor), Reporter(progress, stage)]
+    callbacks = [("monitor", monitor), ("reporter", Reporter(progress, stage))]
     callbacks += progress.callbacks if stage == MAIN else []
     net = Net(vae, plan, generator, device=data.x.device, callbacks=callbacks)
     net.initialize()
@@ -350,5 +371,7 @@ def run_epochs(
     """Run epochs until the budget, a callback or Ctrl-C ends them."""
     net.notify("on_train_begin", X=None, y=None)
     n_done = progress.resume()
+    if not progress.is_over:
+        net.tell_of_epochs(progress, data)
     if not progress.is_over and n_done < net.max_epochs:
         net.fit_loop(data, epochs=net.max_epochs - int(n_done))

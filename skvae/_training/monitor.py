@@ -75,7 +75,7 @@ class Monitor(Callback):  # type: ignore[misc]
 
     def save(self) -> dict[str, Any]:
         """Return what is known of the best weights."""
-        state = {
+        state: dict[str, Any] = {
             "best_score": self.best_score,
             "stalled": self.stalled,
             "drops": self.drops,

@@ -16,57 +16,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .._validation import warn
+from .checkpoint import CheckpointFile
+from .journal import Entry, Kept, Loop
 from .settings import SETTINGS
 
 #: The main stage, whose unit is an epoch.
 MAIN = "epoch"
 
-#: State of a loop: tensors, arrays, numbers, and lists of numbers, by name.
-State = dict[str, Any]
-
 Result = TypeVar("Result")
-
-
-class Loop(Protocol):
-    """Loop whose state can be saved between two steps, and loaded."""
-
-    def save(self) -> State:
-        """Return the state, of which later steps change nothing."""
-        ...
-
-    def load(self, state: State) -> None:
-        """Restore a state that :meth:`save` returned."""
-        ...
-
-
-class Kept(NamedTuple):
-    """State of a loop after ``n_done`` steps, or at its end."""
-
-    state: State
-    n_done: float  # infinite at the end
-    stopped: bool = False  # whether a callback has stopped the fit
-
-
-@dataclass
-class Entry:
-    """What is known of a loop: its name and the state that it kept last.
-
-    From ``usable_from`` steps on the state makes a model that can be used.
-    """
-
-    name: str
-    usable_from: float = 0
-    kept: Kept | None = None
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether Ctrl-C leaves something that can be used."""
-        n_done = 0 if self.kept is None else self.kept.n_done
-        return n_done >= self.usable_from
 
 
 class Interrupts:
@@ -151,6 +111,7 @@ class Progress:
         self.units: dict[str, int] = {}
         self._fit: Any = None  # contexts of scikit-learn
         self._unit: Any = None
+        self.checkpoint: CheckpointFile | None = None
         self._entries: list[Entry] = []  # of the loops, in the order of the fit
         self._position = 0  # of the next loop
         self._entry: Entry | None = None  # of the loop that runs
@@ -163,6 +124,10 @@ class Progress:
 
     # -- the fit -----------------------------------------------------------------
 
+    def use(self, checkpoint: CheckpointFile) -> None:
+        """Write to a file what the loops keep, and go on from what it holds."""
+        self.checkpoint, self._entries = checkpoint, checkpoint.entries
+
     def run(self, fit: Callable[[], Result]) -> Result:
         """Return ``fit()``, run again if Ctrl-C came outside of its loops.
 
@@ -172,6 +137,7 @@ class Progress:
             return fit()
         except KeyboardInterrupt as stop:
             if not any(e.kept is not None and e.is_usable for e in self._entries):
+                self._write()
                 raise
             self._interrupt(stop)
         self.end()
@@ -191,6 +157,8 @@ class Progress:
         """End the fit; Ctrl-C comes too late to change it."""
         fit, self._fit = self._fit, None
         try:
+            if not self.interrupted:
+                self._write()
             if fit is not None:
                 fit.call_on_fit_task_end(estimator=self.estimator, X=self.X)
         except KeyboardInterrupt as stop:
@@ -231,7 +199,7 @@ class Progress:
         self._entry, self._loop = entry, loop
         try:
             yield
-            if not was_over:
+            if not was_over and (entry.kept is None or entry.kept.n_done < math.inf):
                 self.keep(math.inf)
         except KeyboardInterrupt as stop:
             if not entry.is_usable:
@@ -262,11 +230,15 @@ class Progress:
         """Restore what the loop kept, or keep its start; return the steps done."""
         assert self._entry is not None
         kept = self._entry.kept
+        if self.checkpoint is not None and self._loop is not None:
+            self.checkpoint.check_start(self._entry, self._loop)
         if kept is None:
             self.keep(0)
             return 0
         if self._loop is not None:
             self._loop.load(kept.state)
+        if not self.is_over:
+            self.say(f"Resumed from a checkpoint: {self._entry.name}")
         self.stopped |= kept.stopped
         return kept.n_done
 
@@ -275,12 +247,23 @@ class Progress:
         assert self._entry is not None
         state = {} if self._loop is None else self._loop.save()
         self._entry.kept = Kept(state, n_done, self.stopped)
+        if self.checkpoint is not None and not self.interrupted:
+            self.checkpoint.is_current = False
+            self.checkpoint.write_if_due(self._entries)
+
+    def _write(self) -> None:
+        if self.checkpoint is not None and not self.checkpoint.is_current:
+            self.checkpoint.write(self._entries)
 
     def _next_entry(self, name: str, usable_from: float) -> Entry:
         if self._position == len(self._entries):
-            self._entries.append(Entry(name, usable_from))
+            self._entries.append(Entry(name))
+        entry = self._entries[self._position]
+        if entry.name != name:
+            raise ValueError(f"The checkpoint has {entry.name!r} in place of {name!r}.")
+        entry.usable_from = usable_from
         self._position += 1
-        return self._entries[self._position - 1]
+        return entry
 
     def _steps(self, name: str, n_steps: int, n_saves: int) -> Iterator[int]:
         done = self.resume()
@@ -302,6 +285,7 @@ class Progress:
         """Note Ctrl-C with one warning, or let it pass if it is the second."""
         if INTERRUPTS.note() or self.interrupted:
             raise stop
+        self._write()
         self.interrupted = True
         try:
             warn("Training interrupted by user; the best weights so far are kept.")
