@@ -5,9 +5,11 @@ from ._estimators.imputer import VAEImputer
 from ._estimators.regressor import VAERegressor
 from ._estimators.transformer import VAETransformer
 from ._imputation.pooling import pool
+from ._training.checkpoint import Checkpoint
 from ._version import __version__
 
 __all__ = [
+    "Checkpoint",
     "VAEClassifier",
     "VAEImputer",
     "VAERegressor",

@@ -38,7 +38,7 @@ def check_count(number: Any, name: str, least: int = 1) -> int:
 
 
 #: Packages whose stack frames are skipped in search of the user's line.
-BETWEEN = ("skvae", "sklearn", "skorch", "joblib", "contextlib")
+BETWEEN = ("skvae", "sklearn", "skorch", "torch", "joblib", "contextlib")
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
@@ -59,13 +59,18 @@ def numpy_defaults() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def restored_on_error(estimator: Any) -> Iterator[None]:
-    """Context manager that restores the estimator's attributes if the block fails."""
-    before = vars(estimator).copy()
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
+class restored_on_error:
+    """Context manager that restores the estimator's attributes if the block fails.
+
+    They are restored by one assignment, which no Ctrl-C divides.
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+
+    def __enter__(self) -> None:
+        self.before = vars(self.estimator).copy()
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is not None:
+            self.estimator.__dict__ = self.before

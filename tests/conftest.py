@@ -5,9 +5,16 @@ import pytest
 from mixed_tables import make_mixed_table
 
 from skvae import VAETransformer
+from skvae._training.progress import INTERRUPTS
 
 # --doctest-modules would import the files of this name a second time, as one module.
 collect_ignore_glob = ["*/conftest.py"]
+
+
+@pytest.fixture(autouse=True)
+def no_interrupt_before():
+    """Ctrl-C in a test is no second one after that of the test before."""
+    INTERRUPTS.last = -np.inf
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ CORE = {
     "_tables": {"_validation"},
     "_distributions": set(),
     "_networks": {"_distributions"},
-    "_training": {"_distributions", "_networks", "_validation"},
+    "_training": {"_container", "_distributions", "_networks", "_validation"},
 }
 BELOW_MODELS = {*CORE, "_validation"}
 MODELS = {
@@ -32,7 +32,7 @@ PUBLIC_API = {
     "inference": {"_distributions", "_training", "_validation"},
 }
 ENTRANCE = {
-    "__init__": {"_container", "_estimators", "_imputation", "_version"},
+    "__init__": {"_container", "_estimators", "_imputation", "_training", "_version"},
     "_container": set(),
     "_validation": set(),
     "_version": set(),

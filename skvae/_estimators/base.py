@@ -34,6 +34,7 @@ from .._tables.encoder import TableEncoder
 from .._tables.libraries import open_table
 from .._tables.table import Table
 from .._training.ambient import isolated
+from .._training.checkpoint import find_checkpoint
 from .._training.device import available_device, resolve_device
 from .._training.plan import DEFAULTS
 from .._training.progress import Progress
@@ -44,6 +45,7 @@ from .._validation import (
     restored_on_error,
     warn,
 )
+from .identity import identity_of
 from .persistence import FORMAT, check_saved, package_versions
 
 POSITIVE_INT = Interval(Integral, 1, None, closed="left")
@@ -150,26 +152,49 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
             # chunks go on with the random numbers of the chunk before
             go_on = resume and incremental
             random_state = copy.deepcopy(self._random) if go_on else self.random_state
-            random = Random(random_state, device)
-            # a fit that fails must leave what was there as it was
-            model = copy.deepcopy(self._model) if resume else None
-            if model is None:
-                model = self._build(data, params, random)
+            random_state = make_random_state(random_state)
+            kept = {k: v for k, v in given.items() if k not in UNKEPT}
             # a pass over a chunk has no progress bar
             reported = None if incremental else self
             callbacks, verbose = self.callbacks or (), bool(self.verbose)
             progress = Progress(reported, X, callbacks=callbacks, verbose=verbose)
-            result = model.fit(data, params, random, progress, resume=resume, **options)
-            self._model, self._encoder = model, data.encoder
+            checkpoint = find_checkpoint(callbacks, incremental=incremental)
+            if checkpoint is not None:
+                values = {name: plain(value) for name, value in kept.items()}
+                start = self._model if resume else None
+                identity = identity_of(self, data, values, random_state, device, start)
+                seeded = self.random_state is not None
+                progress.use(checkpoint.open(identity, random_state, is_seeded=seeded))
+            initial_state = random_state.get_state()
+
+            def train() -> tuple[Any, FitResult]:
+                random_state.set_state(initial_state)
+                random = Random(random_state, device)
+                # a fit that fails must leave what was there as it was
+                model = copy.deepcopy(self._model) if resume else None
+                if model is None:
+                    model = self._build(data, params, random)
+                result = model.fit(
+                    data, params, random, progress, resume=resume, **options
+                )
+                return model, result
+
+            model, result = progress.run(train)
+            found = {
+                "_model": model,
+                "_encoder": data.encoder,
+                "_random": random_state,
+                "_params": copy.deepcopy(kept),  # a list may be changed later
+                "device_": device,
+                **data.attributes,
+                **self._describe(model, data.encoder, result, resume),
+            }
             if data.features is not None:
-                self._feature_encoder = data.features.encoder
-            self._random, self.device_ = random.state, device
-            kept = {k: v for k, v in given.items() if k not in UNKEPT}
-            self._params = copy.deepcopy(kept)  # a list may be changed later
+                found["_feature_encoder"] = data.features.encoder
+            before = vars(self).copy()
             if not resume:
-                self.__dict__.pop("feature_names_in_", None)
-            self.__dict__.update(data.attributes)
-            self._record(result, resume)
+                before.pop("feature_names_in_", None)
+            self.__dict__ = before | found  # in one step: never half of a fit
             progress.close()
         return self
 
@@ -221,32 +246,35 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
             likelihood=self.likelihood,
         ).fit(table, sample_weight)
 
-    def _record(self, result: FitResult, resume: bool):
-        """Set the fitted attributes that describe the training."""
+    def _describe(
+        self, model: Any, encoder: TableEncoder, result: FitResult, resume: bool
+    ) -> dict[str, Any]:
+        """Return the fitted attributes that describe the training."""
         history, plan, attributes, restarted = result
         old = getattr(self, "history_", {}) if resume and not restarted else {}
-        self.history_ = {
+        recorded = {
             name: np.concatenate([old.get(name, []), getattr(history, name)])
             for name in RECORDED
         }
-        self.n_iter_ = len(self.history_["objective"])
-        self.loss_curve_ = -self.history_["objective"]
+        curve = -recorded["objective"]
         # Ctrl-C in the first epoch leaves an empty curve
-        losses = self.loss_curve_ if self.n_iter_ else np.array([np.nan])
-        self.loss_ = float(losses[-1])
-        self.best_loss_ = float(losses.min())
-        self.validation_scores_ = None
-        self.best_validation_score_ = None
-        if plan.early_stopping:
-            self.validation_scores_ = np.array(history.validation)
-            self.best_validation_score_ = history.best_score
-        self.n_components_ = self._model.architecture["n_latent"]
-        self.likelihood_ = self._model.likelihoods()
-        self.numeric_transform_ = {
-            c.name: c.transform for c in self._encoder.columns_ if c.kind == "numeric"
+        losses = curve if len(curve) else np.array([np.nan])
+        scored = plan.early_stopping
+        found = {
+            "history_": recorded,
+            "n_iter_": len(curve),
+            "loss_curve_": curve,
+            "loss_": float(losses[-1]),
+            "best_loss_": float(losses.min()),
+            "validation_scores_": np.array(history.validation) if scored else None,
+            "best_validation_score_": history.best_score if scored else None,
+            "n_components_": model.architecture["n_latent"],
+            "likelihood_": model.likelihoods(),
+            "numeric_transform_": {
+                c.name: c.transform for c in encoder.columns_ if c.kind == "numeric"
+            },
+            **attributes,
         }
-        for name, value in attributes.items():
-            setattr(self, name, value)
         ended_by_budget = len(history.objective) == plan.max_iter
         if (
             ended_by_budget
@@ -260,6 +288,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
                 "learning_rate='cosine', which ends with its budget.",
                 ConvergenceWarning,
             )
+        return found
 
     @isolated()
     def score(self, X, y=None, sample_weight=None):

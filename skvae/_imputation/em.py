@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,6 +93,22 @@ class ExpectationMaximisation:
         at_once = min(settings.em_rows, settings.solve_floats // n_columns**2)
         self.at_once = max(1, at_once)
         self.settings = settings
+        self.mean, self.covariance = torch.zeros_like(self.ridge[0]), self.ridge
+        self.likelihoods: list[float] = []
+
+    def save(self) -> dict[str, Any]:
+        """Return the state after an iteration."""
+        return {
+            "mean": self.mean,
+            "covariance": self.covariance,
+            "likelihoods": list(self.likelihoods),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore a state that :meth:`save` returned."""
+        self.mean = state["mean"].to(self.ridge)
+        self.covariance = state["covariance"].to(self.ridge)
+        self.likelihoods = list(state["likelihoods"])
 
     def run(
         self,
@@ -102,20 +119,22 @@ class ExpectationMaximisation:
     ) -> tuple[Tensor, Tensor, list[float]]:
         """Return mean, covariance and log-likelihoods of at most ``n_iterations``."""
         scale = covariance.diagonal().max()
-        likelihoods = []
+        self.mean, self.covariance = mean, covariance
         progress = Progress() if progress is None else progress
-        with progress.stage(STAGE, n_iterations) as steps:
+        with progress.stage(STAGE, n_iterations, self, n_saves=n_iterations) as steps:
             for _ in steps:
-                imputed, left, likelihood = self._expect(mean, covariance)
-                likelihoods.append(float(likelihood))
-                mean, scatter = weighted_moments(imputed, self.weight, self.settings)
+                imputed, left, likelihood = self._expect(self.mean, self.covariance)
+                self.likelihoods.append(float(likelihood))
+                new_mean, scatter = weighted_moments(
+                    imputed, self.weight, self.settings
+                )
                 new = scatter + left
-                change = float((new - covariance).abs().max() / scale)
-                covariance = new
+                change = float((new - self.covariance).abs().max() / scale)
+                self.mean, self.covariance = new_mean, new
                 if change < self.settings.em_tolerance:
                     break
-        covariance = covariance + self.ridge
-        return mean, 0.5 * (covariance + covariance.t()), likelihoods
+        covariance = self.covariance + self.ridge
+        return self.mean, 0.5 * (covariance + covariance.t()), self.likelihoods
 
     def _expect(
         self, mean: Tensor, covariance: Tensor

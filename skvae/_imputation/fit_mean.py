@@ -195,11 +195,30 @@ class MeanTrainer:
         self.best, self.best_loss = self.averaged.clone(), math.inf
         self.losses: list[float] = []
 
+    def save(self) -> dict[str, Any]:
+        """Return the state of the training."""
+        return {
+            **self.optimizer.clone(),
+            "averaged": self.averaged.clone(),
+            "best": self.best,
+            "best_loss": self.best_loss,
+            "losses": list(self.losses),
+            "generator": self.generator.get_state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore a state that :meth:`save` returned."""
+        self.optimizer.restore(state)
+        self.averaged.copy_(state["averaged"])
+        self.best, self.best_loss = state["best"].to(self.averaged), state["best_loss"]
+        self.losses = list(state["losses"])
+        self.generator.set_state(state["generator"])
+
     def train(self, progress: Progress) -> list[float]:
         """Train, restore the best weights and return the held-out losses."""
         n_steps, n_scores = self.mean_settings.n_steps, self.model.settings.n_scores
         scored = {n_steps * (k + 1) // n_scores - 1 for k in range(n_scores)}
-        with progress.stage(STAGE, n_steps) as steps:
+        with progress.stage(STAGE, n_steps, self, n_saves=n_scores) as steps:
             for step in steps:
                 self._step(step)
                 if step in scored:

@@ -105,8 +105,6 @@ def fit_labelled_vae(
             n_steps=search_steps(plan, len(split[0])),
             progress=progress,
         )
-    if progress.interrupted and chosen is None:
-        raise KeyboardInterrupt  # nothing has learned of the labels yet
     options = LabelOptions(
         classification_weight=params["classification_weight"]
         or float(module.joint.n_columns),
@@ -115,7 +113,7 @@ def fit_labelled_vae(
         masking_rate=regularisation.masking_rate,
         total_steps=plan.n_steps(len(split[0])),
     )
-    plan = dataclasses.replace(plan, objective=bound_of(module.kind, options))
+    plan = dataclasses.replace(plan, objective=LabelBound(module.kind, options))
     history, _ = fit_module(
         module,
         batch,
@@ -125,6 +123,8 @@ def fit_labelled_vae(
         progress,
         resume=chosen is not None,
         prepare=preparation(module, labelled, view, generator),
+        # before the first epoch nothing has learned of the labels
+        usable_from=int(chosen is None),
     )
     return LabelFit(history, plan, regularisation)
 
@@ -267,11 +267,17 @@ def resolve_plan(
     return plan
 
 
-def bound_of(kind: str, options: LabelOptions) -> Callable[..., Terms]:
-    """Return the objective of ``kind``, with a step counter for its schedule."""
-    bound = OBJECTIVES[kind]
+@dataclasses.dataclass
+class LabelBound:
+    """Objective of ``kind``, whose weights follow the steps of the training loop."""
 
-    def objective(
+    kind: str
+    options: LabelOptions
+    #: The step, from 0, which the loop sets.
+    step: int = 0
+
+    def __call__(
+        self,
         vae: LabelledVAE,
         batch: Batch,
         noise: torch.Tensor,
@@ -279,10 +285,9 @@ def bound_of(kind: str, options: LabelOptions) -> Callable[..., Terms]:
         kl_weight: float = 1.0,
         gradient: str = "pathwise",
     ) -> Terms:
-        options.step += 1
-        return bound(vae, batch, noise, options, kl_weight=kl_weight)
-
-    return objective
+        self.options.step = self.step + 1
+        bound = OBJECTIVES[self.kind]
+        return bound(vae, batch, noise, self.options, kl_weight=kl_weight)
 
 
 def preparation(

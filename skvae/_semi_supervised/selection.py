@@ -9,7 +9,9 @@ candidates or networks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -137,6 +139,7 @@ class LabelSearch:
         self.consistency_weights = weight.repeat_interleave(SETTINGS.n_folds)
         self.networks = self._build()
         self.flat = flatten_parameters(self.networks)
+        self.optimizer = Adam(self.flat, SETTINGS.search_learning_rate)
 
     def _build(self) -> BatchedMLP:
         first = torch.Generator("cpu").manual_seed(self.generator.initial_seed())
@@ -149,13 +152,21 @@ class LabelSearch:
                 p.copy_(p[: SETTINGS.n_folds].repeat(self.n_candidates, 1, 1))
         return networks.to(self.device)
 
+    def save(self) -> dict[str, Any]:
+        """Return the state of the training."""
+        return {**self.optimizer.clone(), "generator": self.generator.get_state()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore a state that :meth:`save` returned."""
+        self.optimizer.restore(state)
+        self.generator.set_state(state["generator"])
+
     def train(self, n_steps: int, progress: Progress) -> None:
-        """Train all networks side by side."""
-        optimizer = Adam(self.flat, SETTINGS.search_learning_rate)
-        with progress.stage(STAGE, n_steps) as steps:
+        """Train all networks side by side; Ctrl-C passes: nothing is found yet."""
+        with progress.stage(STAGE, n_steps, self, usable_from=math.inf) as steps:
             for step in steps:
                 rate = cosine(step, n_steps, initial=SETTINGS.search_learning_rate)
-                minimise(self._loss(), optimizer, rate)
+                minimise(self._loss(), self.optimizer, rate)
         if not torch.isfinite(self.flat).all():
             raise non_finite(
                 "The loss of the search for masking_rate and "

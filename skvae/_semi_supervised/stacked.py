@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -130,6 +131,7 @@ class M1M2Model:
             progress,
             stage=M1,
             resume=resume,
+            usable_from=math.inf,  # without an M2 on these latents there are no labels
         )
         if seed is None:
             self.module.to(batch.x.device)

@@ -9,8 +9,9 @@ optimizer are one kernel each.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dis import opname
 from typing import Any
 
 import torch
@@ -97,13 +98,64 @@ class Net(NeuralNet):  # type: ignore[misc]
         # callbacks for skorch stop training by raising KeyboardInterrupt; anywhere
         # else it means that the user pressed Ctrl-C
         getattr(self, method_name)(self, **kwargs)
-        for _, callback in self.callbacks_:
+        self._tell([callback for _, callback in self.callbacks_], method_name, kwargs)
+
+    def _tell(
+        self, callbacks: Sequence[Any], method_name: str, kwargs: dict[str, Any]
+    ) -> None:
+        for callback in callbacks:
             try:
                 getattr(callback, method_name)(self, **kwargs)
             except KeyboardInterrupt as stop:
-                if isinstance(callback, Monitor | Reporter):
+                if isinstance(callback, Monitor | Reporter) or not is_raised(stop):
                     raise
                 raise StopTraining from stop
+
+    def tell_of_epochs(
+        self, progress: Progress, data: tuple[Batches, Batch | None]
+    ) -> None:
+        """Tell callbacks of the epochs that a checkpoint has restored."""
+        told = {"dataset_train": data[0], "dataset_valid": data[1]}
+        own = Monitor | Reporter
+        others = [c for _, c in self.callbacks_ if not isinstance(c, own)]
+        reporter: Reporter = dict(self.callbacks_)["reporter"]
+        rows, self.history[:] = list(self.history), []
+        for row in rows:
+            progress.begin(reporter.stage)
+            self.history.append(row)
+            self._tell(others, "on_epoch_begin", told)
+            progress.end()
+            self._tell(others, "on_epoch_end", told)
+
+    # -- state between two epochs ------------------------------------------------
+
+    @property
+    def monitor(self) -> Monitor:
+        """The monitor among the callbacks."""
+        monitor: Monitor = dict(self.callbacks_)["monitor"]
+        return monitor
+
+    def save(self) -> dict[str, Any]:
+        """Return the state at the end of an epoch."""
+        return {
+            **self.optimizer_.clone(),
+            "generator": self.generator.get_state(),
+            "n_steps": self.step_,
+            "learning_rate_factor": self.learning_rate_factor_,
+            "record": self.record.save(),
+            "history": list(self.history),
+            "monitor": self.monitor.save(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore a state that :meth:`save` returned."""
+        self.optimizer_.restore(state)
+        self.generator.set_state(state["generator"])
+        self.step_ = state["n_steps"]
+        self.learning_rate_factor_ = float(state["learning_rate_factor"])
+        self.record.load(state["record"])
+        self.history[:] = state["history"]
+        self.monitor.load(state["monitor"])
 
     def run_single_epoch(  # type: ignore[no-untyped-def]
         self, iterator, training, prefix, step_fn, **fit_params
@@ -152,6 +204,9 @@ class Net(NeuralNet):  # type: ignore[misc]
         warmup = self.kl_warmup_steps_
         kl_weight = plan.kl_weight * min(1.0, (self.step_ + 1) / (warmup + 1))
         self.optimizer_.learning_rate = self.learning_rate_at(self.step_)
+        bound = plan.bound
+        if hasattr(bound, "step"):  # its weights follow a schedule
+            bound.step = self.step_
         shape = (plan.n_draws, len(batch), self.module_.n_noise)
         noise = batch.x.new_empty(shape).normal_(generator=self.generator)
         terms = train_step(
@@ -159,7 +214,7 @@ class Net(NeuralNet):  # type: ignore[misc]
             batch,
             noise,
             self.optimizer_,
-            plan.bound,
+            bound,
             plan.gradient,
             kl_weight,
             plan.settings.gradient_clip,
@@ -199,8 +254,19 @@ class Reporter(Callback):  # type: ignore[misc]
         self.progress.begin(self.stage)
 
     def on_epoch_end(self, net: Net, **_: Any) -> None:
+        self.progress.keep(len(net.record.objective))
         if self.progress.end():
             raise StopTraining
+
+
+def is_raised(exception: BaseException) -> bool:
+    """Return whether a ``raise`` statement raised it: Ctrl-C strikes anywhere."""
+    trace = exception.__traceback__
+    assert trace is not None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code.co_code
+    return opname[code[trace.tb_lasti]] in ("RAISE_VARARGS", "RERAISE")
 
 
 @torch.no_grad()
@@ -236,6 +302,7 @@ def train(
     optimizer_state: dict[str, Any] | None = None,
     free_scale: Tensor | None = None,
     prepare: Callable[[Batch], Batch] | None = None,
+    usable_from: float = 0,
 ) -> tuple[History, dict[str, Any]]:
     """Train ``vae`` in place; return the history and the state of Adam.
 
@@ -263,6 +330,8 @@ def train(
         Mask of the columns whose kind of scale the validation rows choose.
     prepare : callable, default=None
         Maps the rows of a batch to the input of the model, at every step.
+    usable_from : float, default=0
+        Number of epochs from which on Ctrl-C leaves a model that can be used.
 
     Returns
     -------
@@ -275,14 +344,17 @@ def train(
     batches = Batches(data, train_rows, plan.batch_size, generator, prepare)
     valid = None if valid_rows is None else batches.take(valid_rows)
     monitor = Monitor(plan, valid, generator, progress)
-    callbacks = [("monitor", monitor), Reporter(progress, stage)]
+    callbacks = [("monitor", monitor), ("reporter", Reporter(progress, stage))]
     callbacks += progress.callbacks if stage == MAIN else []
     net = Net(vae, plan, generator, device=data.x.device, callbacks=callbacks)
     net.initialize()
     net.prepare(len(batches) * plan.max_iter, History())
     if optimizer_state is not None:
         net.optimizer_.load(optimizer_state)
-    run_epochs(net, batches, valid, progress)
+    with progress.loop(stage, net, usable_from), suppress(StopTraining):
+        run_epochs(net, (batches, valid), progress)
+    with suppress(StopTraining):
+        net.notify("on_train_end", X=None, y=None)
     monitor.restore(net)
     if valid is not None and free_scale is not None:
         sample = batches.take(train_rows[: plan.settings.scale_rows])
@@ -294,12 +366,12 @@ def train(
 
 
 def run_epochs(
-    net: Net, batches: Batches, valid: Batch | None, progress: Progress
+    net: Net, data: tuple[Batches, Batch | None], progress: Progress
 ) -> None:
     """Run epochs until the budget, a callback or Ctrl-C ends them."""
-    n_epochs = 0 if progress.is_over else net.max_epochs
-    with progress.interruptible(), suppress(StopTraining):
-        net.notify("on_train_begin", X=None, y=None)
-        net.fit_loop((batches, valid), epochs=n_epochs)
-        net.notify("on_train_end", X=None, y=None)
-    net.record.drop_unscored()
+    net.notify("on_train_begin", X=None, y=None)
+    n_done = progress.resume()
+    if not progress.is_over:
+        net.tell_of_epochs(progress, data)
+    if not progress.is_over and n_done < net.max_epochs:
+        net.fit_loop(data, epochs=net.max_epochs - int(n_done))

@@ -52,6 +52,10 @@ class Monitor(Callback):  # type: ignore[misc]
         self.initial_rows: Tensor | None = None
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **_: Any) -> None:
+        self.start(net)
+
+    def start(self, net: Any) -> None:
+        """Score the initial model: it may be an exact linear model."""
         self.best_score = -math.inf
         part = part_of_flat(net.module_, self.plan.selected_submodule)
         self.selected = net.flat_.data[part]
@@ -64,10 +68,29 @@ class Monitor(Callback):  # type: ignore[misc]
         n_rows = len(self.valid)
         noise = self.valid.x.new_empty(self._n_draws(), n_rows, net.module_.n_noise)
         self.noise = noise.normal_(generator=self.generator)
-        # the initial model is a candidate: it may be an exact linear model
-        self.initial_weights = self.best_weights.clone()
-        self.initial_rows = self.best_rows = self.score_rows(net)
-        self.best_score = net.record.best_score = self.mean(self.initial_rows)
+        self.initial_weights = self.best_weights
+        rows = self.best_rows = self.score_rows(net)
+        self.best_score = net.record.best_score = self.mean(rows)
+        self.initial_rows = rows
+
+    def save(self) -> dict[str, Any]:
+        """Return what is known of the best weights."""
+        state: dict[str, Any] = {
+            "best_score": self.best_score,
+            "stalled": self.stalled,
+            "drops": self.drops,
+        }
+        if self.valid is not None:
+            state |= {"best_weights": self.best_weights, "best_rows": self.best_rows}
+        return state
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`save` returned."""
+        self.best_score = state["best_score"]
+        self.stalled, self.drops = state["stalled"], state["drops"]
+        if self.valid is not None:
+            self.best_weights = state["best_weights"].to(self.selected)
+            self.best_rows = state["best_rows"].to(self.selected)
 
     def _n_draws(self) -> int:
         """Return the number of draws per validation row."""
@@ -130,7 +153,7 @@ class Monitor(Callback):  # type: ignore[misc]
         if score > self.best_score:
             self.best_score = net.record.best_score = score
             if rows is not None:
-                self.best_weights.copy_(self.selected)
+                self.best_weights = self.selected.clone()
                 self.best_rows = rows
         if net.step_ <= net.kl_warmup_steps_:  # the objective itself still changes
             self.stalled = 0
@@ -164,8 +187,11 @@ class Monitor(Callback):  # type: ignore[misc]
         one-standard-error rule (Breiman et al. 1984), the simplest model stays unless
         the mean gain over rows exceeds twice its standard error.
         """
-        if self.valid is None or self.initial_rows is None:  # Ctrl-C came before it
+        if self.valid is None:
             return
+        if self.initial_rows is None:  # Ctrl-C came while they were scored
+            self.start(net)
+        assert self.initial_rows is not None
         self.selected.copy_(self.best_weights)
         if not self.plan.prefer_initial:
             return

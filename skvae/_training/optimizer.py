@@ -204,6 +204,18 @@ class Adam:
             maximize=False,
         )
 
+    def clone(self) -> dict[str, Tensor]:
+        """Return a copy of the parameter and of the state, on the device."""
+        state = {name: value.clone() for name, value in self.state.items()}
+        return {**state, "flat": self.flat.detach().clone()}
+
+    @torch.no_grad()
+    def restore(self, copies: dict[str, Tensor]) -> None:
+        """Restore what :meth:`clone` returned."""
+        self.flat.copy_(copies["flat"])
+        for name, value in self.state.items():
+            value.copy_(copies[name])
+
     def save(self) -> dict[str, np.ndarray]:
         """Return the state as NumPy arrays."""
         return {name: value.cpu().numpy().copy() for name, value in self.state.items()}

@@ -138,12 +138,16 @@ class History:
         """Validation scores, or else training objectives, by epoch."""
         return self.validation or self.objective
 
-    def drop_unscored(self) -> None:
-        """Drop an epoch that Ctrl-C cut short between training and scoring."""
-        n_scored = len(self.learning_rate)
-        for values in vars(self).values():
-            if isinstance(values, list):
-                del values[n_scored:]
+    def save(self) -> dict[str, Any]:
+        """Return a copy of the entries, by name."""
+        return {
+            name: list(value) if isinstance(value, list) else value
+            for name, value in vars(self).items()
+        }
+
+    def load(self, entries: dict[str, Any]) -> None:
+        """Restore what :meth:`save` returned."""
+        vars(self).update(History(**entries).save())
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:

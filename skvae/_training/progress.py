@@ -1,20 +1,50 @@
-"""Progress of a fit: callbacks, verbose lines, interruption.
+"""Progress of a fit: its loops, Ctrl-C, callbacks, verbose lines.
 
 A fit consists of stages, such as epochs of a VAE behind the steps of another network.
 Each is divided into units of about equal cost, which are the subtasks that callbacks of
 scikit-learn count.
+
+A stage is a loop that keeps its state now and then. Ctrl-C in a loop restores what it
+kept last, and no loop takes a step from then on. Ctrl-C anywhere else in a fit that
+has something to keep runs the fit again from the top, where the loops give back at once
+what they kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .._validation import warn
+from .checkpoint import CheckpointFile
+from .journal import Entry, Kept, Loop
+from .settings import SETTINGS
 
 #: The main stage, whose unit is an epoch.
 MAIN = "epoch"
+
+Result = TypeVar("Result")
+
+
+class Interrupts:
+    """Ctrl-C of the whole process: twice within two seconds ends all fits."""
+
+    def __init__(self) -> None:
+        self.last = -math.inf
+
+    def note(self) -> bool:
+        """Note Ctrl-C; return whether it is the second in a short time."""
+        now = time.monotonic()
+        is_second = now - self.last < SETTINGS.seconds_between_interrupts
+        self.last = now
+        return is_second
+
+
+#: Of this process: a search over many fits is stopped by the second Ctrl-C.
+INTERRUPTS = Interrupts()
 
 
 class Stage(NamedTuple):
@@ -40,7 +70,7 @@ def plan_units(main: Stage, n_epochs: int, others: Sequence[Stage]) -> dict[str,
 
 
 class Progress:
-    """Progress of one fit: callbacks, verbose lines, Ctrl-C.
+    """Progress of one fit: loops, Ctrl-C, callbacks, verbose lines.
 
     Every loop of a fit reports to the same object. Without an estimator, or before
     :meth:`open`, nothing is reported.
@@ -81,15 +111,42 @@ class Progress:
         self.units: dict[str, int] = {}
         self._fit: Any = None  # contexts of scikit-learn
         self._unit: Any = None
+        self.checkpoint: CheckpointFile | None = None
+        self._entries: list[Entry] = []  # of the loops, in the order of the fit
+        self._position = 0  # of the next loop
+        self._entry: Entry | None = None  # of the loop that runs
+        self._loop: Loop | None = None
 
     @property
     def is_over(self) -> bool:
         """Whether the fit was interrupted or stopped: further loops take no step."""
         return self.interrupted or self.stopped
 
+    # -- the fit -----------------------------------------------------------------
+
+    def use(self, checkpoint: CheckpointFile) -> None:
+        """Write to a file what the loops keep, and go on from what it holds."""
+        self.checkpoint, self._entries = checkpoint, checkpoint.entries
+
+    def run(self, fit: Callable[[], Result]) -> Result:
+        """Return ``fit()``, run again if Ctrl-C came outside of its loops.
+
+        ``fit`` must do the same at every call, but for its loops.
+        """
+        try:
+            return fit()
+        except KeyboardInterrupt as stop:
+            if not any(e.kept is not None and e.is_usable for e in self._entries):
+                self._write()
+                raise
+            self._interrupt(stop)
+        self.end()
+        self._position = 0
+        return fit()
+
     def open(self, units: Mapping[str, int]) -> None:
         """Begin the fit, given the number of units by stage."""
-        if self.estimator is None:
+        if self.estimator is None or self._fit is not None:
             return
         self.units = dict(units)
         n_units = sum(self.units.values())
@@ -97,10 +154,15 @@ class Progress:
         self._fit.call_on_fit_task_begin(estimator=self.estimator, X=self.X)
 
     def close(self) -> None:
-        """End the fit."""
+        """End the fit; Ctrl-C comes too late to change it."""
         fit, self._fit = self._fit, None
-        if fit is not None:
-            fit.call_on_fit_task_end(estimator=self.estimator, X=self.X)
+        try:
+            if not self.interrupted:
+                self._write()
+            if fit is not None:
+                fit.call_on_fit_task_end(estimator=self.estimator, X=self.X)
+        except KeyboardInterrupt as stop:
+            self._interrupt(stop)
 
     def begin(self, name: str) -> None:
         """Begin a unit of a stage."""
@@ -122,27 +184,110 @@ class Progress:
         if self.verbose:
             print(line)
 
+    # -- its loops ---------------------------------------------------------------
+
     @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """Context manager: KeyboardInterrupt ends the loop and keeps its result."""
+    def loop(
+        self, name: str, loop: Loop | None = None, usable_from: float = 0
+    ) -> Iterator[None]:
+        """Context manager of a loop: Ctrl-C restores the state that it kept last.
+
+        The state is kept by :meth:`resume` at the beginning, by :meth:`keep` within
+        the loop, and at its end. Before ``usable_from`` steps Ctrl-C passes.
+        """
+        was_over, entry = self.is_over, self._next_entry(name, usable_from)
+        self._entry, self._loop = entry, loop
         try:
             yield
-        except KeyboardInterrupt:
-            self.interrupted = True
-            warn("Training interrupted by user; the best weights so far are kept.")
+            if not was_over and (entry.kept is None or entry.kept.n_done < math.inf):
+                self.keep(math.inf)
+        except KeyboardInterrupt as stop:
+            if not entry.is_usable:
+                raise
+            self._interrupt(stop)
+            if loop is not None and entry.kept is not None:
+                loop.load(entry.kept.state)
         self.end()  # the loop may have left in the middle of a unit
 
     @contextmanager
-    def stage(self, name: str, n_steps: int) -> Iterator[Iterator[int]]:
-        """Context manager that gives the steps of a stage to an interruptible loop."""
-        with self.interruptible():
-            yield self._steps(name, n_steps)
+    def stage(
+        self,
+        name: str,
+        n_steps: int,
+        loop: Loop | None = None,
+        *,
+        n_saves: int = SETTINGS.n_saves,
+        usable_from: float = 0,
+    ) -> Iterator[Iterator[int]]:
+        """Context manager that gives the steps of a stage to a loop.
 
-    def _steps(self, name: str, n_steps: int) -> Iterator[int]:
+        The state is kept ``n_saves`` times, at equal distances.
+        """
+        with self.loop(name, loop, usable_from):
+            yield self._steps(name, n_steps, n_saves)
+
+    def resume(self) -> float:
+        """Restore what the loop kept, or keep its start; return the steps done."""
+        assert self._entry is not None
+        kept = self._entry.kept
+        if self.checkpoint is not None and self._loop is not None:
+            self.checkpoint.check_start(self._entry, self._loop)
+        if kept is None:
+            self.keep(0)
+            return 0
+        if self._loop is not None:
+            self._loop.load(kept.state)
+        if not self.is_over:
+            self.say(f"Resumed from a checkpoint: {self._entry.name}")
+        self.stopped |= kept.stopped
+        return kept.n_done
+
+    def keep(self, n_done: float) -> None:
+        """Keep the state of the loop after ``n_done`` steps, infinite at its end."""
+        assert self._entry is not None
+        state = {} if self._loop is None else self._loop.save()
+        self._entry.kept = Kept(state, n_done, self.stopped)
+        if self.checkpoint is not None and not self.interrupted:
+            self.checkpoint.is_current = False
+            self.checkpoint.write_if_due(self._entries)
+
+    def _write(self) -> None:
+        if self.checkpoint is not None and not self.checkpoint.is_current:
+            self.checkpoint.write(self._entries)
+
+    def _next_entry(self, name: str, usable_from: float) -> Entry:
+        if self._position == len(self._entries):
+            self._entries.append(Entry(name))
+        entry = self._entries[self._position]
+        if entry.name != name:
+            raise ValueError(f"The checkpoint has {entry.name!r} in place of {name!r}.")
+        entry.usable_from = usable_from
+        self._position += 1
+        return entry
+
+    def _steps(self, name: str, n_steps: int, n_saves: int) -> Iterator[int]:
+        done = self.resume()
+        kept = {n_steps * (k + 1) // n_saves for k in range(n_saves)}
         n_units = min(self.units.get(name, 1), n_steps)
         for unit in range(n_units):
             if self.is_over:
                 return
             self.begin(name)
-            yield from range(unit * n_steps // n_units, (unit + 1) * n_steps // n_units)
+            first = unit * n_steps // n_units
+            for step in range(first, (unit + 1) * n_steps // n_units):
+                if step >= done:
+                    yield step
+                    if step + 1 in kept:
+                        self.keep(step + 1)
             self.end()
+
+    def _interrupt(self, stop: KeyboardInterrupt) -> None:
+        """Note Ctrl-C with one warning, or let it pass if it is the second."""
+        if INTERRUPTS.note() or self.interrupted:
+            raise stop
+        self._write()
+        self.interrupted = True
+        try:
+            warn("Training interrupted by user; the best weights so far are kept.")
+        except UserWarning:  # made an error by a filter
+            raise KeyboardInterrupt from None

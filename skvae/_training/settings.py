@@ -57,6 +57,13 @@ class Settings:
     #: initial models of adult and credit_approval.
     gain_limit: float = 10.0
 
+    #: Number of times that a loop of steps keeps its state, which Ctrl-C goes back to:
+    #: often enough to lose little, seldom enough to cost nothing.
+    n_saves: int = 10
+    #: Seconds within which Ctrl-C counts as pressed twice: the time of another fit of
+    #: a search to begin, and of a hand to press again.
+    seconds_between_interrupts: float = 2.0
+
     #: Training rows for the choice between scales per cell and per column.
     scale_rows: int = 5_000
 

@@ -114,7 +114,7 @@ def trained(numbers):
     vae = VAETransformer(2, max_iter=2, likelihood="normal", callbacks=[Recorder()])
     vae.set_params(random_state=0).fit(numbers)
     recorder = vae.callbacks[0]
-    recorder.monitor.best_weights.copy_(recorder.weights[0])
+    recorder.monitor.best_weights = recorder.weights[0].clone()
     return recorder.net, recorder.monitor
 
 
