@@ -1,8 +1,10 @@
-"""The file of a model: arrays and JSON in safetensors, checked before it is believed.
+"""The file of a state: arrays and JSON in safetensors, checked before it is believed.
 
 A file starts with the number of its format and its digest: SHA-256 of the file with
 zeros for the digits of the digest, so that no byte changes unnoticed. Reading runs no
 code and takes memory in proportion to the size of the file.
+
+A state is nested values: see :func:`write_state` for their types.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -44,7 +47,7 @@ ZEROS = b"0" * 64  # in place of the digest
 NUMBERS = {"BOOL": "bool", "F16": "float16", "F32": "float32", "F64": "float64"}
 NUMBERS |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
 NUMBERS |= {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
-AS_BYTES = re.compile(r"[<>|=]?[iufcSUMm][1-9]\d{0,8}(\[\w+\])?")
+AS_BYTES = re.compile(r"[<>|=]?[biufcSUMm][1-9]\d{0,8}(\[\w+\])?")
 LAST_CHARACTER = 0x10FFFF
 
 #: What a wrong content raises where it is read.
@@ -58,6 +61,12 @@ WRONG_CONTENT = (
 )
 
 FOREIGN = "not a skvae model, or one whose first bytes are corrupt"
+
+#: First character of the only key of an object of JSON that stands for another type.
+MARK = "~"
+
+#: Numbers in the state of a Mersenne Twister.
+TWISTER_WORDS = 624
 
 
 class SavedModelError(ValueError):
@@ -152,6 +161,207 @@ def _safetensors() -> Any:
             "Files of skvae need safetensors: pip install 'skvae[files]'."
         ) from error
     return safetensors
+
+
+def write_state(path: str | os.PathLike[str], kind: str, state: dict[str, Any]) -> None:
+    """Write a file with a nested state, as :func:`write_container` does.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    kind : str
+        What it is, for :func:`read_state`.
+    state : dict
+        Nested dicts, lists and tuples of None, booleans, numbers, text, scalars and
+        arrays of NumPy, and ``RandomState``. All come back with their types; other
+        objects that NumPy makes an array of, such as a pandas index, come back as that.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; the old one is left as it was.
+    TypeError
+        If a value has another type.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    plain = to_plain(state, arrays, kind)
+    write_container(path, {"kind": kind, "state": plain}, arrays)
+
+
+def read_state(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """Return the state of a file that :func:`write_state` wrote.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    SavedModelError
+        If it is corrupt, of another version or kind, or not a skvae model.
+    """
+    header, arrays = read_container(path)
+    path = os.fsdecode(path)
+    try:
+        found, plain = header["kind"], header["state"]
+        state = from_plain(plain, arrays)
+        if arrays or not isinstance(state, dict):
+            raise ValueError("it holds more, or other, than a state")
+    except WRONG_CONTENT as error:
+        raise SavedModelError(f"{path}: corrupt ({error}).") from error
+    if found != kind:
+        raise SavedModelError(f"{path}: not a skvae {kind}, but a {found!s:.50}.")
+    return state
+
+
+def digest_of(state: Any) -> str:
+    """Return the SHA-256 of a state; of values without a type of files, their type."""
+    arrays: dict[str, np.ndarray] = {}
+    plain = to_plain(state, arrays, "", _type_name)
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        # pickle may change the order of bytes
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+# -- nested values -------------------------------------------------------------------
+
+
+def to_plain(
+    value: Any,
+    arrays: dict[str, np.ndarray],
+    path: str,
+    other: Callable[[Any, str], Any] | None = None,
+) -> Any:
+    """Return a nested value as JSON has it; put its arrays into ``arrays``.
+
+    ``path`` names the value, in errors too, and ``other`` returns what stands for a
+    value of another type.
+    """
+
+    def plain(part: Any, name: Any) -> Any:
+        return to_plain(part, arrays, f"{path}.{name}", other)
+
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, dict):
+        if all(type(key) is str and not key.startswith(MARK) for key in value):
+            return {key: plain(part, key) for key, part in value.items()}
+        pairs = [[plain(k, "key"), plain(part, k)] for k, part in value.items()]
+        return {f"{MARK}dict": pairs}
+    if type(value) in (list, tuple):
+        parts = [plain(part, index) for index, part in enumerate(value)]
+        return parts if type(value) is list else {f"{MARK}tuple": parts}
+    if isinstance(value, np.generic) and value.dtype.kind not in "OV":
+        array = np.array([value])  # a text without characters gets one
+        return {f"{MARK}scalar": [array.dtype.str, array.tobytes().hex()]}
+    if isinstance(value, np.random.RandomState):
+        return {f"{MARK}random_state": plain(random_state_parts(value), "state")}
+    array = _as_array(value)
+    if array is not None and array.dtype == object:
+        parts = [plain(part, index) for index, part in enumerate(array.ravel())]
+        return {f"{MARK}objects": [list(array.shape), parts]}
+    if array is not None and AS_BYTES.fullmatch(array.dtype.str):
+        if not path.isascii() or path in arrays:
+            path = f"array {len(arrays)}"
+        arrays[path] = array
+        return {f"{MARK}array": path}
+    if other is None:
+        raise TypeError(f"A file cannot hold {path}, of type {type(value).__name__}.")
+    return other(value, path)
+
+
+def _as_array(value: Any) -> np.ndarray | None:
+    is_masked = isinstance(value, np.ma.MaskedArray)
+    if is_masked or isinstance(value, np.generic) or not hasattr(value, "__array__"):
+        return None
+    return np.asarray(value)
+
+
+def _type_name(value: Any, path: str) -> Any:
+    return {f"{MARK}other": f"{type(value).__module__}.{type(value).__qualname__}"}
+
+
+def from_plain(plain: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Return the value of :func:`to_plain`; take its arrays out of ``arrays``.
+
+    No array can be used twice: a small file would become a large model. Lists and dicts
+    become those of the value, which saves the memory of copies.
+    """
+    if isinstance(plain, list):
+        for index, part in enumerate(plain):
+            plain[index] = from_plain(part, arrays)
+    if not isinstance(plain, dict):
+        return plain
+    mark = next(iter(plain), "")
+    if not mark.startswith(MARK):
+        for key, part in plain.items():
+            plain[key] = from_plain(part, arrays)
+        return plain
+    (content,) = plain.values()
+    if mark == f"{MARK}array":
+        return arrays.pop(content)
+    parts = from_plain(content, arrays)
+    if not isinstance(parts, list):
+        raise TypeError(f"{mark} holds no list")
+    return READERS[mark](parts)
+
+
+def _objects(parts: list[Any]) -> np.ndarray:
+    shape, values = parts
+    array = np.empty(len(values), dtype=object)
+    for index, value in enumerate(values):  # a list in a cell stays one
+        array[index] = value
+    return array.reshape(shape)
+
+
+def _scalar(parts: list[Any]) -> np.generic:
+    name, digits = parts
+    scalar: np.generic = _of_bytes(bytes.fromhex(digits), name)[0]
+    return scalar
+
+
+def random_state_parts(random_state: np.random.RandomState) -> list[Any]:
+    """Return the state of a ``RandomState`` in plain values and an array.
+
+    Raises
+    ------
+    TypeError
+        If it draws from another generator than the Mersenne Twister.
+    """
+    state = random_state.get_state(legacy=False)
+    name, own = state["bit_generator"], state["state"]
+    if name != "MT19937":
+        raise TypeError(
+            f"A RandomState of {name} cannot be saved: give random_state an int."
+        )
+    return [name, own["key"], int(own["pos"]), state["has_gauss"], state["gauss"]]
+
+
+def random_state_of(parts: list[Any]) -> np.random.RandomState:
+    """Return the ``RandomState`` that :func:`random_state_parts` was called on."""
+    name, words, position, has_gauss, gauss = parts
+    if (
+        name != "MT19937"
+        or (words.dtype, words.shape) != (np.uint32, (TWISTER_WORDS,))
+        or not 0 <= position <= TWISTER_WORDS  # NumPy would read beyond the words
+    ):
+        raise ValueError("no state of a RandomState")
+    random_state = np.random.RandomState()
+    random_state.set_state((name, words, int(position), int(has_gauss), float(gauss)))
+    return random_state
+
+
+READERS: dict[str, Callable[[list[Any]], Any]] = {
+    f"{MARK}tuple": tuple,
+    f"{MARK}dict": dict,
+    f"{MARK}objects": _objects,
+    f"{MARK}scalar": _scalar,
+    f"{MARK}random_state": random_state_of,
+}
 
 
 # -- writing -------------------------------------------------------------------------
@@ -266,16 +476,33 @@ def _array(tensor: dict[str, Any], name: Any) -> np.ndarray:
     data, shape = tensor["data"], tensor["shape"]
     if name is None:
         array = np.frombuffer(data, NUMBERS[tensor["dtype"]]).reshape(shape)
-        if array.dtype == bool and np.max(array.view(np.uint8), initial=0) > 1:
-            raise ValueError("a boolean is neither 0 nor 1")
+        if array.dtype == bool:
+            _check_booleans(array)
         return array
-    if not isinstance(name, str) or not AS_BYTES.fullmatch(name):
-        raise TypeError(f"a dtype is {name!r}")
-    dtype = np.dtype(name)
-    if tensor["dtype"] != "U8" or shape[-1] != dtype.itemsize:
+    if tensor["dtype"] != "U8" or shape[-1] != _dtype(name).itemsize:
         raise ValueError(f"bytes of shape {shape} hold no {name}")
+    return _of_bytes(data, name).reshape(shape[:-1])
+
+
+def _of_bytes(data: bytes, name: Any) -> np.ndarray:
+    """Return an array of the dtype ``name`` whose values are all possible."""
+    dtype = _dtype(name)
+    array = np.frombuffer(data, dtype)
     if dtype.kind == "U":
         codes = np.frombuffer(data, np.dtype("u4").newbyteorder(dtype.byteorder))
         if np.max(codes, initial=0) > LAST_CHARACTER:
             raise ValueError("a text has characters that Unicode lacks")
-    return np.frombuffer(data, dtype).reshape(shape[:-1])
+    elif dtype.kind == "b":
+        _check_booleans(array)
+    return array
+
+
+def _dtype(name: Any) -> np.dtype:
+    if not isinstance(name, str) or not AS_BYTES.fullmatch(name):
+        raise TypeError(f"a dtype is {name!r}")
+    return np.dtype(name)
+
+
+def _check_booleans(array: np.ndarray) -> None:
+    if np.max(array.view(np.uint8), initial=0) > 1:
+        raise ValueError("a boolean is neither 0 nor 1")

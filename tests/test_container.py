@@ -4,7 +4,6 @@ import builtins
 import json
 import os
 import stat
-import subprocess
 import sys
 import tracemalloc
 from hashlib import sha256
@@ -251,17 +250,16 @@ def test_the_old_file_survives_a_failure(tmp_path, monkeypatch, content, step, e
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of POSIX")
 def test_a_full_disk_leaves_the_old_file(tmp_path, content):
+    import resource
+
     (tmp_path / "model").write_bytes(content)
-    code = (
-        "import resource, signal, numpy; from skvae._container import write_container;"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
-        "write_container('model', {}, {'a': numpy.ones(9000)})"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert "OSError" in done.stderr
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError):
+            write_container(tmp_path / "model", {}, {"a": np.ones(9000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     only_the_old(tmp_path, content)
 
 
