@@ -74,6 +74,21 @@ class SavedModelError(ValueError):
 
     The message says which: corrupt (damaged, cut off or changed), of another version
     of skvae, or not a skvae model.
+
+    See Also
+    --------
+    load : Load an estimator from a file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import skvae
+    >>> with tempfile.NamedTemporaryFile() as empty:
+    ...     try:
+    ...         skvae.load(empty.name)
+    ...     except skvae.SavedModelError as error:
+    ...         print("not a skvae model" in str(error))
+    True
     """
 
 

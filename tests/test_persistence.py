@@ -5,7 +5,9 @@ import io
 import pickle
 import subprocess
 import sys
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import torch
 from sklearn.base import clone
 from skorch.callbacks import GradientNormClipping
 
+import skvae
 from skvae import VAEClassifier, VAEImputer, VAERegressor, VAETransformer
 from skvae.datasets import load_penguins
 
@@ -42,11 +45,20 @@ def through_skops(vae):
     return skops_io.loads(saved, trusted=untrusted)
 
 
+def through_file(vae):
+    pytest.importorskip("safetensors")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        skvae.save(vae, path)
+        return skvae.load(path)
+
+
 WAYS = [
     through_pickle,
     through_joblib,
     through_cloudpickle,
     through_skops,
+    through_file,
     copy.deepcopy,
     copy.copy,
 ]
@@ -369,9 +381,10 @@ def test_the_state_of_a_model_is_plain(kind):
         assert not type(value).__module__.startswith("skvae"), path
 
 
-def test_every_kind_survives(kind):
+@pytest.mark.parametrize("save_and_load", [through_pickle, through_file])
+def test_every_kind_survives(kind, save_and_load):
     vae, X = kind
-    assert_same(results(through_pickle(vae), X), results(vae, X))
+    assert_same(results(save_and_load(vae), X), results(vae, X))
 
 
 @pytest.mark.parametrize("number", [None, 0, 2, "1"])

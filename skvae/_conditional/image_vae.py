@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .._distributions.families import Latent
 from .._distributions.head import CPU_FLOATS
 from .._distributions.joint import Joint
-from .._networks.mlp import ACTIVATIONS
+from .._networks.mlp import ACTIVATIONS, EmptyLinear
 from .._networks.vae import VAE
 
 #: Channels between the first and the last convolution.
@@ -35,14 +35,18 @@ SUMMARY_CHANNELS = 8
 COARSE_SIZE = 10
 
 
+class EmptyConv2d(nn.Conv2d):
+    """Convolution that draws no weights, as torch would from its global generator."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+
 def make_convolution(
     n_in: int, n_out: int, generator: torch.Generator, *, zero: bool = False
 ) -> nn.Conv2d:
     """Return a 3 x 3 convolution with Xavier weights from ``generator``, or zeros."""
-    # skip_init: nn.Conv2d() would draw from the global generator
-    layer: nn.Conv2d = nn.utils.skip_init(
-        nn.Conv2d, n_in, n_out, 3, padding=1, **CPU_FLOATS
-    )
+    layer = EmptyConv2d(n_in, n_out, 3, padding=1, **CPU_FLOATS)
     if zero:
         nn.init.zeros_(layer.weight)
     else:
@@ -146,8 +150,7 @@ class ImageVAE(VAE):
             n_extra = n_maps * self.shrink**2
         n_seen = per_cell * (joint.n_inputs // pixels + masked) + n_extra
         self.read = Convolutions(n_seen, SUMMARY_CHANNELS, activation, generator)
-        self.summary = nn.utils.skip_init(
-            nn.Linear,
+        self.summary = EmptyLinear(
             SUMMARY_CHANNELS * math.prod(self.coarse),
             len(self.encoder.output.bias),
             **CPU_FLOATS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,11 @@ from .._density.model import (
     chosen_likelihoods,
     describe,
     fit_module,
+    forget_pseudo_inputs,
     free_scale,
     has_gaps,
     initial_cells,
+    restore_module,
 )
 from .._density.rows import ColumnGroups, Encoded, drop_cell_scales
 from .._distributions.intervals import (
@@ -32,7 +35,7 @@ from .._distributions.intervals import (
     sorted_quantiles,
 )
 from .._distributions.predictive import cell_moments, tempered_latents
-from .._networks.arrays import load_arrays, to_arrays
+from .._networks.arrays import check_array, load_module, to_arrays
 from .._networks.batch import Batch, rows_at_once
 from .._networks.vae import VAE
 from .._tables.columns import Column
@@ -448,6 +451,10 @@ class ConditionalModel:
 
     # -- state -------------------------------------------------------------------
 
+    def forget_values(self) -> None:
+        """Forget values of the table; those of its columns are forgotten by itself."""
+        forget_pseudo_inputs(self.architecture, self.module)
+
     def to(self, device: str) -> None:
         """Move the networks to a device."""
         self.module.to(device)
@@ -475,18 +482,17 @@ class ConditionalModel:
         """Rebuild the model of ``columns`` from what :meth:`to_state` returned."""
         architecture = state["architecture"]
         features = feature_groups(feature_columns, architecture)
-        embedding = build_embedding(features, masked=state["masked_features"])
-        load_arrays(embedding, state["embedding"])
-        module = build_conditional_vae(architecture)
-        load_arrays(module, state["weights"])
-        model = cls(
-            ColumnGroups(columns),
-            features,
-            architecture,
-            embedding,
-            module,
-            state["seed"],
+        embedding = load_module(
+            partial(build_embedding, features, masked=state["masked_features"]),
+            state["embedding"],
+            n_layers=0,
         )
+        groups = ColumnGroups(columns)
+        module: VAE = restore_module(
+            kind_of_vae(architecture), architecture, state["weights"], groups.heads
+        )
+        model = cls(groups, features, architecture, embedding, module, state["seed"])
+        check_array(state["interval_scale"], (len(columns),), "interval_scale")
         model.interval_scale = state["interval_scale"]
         return model
 
@@ -503,5 +509,9 @@ def build_embedding(features: ColumnGroups, *, masked: bool) -> FeatureEmbedding
 
 def build_conditional_vae(architecture: Mapping[str, Any], seed: int = 0) -> VAE:
     """Build the VAE of outputs given features, on the CPU."""
-    kind = ImageVAE if "image_shape" in architecture else VAE
-    return build_module(kind, architecture, seed)
+    return build_module(kind_of_vae(architecture), architecture, seed)
+
+
+def kind_of_vae(architecture: Mapping[str, Any]) -> type[VAE]:
+    """Return the class of the module."""
+    return ImageVAE if "image_shape" in architecture else VAE

@@ -6,7 +6,8 @@ and parameters, built, initialised at a linear model and trained.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,11 +17,15 @@ from torch import Tensor
 
 from .._distributions.families import check_support, resolve_prior
 from .._distributions.registry import with_scale_per_column
-from .._networks.arrays import load_arrays, to_arrays
+from .._networks.arrays import load_module, to_arrays
 from .._networks.batch import Batch, chunked
 from .._networks.vae import VAE
 from .._tables.columns import Column
-from .._tables.repeated_values import cut_into_values, cut_points_of_values
+from .._tables.repeated_values import (
+    check_cut_points,
+    cut_into_values,
+    cut_points_of_values,
+)
 from .._training.loop import train
 from .._training.plan import History, Plan, split_rows
 from .._training.progress import MAIN, Progress, Stage
@@ -223,6 +228,11 @@ class VAEModel:
 
     # -- state -------------------------------------------------------------------
 
+    def forget_values(self) -> None:
+        """Forget values of the table; those of its columns are forgotten by itself."""
+        self.limits, self.optimizer_state = {}, None
+        forget_pseudo_inputs(self.architecture, self.module)
+
     def to(self, device: str | torch.device) -> None:
         """Move the networks to a device."""
         self.module.to(device)
@@ -240,10 +250,10 @@ class VAEModel:
     @classmethod
     def from_state(cls, state: Mapping[str, Any], columns: list[Column]) -> VAEModel:
         """Rebuild the model of ``columns`` from what :meth:`to_state` returned."""
-        module = build_module(VAE, state["architecture"])
-        load_arrays(module, state["weights"])
-        model = cls(ColumnGroups(columns), state["architecture"], module, state["seed"])
-        model.limits = {int(place): cuts for place, cuts in state["limits"].items()}
+        groups, architecture = ColumnGroups(columns), state["architecture"]
+        module = restore_module(VAE, architecture, state["weights"], groups.heads)
+        model = cls(groups, architecture, module, state["seed"])
+        model.limits = limits_of(state, groups)
         model.optimizer_state = state["optimizer_state"]
         return model
 
@@ -315,6 +325,39 @@ def build_module(
     generator = torch.Generator("cpu").manual_seed(seed)
     joint = make_joint(architecture["heads"])
     return kind(joint, generator=generator, **options)
+
+
+def restore_module(
+    kind: type[Module],
+    architecture: Mapping[str, Any],
+    weights: Mapping[str, np.ndarray],
+    heads: Sequence[tuple[str, int, int]],
+) -> Module:
+    """Return the module of saved ``weights``, whose columns have these ``heads``.
+
+    Raises
+    ------
+    ValueError
+        If they are not those of such a module.
+    """
+    if [list(head) for head in architecture["heads"]] != [list(head) for head in heads]:
+        raise ValueError("the columns of the table are not those of the model")
+    n_layers = len(architecture["hidden_layer_sizes"])
+    return load_module(partial(build_module, kind, architecture), weights, n_layers)
+
+
+def forget_pseudo_inputs(architecture: dict[str, Any], module: VAE) -> None:
+    """Replace a "vamp" prior, which starts at rows, by the mixture that it is."""
+    module.forget_pseudo_inputs()
+    if module.mixture is not None:
+        architecture["prior"] = {"mixture": len(module.mixture.loc)}
+
+
+def limits_of(state: Mapping[str, Any], groups: ColumnGroups) -> dict[int, np.ndarray]:
+    """Return the saved cut points between repeated values, by column index."""
+    limits = {int(place): cuts for place, cuts in state["limits"].items()}
+    check_cut_points(groups.columns, limits)
+    return limits
 
 
 def initial_rows(

@@ -35,7 +35,7 @@ from .._tables.libraries import open_table
 from .._tables.table import Table
 from .._training.ambient import isolated
 from .._training.checkpoint import find_checkpoint
-from .._training.device import available_device, resolve_device
+from .._training.device import resolve_device
 from .._training.plan import DEFAULTS
 from .._training.progress import Progress
 from .._training.random import Random
@@ -46,7 +46,7 @@ from .._validation import (
     warn,
 )
 from .identity import identity_of
-from .persistence import FORMAT, check_saved, package_versions
+from .persistence import FORGOTTEN, read_state, saved_state
 
 POSITIVE_INT = Interval(Integral, 1, None, closed="left")
 
@@ -81,9 +81,6 @@ STRUCTURE = (
 
 #: Parameters that matter during a fit alone.
 UNKEPT = ("callbacks", "device", "random_state", "verbose", "warm_start")
-
-#: Attributes with the encoders of rows and of the features they are conditioned on.
-ENCODERS = ("_encoder", "_feature_encoder")
 
 #: Keys of ``history_``.
 RECORDED = ("objective", "reconstruction", "kl", "active_units", "learning_rate")
@@ -194,6 +191,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
             before = vars(self).copy()
             if not resume:
                 before.pop("feature_names_in_", None)
+                before.pop(FORGOTTEN, None)
             self.__dict__ = before | found  # in one step: never half of a fit
             progress.close()
         return self
@@ -207,7 +205,12 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
         """Return the untrained model of encoded rows."""
 
     def _check_structure(self):
-        """Raise ValueError if a resumed fit has parameters of another model."""
+        """Raise ValueError if a fit cannot resume, or has other parameters."""
+        if hasattr(self, FORGOTTEN):
+            raise ValueError(
+                "The fit cannot resume a model that was saved with forget_values=True: "
+                "set warm_start=False, or fit a new estimator."
+            )
         names = self._structure
         now = plain_params(self.get_params(deep=False), names)
         for name, value in plain_params(self._params, names).items():
@@ -330,38 +333,11 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
 
     def __getstate__(self):
         """Return parameters, fitted attributes, and models as plain state."""
-        state = dict(super().__getstate__())
-        model = state.pop("_model", None)
-        if model is None:
-            return state
-        encoders = [state.pop(name) for name in ENCODERS if name in state]
-        state["_state"] = {
-            "model": model.to_state(),
-            "encoders": [encoder.to_state() for encoder in encoders],
-            "random": list(state.pop("_random").get_state()),
-        }
-        state["_format"], state["_versions"] = FORMAT, package_versions()
-        return state
+        return saved_state(self, super().__getstate__())
 
     @isolated()
     def __setstate__(self, state):
-        state = dict(state)
-        # fitted before there were formats: without a state, but with attributes
-        if "_state" not in state and "device_" not in state:
-            super().__setstate__(state)
-            return
-        check_saved(state, type(self).__name__)
-        fitted = state.pop("_state")
-        del state["_format"], state["_versions"]
-        super().__setstate__(state)
-        self.device_ = available_device(self.device_, double=self._needs_double)
-        encoders = [TableEncoder.from_state(saved) for saved in fitted["encoders"]]
-        vars(self).update(zip(ENCODERS, encoders, strict=False))
-        columns = [encoder.columns_ for encoder in encoders]
-        self._model = self._load(fitted["model"], *columns)
-        self._model.to(self.device_)
-        self._random = np.random.RandomState()
-        self._random.set_state(tuple(fitted["random"]))
+        super().__setstate__(read_state(self, state))
 
 
 def plain_params(params: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

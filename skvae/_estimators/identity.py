@@ -7,7 +7,6 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-import sklearn
 
 from .._density.rows import Encoded
 from .._training.checkpoint import described
@@ -54,8 +53,6 @@ def identity_of(
         "the fitted model": described(start and start.to_state()),
         "the device": device,
         **package_versions(),
-        "numpy": np.__version__,
-        "scikit-learn": sklearn.__version__,
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,11 @@ from .._density.model import (
     initial_rows,
     initialise,
     main_stage,
+    restore_module,
 )
 from .._density.rows import ColumnGroups, Encoded
 from .._distributions.intervals import INTERVAL_DRAWS
-from .._networks.arrays import load_arrays, to_arrays
+from .._networks.arrays import load_module, to_arrays
 from .._networks.batch import Batch, chunked
 from .._tables.columns import Column
 from .._training.plan import History, Plan, split_rows
@@ -444,6 +446,10 @@ class ImputationModel:
 
     # -- state -------------------------------------------------------------------
 
+    def forget_values(self) -> None:
+        """Forget values of the table; those of its columns are forgotten by itself."""
+        self.scales.forget_values(self.settings.forgotten_step)
+
     def to(self, device: str) -> None:
         """Move the networks to a device."""
         self.module.to(device)
@@ -470,11 +476,18 @@ class ImputationModel:
         groups = ColumnGroups(columns)
         architecture = deepcopy(state["architecture"])
         mean_options = deepcopy(state["mean_options"])
-        mean = build_mean(architecture, mean_options)
-        load_arrays(mean, state["mean_weights"])
-        module = build_module(ResidualVAE, architecture)
-        load_arrays(module, state["weights"])
+        module = restore_module(
+            ResidualVAE, architecture, state["weights"], groups.heads
+        )
+        mean = load_module(
+            partial(build_mean, architecture, mean_options),
+            state["mean_weights"],
+            len(mean_options["hidden_layer_sizes"]),
+        )
         scales = Scales.from_state(state["scales"], groups.columns)
+        centres = find_centres(groups.joint(), mean, scales.scales)
+        if list(map(list, centres)) != architecture["centres"]:
+            raise ValueError("centres of other columns")
         model = cls(
             groups,
             architecture,
@@ -486,6 +499,8 @@ class ImputationModel:
             state["strategy"],
         )
         model.slopes = {int(place): slope for place, slope in state["slopes"].items()}
+        if model.slopes.keys() - range(len(groups.columns)):
+            raise ValueError("slopes of other columns")
         return model
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor, from_numpy
 
 from .._distributions.registry import LIKELIHOODS
+from .._networks.arrays import check_array
 from .._tables.columns import Column
 from .._tables.transforms import Affine
 
@@ -90,7 +91,32 @@ class Scales:
     def from_state(cls, state: Mapping[str, Any], columns: list[Column]) -> Scales:
         """Rebuild the scales of ``columns`` from what :meth:`to_state` returned."""
         scales = {int(place): tuple(pair) for place, pair in state["scales"].items()}
+        if scales.keys() - range(len(columns)):
+            raise ValueError("scales of other columns")
+        for name in ("drawn", "expected"):
+            check_array(state[name], (2, len(columns)), name, "float32")
         return cls(columns, scales, state["drawn"].copy(), state["expected"].copy())
+
+    def forget_values(self, step: float) -> None:
+        """Forget the ranges of the columns: widen them to multiples of a step.
+
+        ``step`` is in standard deviations. Ends of 0 stay, and so do signs.
+        """
+        for position, column in enumerate(self.columns):
+            drawn, expected = self.drawn[:, position], self.expected[:, position]
+            if not np.isfinite(drawn[0]):
+                continue
+            if position in self.scales:
+                mean, scale = self.scales[position]
+            else:
+                assert isinstance(column.map, Affine)
+                mean, scale = column.map.mean, column.map.scale
+            ends = column.map.inverse(drawn.astype(np.float64))
+            ends = widened_to(ends, step * scale)
+            # the map that the column will have
+            drawn[:] = column.map.without_values().forward(ends)
+            ends = expected.astype(np.float64) * scale + mean
+            expected[:] = (widened_to(ends, step * scale) - mean) / scale
 
     def to_original(self, x: np.ndarray, position: int) -> np.ndarray:
         """Return ``x_original`` of encoded values of a column."""
@@ -164,6 +190,12 @@ def clamp(rows: Tensor, ends: np.ndarray) -> Tensor:
 def is_number(column: Column) -> bool:
     """Return whether the column holds numbers or counts, whose values have means."""
     return LIKELIHOODS[column.likelihood].is_numeric
+
+
+def widened_to(ends: np.ndarray, unit: float) -> np.ndarray:
+    """Return the smallest range between multiples of a unit that holds another one."""
+    low, high = ends / unit
+    return np.array([np.floor(low), np.ceil(high)]) * unit
 
 
 def widened_range(ends: np.ndarray, margin: float) -> np.ndarray:

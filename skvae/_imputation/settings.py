@@ -219,6 +219,10 @@ class Settings:
     #: Margin of draws beyond the observed range, as a fraction of it.
     range_margin: float = 0.25
 
+    #: Unit of ranges whose ends are forgotten, in standard deviations: coarse enough to
+    #: hide a value, and hardly more room for extrapolation.
+    forgotten_step: float = 0.25
+
     #: Stages, of a few columns each, in which rows without an observed cell are drawn.
     n_stages: int = 8
 

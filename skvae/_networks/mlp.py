@@ -98,10 +98,16 @@ class BatchedMLP(nn.Module):
         )
 
 
+class EmptyLinear(nn.Linear):
+    """Linear layer that draws no weights, as torch would from its global generator."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+
 def make_linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     """Return a linear layer with Xavier weights drawn from ``generator``."""
-    # skip_init: nn.Linear() would draw from the global generator
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, **CPU_FLOATS)
+    layer = EmptyLinear(n_in, n_out, **CPU_FLOATS)
     nn.init.xavier_uniform_(layer.weight, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer

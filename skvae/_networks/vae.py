@@ -275,6 +275,19 @@ class VAE(nn.Module):
             self.pseudo_inputs.copy_(F.pad(inputs, (0, missing)))
 
     @torch.no_grad()
+    def forget_pseudo_inputs(self) -> None:
+        """Replace a "vamp" prior, which starts at rows, by the mixture that it is."""
+        if self.pseudo_inputs is None:
+            return
+        components = self._read(self.encoder(self.pseudo_inputs))
+        assert isinstance(components, DiagonalNormal)
+        size = (len(components.loc), self.n_latent, torch.Generator("cpu"))
+        self.mixture = LearnedMixture(*size).to(components.loc)
+        self.mixture.loc.copy_(components.loc)
+        self.mixture.log_scale.copy_(components.log_scale)
+        self.pseudo_inputs = None
+
+    @torch.no_grad()
     def initialise_factor_analysis(
         self,
         loadings: Tensor,  # (n_numbers, n_latent)

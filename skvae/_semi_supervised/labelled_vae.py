@@ -72,10 +72,11 @@ class LabelledVAE(VAE):
         self.register_buffer("log_prior", uniform)
         self.input_scale: Tensor
         self.register_buffer("input_scale", torch.ones(self.n_row_inputs, **CPU_FLOATS))
-        self.one_hot: Tensor
-        self.register_buffer(
-            "one_hot", torch.eye(n_classes, **CPU_FLOATS), persistent=False
-        )
+
+    @property
+    def one_hot(self) -> Tensor:
+        """Labels of every class, (n_classes, n_classes)."""
+        return torch.diag(torch.ones_like(self.log_prior))
 
     @property
     def n_row_inputs(self) -> int:

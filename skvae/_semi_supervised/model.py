@@ -20,9 +20,11 @@ from .._density.model import (
     has_gaps,
     initial_rows,
     initialise,
+    limits_of,
+    restore_module,
 )
 from .._density.rows import ColumnGroups, Encoded, drop_cell_scales
-from .._networks.arrays import load_arrays, to_arrays
+from .._networks.arrays import check_array, to_arrays
 from .._networks.batch import Batch, map_chunks, rows_at_once
 from .._tables.columns import Column
 from .._tables.repeated_values import (
@@ -222,6 +224,10 @@ class LabelledModel:
 
     # -- state -------------------------------------------------------------------
 
+    def forget_values(self) -> None:
+        """Forget values of the table; those of its columns are forgotten by itself."""
+        self.limits = {}
+
     def to(self, device: str) -> None:
         """Move the networks to a device."""
         self.module.to(device)
@@ -242,12 +248,12 @@ class LabelledModel:
         cls, state: Mapping[str, Any], columns: list[Column]
     ) -> LabelledModel:
         """Rebuild the model of ``columns`` from what :meth:`to_state` returned."""
-        module = build_module(LabelledVAE, state["architecture"])
-        load_arrays(module, state["weights"])
-        groups = ColumnGroups(columns)
-        model = cls(
-            groups, state["architecture"], module, state["seed"], state["input_scale"]
+        groups, architecture = ColumnGroups(columns), state["architecture"]
+        module = restore_module(
+            LabelledVAE, architecture, state["weights"], groups.heads
         )
+        check_array(state["input_scale"], (len(columns),), "input_scale")
+        model = cls(groups, architecture, module, state["seed"], state["input_scale"])
         set_label_state(model, state)
         return model
 
@@ -318,9 +324,10 @@ def label_state(model: Any) -> dict[str, Any]:
 
 def set_label_state(model: Any, state: Mapping[str, Any]) -> None:
     """Set what :func:`label_state` returned."""
+    check_array(state["class_prior"], (model.module.n_classes,), "class_prior")
     model.class_prior = state["class_prior"]
     model.regularisation = Regularisation(*state["regularisation"])
-    model.limits = {int(place): cuts for place, cuts in state["limits"].items()}
+    model.limits = limits_of(state, model.groups)
 
 
 def probabilities(

@@ -11,9 +11,15 @@ import torch
 from torch import Tensor
 
 from .._density.evidence import log_jacobian, posterior_means, score_with_gaps
-from .._density.model import FitResult, VAEModel, build_module, fit_module
+from .._density.model import (
+    FitResult,
+    VAEModel,
+    build_module,
+    fit_module,
+    restore_module,
+)
 from .._density.rows import Encoded
-from .._networks.arrays import load_arrays, to_arrays
+from .._networks.arrays import check_array, to_arrays
 from .._networks.batch import Batch
 from .._tables.columns import Column
 from .._tables.repeated_values import cut_into_values
@@ -165,7 +171,7 @@ class M1M2Model:
             active = deviation >= deviation.max()
         self.active = active.cpu().numpy()
         self.label_architecture = {
-            "heads": [["normal", int(active.sum()), 0]],
+            "heads": [list(head) for head in heads_of_latents(self.active)],
             "n_latent": self.architecture["n_latent"],
             "hidden_layer_sizes": self.architecture["hidden_layer_sizes"],
             "activation": self.architecture["activation"],
@@ -285,6 +291,11 @@ class M1M2Model:
 
     # -- state -------------------------------------------------------------------
 
+    def forget_values(self) -> None:
+        """Forget values of the table; those of its columns are forgotten by itself."""
+        self.density.forget_values()
+        self.limits = {}
+
     def to(self, device: str) -> None:
         """Move the networks to a device."""
         self.density.to(device)
@@ -304,14 +315,20 @@ class M1M2Model:
     @classmethod
     def from_state(cls, state: Mapping[str, Any], columns: list[Column]) -> M1M2Model:
         """Rebuild the model of ``columns`` from what :meth:`to_state` returned."""
-        module = build_module(LabelledVAE, state["architecture"])
-        load_arrays(module, state["weights"])
-        model = cls(
-            VAEModel.from_state(state["density"], columns), module, state["active"]
-        )
-        model.label_architecture = state["architecture"]
+        density = VAEModel.from_state(state["density"], columns)
+        active, architecture = state["active"], state["architecture"]
+        check_array(active, (density.architecture["n_latent"],), "active", "bool")
+        heads = heads_of_latents(active)
+        module = restore_module(LabelledVAE, architecture, state["weights"], heads)
+        model = cls(density, module, active)
+        model.label_architecture = architecture
         set_label_state(model, state)
         return model
+
+
+def heads_of_latents(active: np.ndarray) -> list[tuple[str, int, int]]:
+    """Return the heads of M2, whose columns are the active latent variables."""
+    return [("normal", int(active.sum()), 0)]
 
 
 def labels_from_state(

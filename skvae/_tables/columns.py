@@ -89,7 +89,15 @@ class Column:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Column:
         """Return the column that :meth:`to_state` was called on."""
-        return cls(**state | {"map": map_from_state(state["map"])})
+        column = cls(**state | {"map": map_from_state(state["map"])})
+        if column.n_categories > max(1, len(column.categories)):
+            raise ValueError(f"column {column.name!r:.80} has not as many categories")
+        return column
+
+    def forget_values(self) -> None:
+        """Forget the values that occurred, but for categories and a constant."""
+        self.support = self.frequencies = None
+        self.map = self.map.without_values()
 
     def drop_impossible(self, values: np.ndarray, title: str) -> list[float]:
         """Set values to NaN that are impossible under the likelihood; return them.

@@ -159,6 +159,11 @@ class TableEncoder:
         encoder.schema_ = TableSchema.from_state(state["schema"])
         return encoder
 
+    def forget_values(self) -> None:
+        """Forget the values that occurred, but for categories and constants."""
+        for column in self.columns_:
+            column.forget_values()
+
     def encode(self, table: Table) -> tuple[np.ndarray, np.ndarray | None]:
         """Encode a table with the columns of the training table.
 

@@ -70,6 +70,16 @@ def cut_points_of_values(
     }
 
 
+def check_cut_points(
+    columns: Sequence[Column], cut_points: dict[int, np.ndarray]
+) -> None:
+    """Raise ValueError for cut points of columns that do not repeat such values."""
+    for index, cuts in cut_points.items():
+        support = columns[index].support
+        if support is None or cuts.shape != (len(support) - 1,):
+            raise ValueError(f"column {index} has not as many repeated values")
+
+
 def cut_into_values(
     rows: np.ndarray, columns: Sequence[Column], cut_points: dict[int, np.ndarray]
 ) -> None:

@@ -16,6 +16,10 @@ from sklearn.preprocessing import QuantileTransformer
 
 from .settings import DEFAULT_SETTINGS, Settings
 
+#: Place of a knot between two values of a column, as a fraction of their distance: no
+#: simple one, or it would often be another value.
+BETWEEN = 0.382
+
 
 @dataclass
 class Affine:
@@ -34,6 +38,10 @@ class Affine:
 
     def log_slope(self, encoded: np.ndarray) -> np.ndarray:
         return np.full(len(encoded), -np.log(self.scale))
+
+    def without_values(self) -> Affine:
+        """Return a map without values of the column: this one."""
+        return self
 
 
 @dataclass
@@ -54,6 +62,22 @@ class PiecewiseLinear:
     def log_slope(self, encoded: np.ndarray) -> np.ndarray:
         slopes = np.diff(self.scores) / np.diff(self.knots)
         return np.log(slopes)[_segment(encoded, self.scores)]
+
+    def without_values(self) -> PiecewiseLinear:
+        """Return nearly the same map without values of the column, as its knots are.
+
+        Its knots lie between two of this one. The first and the last segment have two
+        of them: beyond these, extrapolation is the same.
+        """
+        n_segments = len(self.knots) - 1
+        places = np.arange(n_segments) + BETWEEN
+        ends = [1 - BETWEEN, n_segments - BETWEEN]
+        places = np.unique([*places, *ends])
+        knots, scores = (
+            np.interp(places, np.arange(n_segments + 1), points)
+            for points in (self.knots, self.scores)
+        )
+        return PiecewiseLinear(knots, scores)
 
 
 def map_to_state(map_: Affine | PiecewiseLinear) -> dict[str, Any]:
