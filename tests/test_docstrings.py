@@ -75,6 +75,7 @@ def test_examples_of_public_classes_are_collected():
     """Their ``__module__`` is skvae, so pytest finds them in ``skvae/__init__.py``."""
     found = doctest.DocTestFinder(exclude_empty=True).find(skvae, "skvae")
     assert {test.name for test in found if test.examples} == {
+        "skvae.Checkpoint",
         "skvae.VAEClassifier",
         "skvae.VAEImputer",
         "skvae.VAERegressor",
