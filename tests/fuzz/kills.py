@@ -16,7 +16,6 @@ import warnings
 from functools import cache
 
 from fuzz.interrupts import FITS, Report, copied, state_of
-
 from skvae import Checkpoint
 from skvae._container import read_container
 

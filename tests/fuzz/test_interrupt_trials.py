@@ -1,6 +1,7 @@
 """The fast part of the interrupts: every kind of exception, place and estimator."""
 
 import pytest
+
 from fuzz.interrupts import FITS, Moment, copied, disturb, run, state_of
 
 PLACES = 8
