@@ -34,7 +34,7 @@ from .._tables.encoder import TableEncoder
 from .._tables.libraries import open_table
 from .._tables.table import Table
 from .._training.ambient import isolated
-from .._training.checkpoint import find_checkpoint
+from .._training.checkpoint import find_checkpoint, open_checkpoint
 from .._training.device import resolve_device
 from .._training.plan import DEFAULTS
 from .._training.progress import Progress
@@ -161,10 +161,14 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
                 start = self._model if resume else None
                 identity = identity_of(self, data, values, random_state, device, start)
                 seeded = self.random_state is not None
-                progress.use(checkpoint.open(identity, random_state, is_seeded=seeded))
+                progress.use(
+                    open_checkpoint(
+                        checkpoint, identity, random_state, is_seeded=seeded
+                    )
+                )
             initial_state = random_state.get_state()
 
-            def train() -> tuple[Any, FitResult]:
+            def train() -> dict[str, Any]:
                 random_state.set_state(initial_state)
                 random = Random(random_state, device)
                 # a fit that fails must leave what was there as it was
@@ -174,18 +178,17 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
                 result = model.fit(
                     data, params, random, progress, resume=resume, **options
                 )
-                return model, result
+                return {
+                    "_model": model,
+                    "_encoder": data.encoder,
+                    "_random": random_state,
+                    "_params": copy.deepcopy(kept),  # a list may be changed later
+                    "device_": device,
+                    **data.attributes,
+                    **self._describe(model, data.encoder, result, resume),
+                }
 
-            model, result = progress.run(train)
-            found = {
-                "_model": model,
-                "_encoder": data.encoder,
-                "_random": random_state,
-                "_params": copy.deepcopy(kept),  # a list may be changed later
-                "device_": device,
-                **data.attributes,
-                **self._describe(model, data.encoder, result, resume),
-            }
+            found = progress.run(train)
             if data.features is not None:
                 found["_feature_encoder"] = data.features.encoder
             before = vars(self).copy()

@@ -169,8 +169,9 @@ class VAEClassifier(
         encodings and classes stay as they were.
 
     callbacks : list of skorch callbacks, default=None
-        Callbacks of the training loop (with "m1+m2" of its second stage). Callbacks of
-        scikit-learn are set with ``set_callbacks``.
+        Callbacks of the training loop (with "m1+m2" of its second stage), and
+        :class:`skvae.Checkpoint`. Callbacks of scikit-learn are set with
+        ``set_callbacks``.
 
     device : str, default=None
         "cpu", "cuda", "cuda:1", "mps", or "auto" for the best available device. None

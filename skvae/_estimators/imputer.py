@@ -133,8 +133,8 @@ class VAEImputer(TransformerMixin, BaseVAE):
         encodings stay as they were.
 
     callbacks : list of skorch callbacks, default=None
-        Callbacks of the training of stage 2. Callbacks of scikit-learn are set with
-        ``set_callbacks``.
+        Callbacks of the training of stage 2, and :class:`skvae.Checkpoint`. Callbacks
+        of scikit-learn are set with ``set_callbacks``.
 
     device : str, default=None
         "cpu", "cuda", "cuda:1", or "auto" for CUDA if it is available. None means the

@@ -157,8 +157,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         encodings stay as they were.
 
     callbacks : list of skorch callbacks, default=None
-        Callbacks of the training loop. Callbacks of scikit-learn are set with
-        ``set_callbacks``.
+        Callbacks of the training loop, and :class:`skvae.Checkpoint`. Callbacks of
+        scikit-learn are set with ``set_callbacks``.
 
     device : str, default=None
         "cpu", "cuda", "cuda:1", "mps", or "auto" for the best available device. None

@@ -101,57 +101,6 @@ class Checkpoint(Callback):  # type: ignore[misc]
     def __repr__(self) -> str:
         return f"Checkpoint({os.fspath(self.path)!r}, every={self.every!r})"
 
-    def open(
-        self,
-        identity: Mapping[str, str],
-        random_state: np.random.RandomState,
-        *,
-        is_seeded: bool,
-    ) -> CheckpointFile:
-        """Return the file of a fit, with what it knows of its loops.
-
-        Parameters
-        ----------
-        identity : mapping of str to str
-            What makes the fit the one that it is, see :func:`described`.
-        random_state : RandomState
-            That of the fit. Unless it ``is_seeded``, it gets the state of the fit that
-            is resumed.
-        is_seeded : bool
-            Whether the user has given a seed.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be read or written.
-        TypeError
-            If ``path`` or ``every`` has the wrong type.
-        ValueError
-            If the file is that of another fit, or no checkpoint; if ``every`` is
-            negative.
-        """
-        if not isinstance(self.path, str | os.PathLike):
-            raise TypeError(
-                f"path of Checkpoint must be a path, but got {self.path!r}."
-            )
-        if not isinstance(self.every, Real) or isinstance(self.every, bool):
-            raise TypeError(
-                f"every of Checkpoint must be a number, but got {self.every!r}."
-            )
-        if not self.every >= 0:
-            raise ValueError(
-                f"every of Checkpoint must not be negative, but got {self.every!r}."
-            )
-        file = CheckpointFile(os.fspath(self.path), float(self.every), identity)
-        if os.path.exists(file.path):
-            file.read()
-        if file.random is not None and not is_seeded:
-            random_state.set_state(file.random)
-        file.random = random_state.get_state()
-        if not file.is_ours:  # a second fit sees that the file is taken
-            file.write([])
-        return file
-
 
 def find_checkpoint(
     callbacks: Sequence[Any], *, incremental: bool
@@ -172,6 +121,57 @@ def find_checkpoint(
             "estimator after a chunk."
         )
     return found[0] if found else None
+
+
+def open_checkpoint(
+    checkpoint: Checkpoint,
+    identity: Mapping[str, str],
+    random_state: np.random.RandomState,
+    *,
+    is_seeded: bool,
+) -> CheckpointFile:
+    """Return the file of a fit, with what it knows of its loops.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Path and frequency.
+    identity : mapping of str to str
+        What makes the fit the one that it is, see :func:`described`.
+    random_state : RandomState
+        That of the fit. Unless it ``is_seeded``, it gets the state of the fit that is
+        resumed.
+    is_seeded : bool
+        Whether the user has given a seed.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read or written.
+    TypeError
+        If the path or the frequency has the wrong type.
+    ValueError
+        If the file is that of another fit, or no checkpoint; if the frequency is
+        negative.
+    """
+    path, every = checkpoint.path, checkpoint.every
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path of Checkpoint must be a path, but got {path!r}.")
+    if not isinstance(every, Real) or isinstance(every, bool):
+        raise TypeError(f"every of Checkpoint must be a number, but got {every!r}.")
+    if not every >= 0:
+        raise ValueError(
+            f"every of Checkpoint must not be negative, but got {every!r}."
+        )
+    file = CheckpointFile(os.fspath(path), float(every), identity)
+    if os.path.exists(file.path):
+        file.read()
+    if file.random is not None and not is_seeded:
+        random_state.set_state(file.random)
+    file.random = random_state.get_state()
+    if not file.is_ours:  # a second fit sees that the file is taken
+        file.write([])
+    return file
 
 
 class CheckpointFile:

@@ -1,6 +1,6 @@
 """Interrupts: exceptions at random moments of a fit, and an oracle for what is left.
 
-python tests/fuzz/interrupts.py [--seed 0] [--count 100] [--record FILE]
+python tests/fuzz/interrupts.py [--kills] [--seed 0] [--count 100] [--record FILE]
 
 A trial fits a small model and raises KeyboardInterrupt (Ctrl-C), MemoryError or
 SystemExit at a random line of Python, at a random hook of a callback, or at a random
@@ -10,11 +10,13 @@ time. Two outcomes are right:
 - The exception passes, and the estimator is bit for bit what it was before, or what it
   is after a fit that nobody disturbs, where that had ended already.
 
-With ``--record`` trials go on after those that a file counts, and are added to it.
+With ``--kills`` trials are those of :mod:`fuzz.kills`. With ``--record`` they go on
+after those that a file counts, and are added to it.
 """
 
 import argparse
 import collections
+import importlib
 import json
 import random
 import signal
@@ -442,12 +444,17 @@ def disturb(name, model, after, moment):
 
 
 def main():
+    torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--kills", action="store_true", help="kill -9, with checkpoints"
+    )
     parser.add_argument("--seed", type=int, help="the first; without, after the record")
     parser.add_argument("--count", type=int, default=100, help="number of trials")
     parser.add_argument("--minutes", type=float, default=60, help="time limit")
     parser.add_argument("--record", type=Path, help="JSON file that counts all trials")
     options = parser.parse_args()
+    part = importlib.import_module(f"fuzz.{'kills' if options.kills else 'interrupts'}")
     record = {"next_seed": 0, "trials": 0, "outcomes": {}, "failures": []}
     if options.record is not None and options.record.exists():
         record = json.loads(options.record.read_text())
@@ -455,7 +462,7 @@ def main():
     outcomes = collections.Counter(record["outcomes"])
     end = time.monotonic() + 60 * options.minutes
     for seed in range(first, first + options.count):
-        report = run(seed)
+        report = part.run(seed)
         record["trials"] += 1
         record["next_seed"] = max(record["next_seed"], seed + 1)
         outcomes[report.outcome] += 1
@@ -475,5 +482,5 @@ def main():
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     sys.exit(main())
