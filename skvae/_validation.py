@@ -21,11 +21,24 @@ def make_random_state(random_state: Any) -> np.random.RandomState:
     return check_random_state(random_state)
 
 
+#: Largest binary exponent of weights that are used as they are: products with values
+#: and sums over rows stay finite.
+LARGEST_WEIGHT_EXPONENT = 64
+
+
 def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
-    """Return row weights as float64, non-negative and not all zero."""
-    return _check_sample_weight(
+    """Return row weights as float64, non-negative and not all zero.
+
+    Only their ratios matter: extreme ones are divided by a power of two, which is
+    exact, so that sums of them are finite.
+    """
+    weights = _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
+    exponent = int(np.frexp(weights.max())[1])
+    if abs(exponent) <= LARGEST_WEIGHT_EXPONENT:
+        return weights
+    return np.ldexp(weights, -exponent)
 
 
 def check_count(number: Any, name: str, least: int = 1) -> int:

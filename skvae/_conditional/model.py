@@ -39,7 +39,7 @@ from .._networks.arrays import check_array, load_module, to_arrays
 from .._networks.batch import Batch, rows_at_once
 from .._networks.vae import VAE
 from .._tables.columns import Column
-from .._tables.transforms import Affine, PiecewiseLinear
+from .._tables.transforms import Affine, PiecewiseLinear, moments
 from .._training.plan import Plan, split_rows
 from .._training.progress import MAIN, Progress
 from .._training.random import Random
@@ -288,16 +288,17 @@ class ConditionalModel:
                 nonlinear[place] = column.map
                 continue
             mean[:, index] = column.map.inverse(means[:, place])
-            deviation[:, index] = np.sqrt(variances[:, place]) * column.map.scale
-            deviation[:, index] *= self.interval_scale[index]
+            spread = np.sqrt(variances[:, place].astype(np.float64))
+            deviation[:, index] = spread * self.interval_scale[index] * column.map.scale
         n_levels = SETTINGS.n_noise_levels
         levels = (np.arange(n_levels) + 0.5) / n_levels
         for place, map_ in nonlinear.items():
             # points that stand for the noise, (points, draws, rows)
             values = map_.inverse(module.joint.quantiles(px, levels, place))
             index = self.groups.order[place]
-            mean[:, index] = values.mean((0, 1))
-            deviation[:, index] = values.std((0, 1))
+            mean[:, index], deviation[:, index] = moments(
+                values.reshape(-1, values.shape[-1])
+            )
 
     def _decoded(self, module: VAE, c: Tensor) -> Iterator[Tensor]:
         """Yield decoder outputs of prior draws, (mean_draws, rows, n_outputs)."""

@@ -192,10 +192,18 @@ class VAEModel:
         )
 
     def sample(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
-        """Return draws of encoded rows, (n_rows, n_columns of the table)."""
+        """Return draws of encoded rows, (n_rows, n_columns of the table).
+
+        The columns ``indexed`` hold indices of the values that they repeat.
+        """
         rows = self._draw(n_rows, generator)
-        cut_into_values(rows, self.groups.columns, self.limits)
+        cut_into_values(rows, self.limits)
         return self.groups.restored(rows)
+
+    @property
+    def indexed(self) -> list[int]:
+        """Columns of the table whose draws are indices of repeated values."""
+        return self.groups.order[list(self.limits)].tolist()
 
     def _draw(self, n_rows: int, generator: torch.Generator) -> np.ndarray:
         """Draw encoded rows in the order of the heads."""

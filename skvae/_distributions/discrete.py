@@ -268,8 +268,18 @@ class Poisson(Counts):
     """Poisson columns with a log rate."""
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        log_rate = outputs.clamp(max=LOG_RATE_LIMIT)
-        return x * log_rate - log_rate.exp() - torch.lgamma(x + 1)
+        # The saddle-point form (Loader 2000): no difference of large log-gammas, so
+        # that float32 is enough for large counts.
+        rate = outputs.clamp(-LOG_RATE_LIMIT, LOG_RATE_LIMIT).exp()
+        some = torch.where(x > 0, x, 1.0)
+        nats = (
+            -_stirling_error(some)
+            - _deviance(some, rate, (some - rate) / rate)
+            - 0.5 * (LOG_2PI + torch.log(some))
+        )
+        nats = torch.where(x > 0, nats, -rate)
+        # below the lower bound the log-probability is linear in the log-rate
+        return nats + x * (outputs + LOG_RATE_LIMIT).clamp(max=0)
 
     def variance(self, outputs: Tensor) -> Tensor:
         return self.point_estimate(outputs)

@@ -14,6 +14,7 @@ from scipy.special import gammaln
 
 from .discrete import (
     LOG_DISPERSION_RANGE,
+    LOG_RATE_LIMIT,
     Bernoulli,
     Categorical,
     NegativeBinomial,
@@ -41,6 +42,8 @@ class LikelihoodSpec:
         "categorical".
     domain : {"real", "unit interval", "counts", "codes"}
         The values that it allows. ``numeric_transform`` applies to "real" alone.
+    largest : float
+        The largest value that it allows.
     per_column : str or None
         Where the scale depends on the cell, the name of the same likelihood with one
         scale per column.
@@ -52,6 +55,7 @@ class LikelihoodSpec:
     make: Callable[[int, int], Head]
     kinds: tuple[str, ...]
     domain: str
+    largest: float = math.inf
     per_column: str | None = None
     fit_column: FitColumn | None = None
 
@@ -74,13 +78,29 @@ def _fit_normal(values: np.ndarray, weights: np.ndarray | None) -> LogDensity:
 
 
 def _fit_poisson(values: np.ndarray, weights: np.ndarray | None) -> LogDensity:
-    rate = np.average(values, weights=weights)
+    rate = float(np.average(values, weights=weights))
 
     def log_probability(values: np.ndarray) -> np.ndarray:
-        nats: np.ndarray = values * np.log(rate) - rate - gammaln(values + 1.0)
-        return nats
+        # The saddle-point form (Loader 2000): no difference of large log-gammas.
+        some = np.maximum(values, 1).astype(np.float64)
+        gap = some - rate
+        nats = (
+            some * np.log1p(-gap / some)
+            + gap
+            - _stirling_error(some)
+            - 0.5 * np.log(2 * math.pi * some)
+        )
+        return np.where(values > 0, nats, -rate)
 
     return log_probability
+
+
+def _stirling_error(counts: np.ndarray) -> np.ndarray:
+    """Return log(n!) minus Stirling's formula, for n of at least 1."""
+    few, many = np.minimum(counts, 16.0), np.maximum(counts, 16.0)
+    stirling = (few + 0.5) * np.log(few) - few + 0.5 * math.log(2 * math.pi)
+    series = (1 / 12 - (1 / 360 - 1 / (1260 * many**2)) / many**2) / many
+    return np.where(counts < 16, gammaln(few + 1) - stirling, series)
 
 
 def _fit_negative_binomial(
@@ -116,7 +136,11 @@ def _counts(
     head: type[Poisson] | type[NegativeBinomial], fit_column: FitColumn
 ) -> LikelihoodSpec:
     return LikelihoodSpec(
-        lambda n_columns, _: head(n_columns), ("count",), "counts", None, fit_column
+        lambda n_columns, _: head(n_columns),
+        ("count",),
+        "counts",
+        largest=math.exp(LOG_RATE_LIMIT),
+        fit_column=fit_column,
     )
 
 

@@ -321,11 +321,15 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
 
     # -- inference ---------------------------------------------------------------
 
-    def _encode(self, X) -> Encoded:
-        """Return checked and encoded rows with the columns of the training table."""
+    def _encode(self, X, *, outliers: bool = False) -> Encoded:
+        """Return checked and encoded rows with the columns of the training table.
+
+        Outliers count as missing unless ``outliers``.
+        """
         check_is_fitted(self)
         table = open_table(self, X, reset=False)
-        return Encoded(self._encoder, *self._encoder.encode(table))
+        encoder = self._encoder
+        return Encoded(encoder, *encoder.encode(table, outliers=outliers))
 
     def _generator(self, random_state) -> torch.Generator:
         """Return a generator on the model's device."""

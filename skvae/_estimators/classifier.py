@@ -31,7 +31,7 @@ from .._semi_supervised.model import LabelledModel
 from .._semi_supervised.stacked import M1M2Model, labels_from_state
 from .._tables.libraries import weighted_rows
 from .._training.ambient import isolated
-from .._validation import check_count, make_random_state
+from .._validation import check_count, check_weights, make_random_state
 from .base import STRUCTURE, TRAINING_CONSTRAINTS, BaseVAE
 
 
@@ -469,6 +469,8 @@ class VAEClassifier(
         score : float
             Accuracy, between 0 and 1.
         """
+        if sample_weight is not None:
+            sample_weight = check_weights(sample_weight, y)
         return super().score(X, y, sample_weight)
 
     @isolated()
@@ -509,7 +511,7 @@ class VAEClassifier(
             added, except with "m1+m2": there the estimate is far too low for such rows
             if no cell was missing in training. A row without any cell scores 0.
         """
-        data = self._encode(X)
+        data = self._encode(X, outliers=True)
         return self._model.log_likelihood(data)
 
     @isolated()
@@ -543,7 +545,8 @@ class VAEClassifier(
         random_state = make_random_state(random_state)
         codes = self._codes_to_sample(n_samples, y, random_state)
         rows = self._model.sample(codes, self._generator(random_state))
-        return self._encoder.decode(rows, drawn=True), self.classes_[codes]
+        drawn = self._encoder.decode(rows, drawn=True, indexed=self._model.indexed)
+        return drawn, self.classes_[codes]
 
     @isolated()
     def decode(self, Z, y):

@@ -392,9 +392,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
         marked = replace_marker(X, self.missing_values)
         weights, marked = weighted_rows(sample_weight, marked)
         data = self._encode_training(marked, weights, resume)
-        # a resumed fit treats unknown categories as missing, but their cells are not
-        use_table = resume or data.observed is None
-        missing = missing_mask(marked) if use_table else ~data.observed
+        # outliers, and categories unknown to a resumed fit, count as missing; their
+        # cells are not
+        missing = missing_mask(marked)
         flagged = {"indicator_features_": np.flatnonzero(missing.any(axis=0))}
         return replace(data, attributes={**data.attributes, **flagged})
 
@@ -496,8 +496,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
         """
         marked = self._marked(X)
         bounds = self._model.intervals(self._encode(marked), coverage)
-        mask = missing_mask(marked)
-        return tuple(self._complete(X, mask, end, drawn=True) for end in bounds)
+        mask, indexed = missing_mask(marked), self._model.indexed
+        return tuple(
+            self._complete(X, mask, end, drawn=True, indexed=indexed) for end in bounds
+        )
 
     @isolated()
     def score_samples(self, X):
@@ -520,7 +522,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         ValueError
             If the columns are not those of the training table.
         """
-        data = self._encode(self._marked(X))
+        data = self._encode(self._marked(X), outliers=True)
         return self._model.log_likelihood(data)
 
     # -- tables ------------------------------------------------------------------
@@ -548,9 +550,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
         check_is_fitted(self)
         return replace_marker(X, self._params["missing_values"])
 
-    def _complete(self, X, mask: np.ndarray, encoded: np.ndarray, drawn: bool = False):
-        """Fill the masked cells of a table from encoded rows."""
-        columns = self._encoder.decode_columns(encoded, drawn=drawn)
+    def _complete(self, X, mask: np.ndarray, encoded: np.ndarray, **options: Any):
+        """Fill the masked cells of a table from encoded rows, see ``decode``."""
+        columns = self._encoder.decode_columns(encoded, **options)
         schema, flagged = self._encoder.schema_, self._flagged
         table = fill_missing(X, schema, columns, mask, self._kept, self._empty, flagged)
         # a model of an array has its own names, and scikit-learn refuses a mixture of

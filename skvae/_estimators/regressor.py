@@ -34,6 +34,7 @@ from .._tables.libraries import (
     with_index_of,
 )
 from .._tables.missing import missing_mask
+from .._tables.transforms import fit_affine
 from .._training.ambient import isolated
 from .._validation import check_count, check_weights
 from .base import LATENT_CONSTRAINTS, TRAINING_CONSTRAINTS, BaseVAE
@@ -594,7 +595,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         outputs = self._outputs_like_training(y)
         check_consistent_length(features.values, outputs)
         table = open_outputs(self, outputs, self._encoder.schema_)
-        encoded = self._encoder.encode(table)
+        encoded = self._encoder.encode(table, outliers=True)
         data = Encoded(self._encoder, *encoded, features=features)
         return self._model.log_likelihood(data)
 
@@ -653,5 +654,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 continue
             weights = None if sample_weight is None else sample_weight[rows]
             cells = truth[rows, index], predicted[rows, index]
+            # the same for standardised values, whose squares are finite
+            scale = fit_affine(cells[0])
+            cells = scale.forward(cells[0]), scale.forward(cells[1])
             scores.append(r2_score(*cells, sample_weight=weights))
         return float(np.mean(scores))

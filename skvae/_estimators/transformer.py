@@ -471,7 +471,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         check_is_fitted(self)
         n_samples = check_count(n_samples, "n_samples")
         rows = self._model.sample(n_samples, self._generator(random_state))
-        return self._encoder.decode(rows, drawn=True)
+        return self._encoder.decode(rows, drawn=True, indexed=self._model.indexed)
 
     @isolated()
     def sample_posterior(self, X, n_draws=1, random_state=None):
@@ -527,7 +527,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         which the encoder may not know from training, as many draws of the prior are
         added. A row without any cell scores 0.
         """
-        data = self._encode(X)
+        data = self._encode(X, outliers=True)
         n_draws = check_count(n_draws, "n_draws")
         return self._model.log_likelihood(data, n_draws)
 

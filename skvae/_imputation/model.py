@@ -398,13 +398,20 @@ class ImputationModel:
     def intervals(self, data: Encoded, coverage: float) -> list[np.ndarray]:
         """Return lower and upper prediction interval bounds of all cells, two tables.
 
-        Categories without order and booleans have the most probable value in both.
+        Categories without order and booleans have the most probable value in both. The
+        columns ``indexed`` hold indices of the values that they repeat.
         """
         batch, ordered = self.batch(data), self.scales.ordered()
         ends = self.cells().intervals(batch, ordered, coverage)
         bounds = np.stack([self._estimates(batch)] * 2)
         bounds[..., ordered] = ends
         return [self.groups.restored(bound) for bound in bounds]
+
+    @property
+    def indexed(self) -> list[int]:
+        """Columns of the table with bounds that are indices of repeated values."""
+        columns = enumerate(self.groups.table)
+        return [index for index, column in columns if column.support is not None]
 
     def log_likelihood(self, data: Encoded) -> np.ndarray:
         """Return log p(observed cells) in original units, (n_rows,)."""
@@ -426,7 +433,9 @@ class ImputationModel:
                 cells = self.mean.gaussian_inputs(originals(chunk), mask)
                 parts.append(self.mean.gaussian.log_prob(*cells).cpu().numpy())
         # the density is that of x_original
-        jacobian = self.scales.log_jacobian(observed_mask(batch).cpu().numpy())
+        jacobian = self.scales.log_jacobian(
+            batch.x.cpu().numpy(), observed_mask(batch).cpu().numpy()
+        )
         return np.concatenate(parts) + jacobian
 
     def _evidence(self, batch: Batch) -> np.ndarray:

@@ -80,7 +80,8 @@ def pool(
         estimate
             The mean of the estimates.
         variance, standard_error
-            The total variance of ``estimate`` and its root.
+            The total variance of ``estimate`` and its root. A variance beyond the range
+            of float64 is infinite.
         degrees_of_freedom
             Those of the t distribution that the interval comes from.
         lower, upper
@@ -119,6 +120,10 @@ def pool(
     """
     Q, U = _check_estimates(estimates, variances)
     m = len(Q)
+    # The squares of huge and tiny estimates are finite after an exact division.
+    largest = np.maximum(np.abs(Q), np.sqrt(U)).max(axis=0)
+    size = 2.0 ** np.clip(np.frexp(largest)[1], -1000, 1000)
+    Q, U = Q / size, U / size / size
     within = U.mean(axis=0)
     between = Q.var(axis=0, ddof=1)
     extra = (1 + 1 / m) * between
@@ -131,18 +136,19 @@ def pool(
     quantile = stats.t.ppf((1 + coverage) / 2, degrees)
     margin = np.where(degrees > 0, quantile, np.inf) * standard_error
     estimate = Q.mean(axis=0)
-    pooled = {
-        "estimate": estimate,
-        "variance": total,
-        "standard_error": standard_error,
-        "degrees_of_freedom": degrees,
-        "lower": estimate - margin,
-        "upper": estimate + margin,
-        "within_variance": within,
-        "between_variance": between,
-        # (r + 2 / (df + 3)) / (r + 1) in [1], where share = r / (r + 1)
-        "fraction_missing_information": share + (1 - share) * 2 / (degrees + 3),
-    }
+    with np.errstate(over="ignore"):
+        pooled = {
+            "estimate": estimate * size,
+            "variance": total * size * size,
+            "standard_error": standard_error * size,
+            "degrees_of_freedom": degrees,
+            "lower": (estimate - margin) * size,
+            "upper": (estimate + margin) * size,
+            "within_variance": within * size * size,
+            "between_variance": between * size * size,
+            # (r + 2 / (df + 3)) / (r + 1) in [1], where share = r / (r + 1)
+            "fraction_missing_information": share + (1 - share) * 2 / (degrees + 3),
+        }
     if np.ndim(estimates) == 1:
         pooled = {name: values.item() for name, values in pooled.items()}
     return PooledEstimate(**pooled)

@@ -17,7 +17,7 @@ from torch import Tensor, from_numpy
 from .._distributions.registry import LIKELIHOODS
 from .._networks.arrays import check_array
 from .._tables.columns import Column
-from .._tables.transforms import Affine
+from .._tables.transforms import Affine, moments
 
 
 @dataclass
@@ -72,9 +72,11 @@ class Scales:
             original = column.map.inverse(ends)
             expected[:, position] = ends
             drawn[:, position] = column.map.forward(widened_range(original, margin))
-            if column.transform != "standard":
+            # means of a robust transform would be those of its tails
+            if column.transform not in ("standard", "robust"):
                 cells = column.map.inverse(cells.astype(np.float64))
-                mean, scale = float(cells.mean()), float(cells.std()) or 1.0
+                mean, deviation = moments(cells)
+                mean, scale = float(mean), float(deviation) or 1.0
                 scales[position] = (mean, scale)
                 expected[:, position] = (original - mean) / scale
         return cls(columns, scales, drawn, expected)
@@ -151,7 +153,10 @@ class Scales:
         return x
 
     def nearest_values(self, x: np.ndarray, position: int) -> np.ndarray | None:
-        """Return draws rounded to a column's values, None if these do not repeat."""
+        """Return draws rounded to a column's values, None if these do not repeat.
+
+        Numbers are given by their indices into these values.
+        """
         column = self.columns[position]
         if column.kind == "ordinal":
             return np.rint(x)
@@ -159,18 +164,18 @@ class Scales:
             return np.maximum(np.rint(x), 0)
         if column.support is None:
             return None
-        nearest = column.nearest_repeated(column.map.inverse(x.astype(np.float64)))
-        return column.map.forward(nearest)
+        return column.nearest_index(column.map.inverse(x))
 
-    def log_jacobian(self, observed: np.ndarray) -> np.ndarray:
+    def log_jacobian(self, x: np.ndarray, observed: np.ndarray) -> np.ndarray:
         """Return the log-Jacobian of ``x_original``, observed cells only, by row."""
-        scales = np.ones(len(self.columns))
+        slopes = np.zeros(x.shape)
         for position, column in enumerate(self.columns):
             if position in self.scales:
-                scales[position] = self.scales[position][1]
-            elif isinstance(column.map, Affine):
-                scales[position] = column.map.scale
-        return -(observed * np.log(scales)).sum(1)
+                slopes[:, position] = -np.log(self.scales[position][1])
+            else:
+                encoded = x[:, position].astype(np.float64)
+                slopes[:, position] = column.map.log_slope(encoded)
+        return (observed * slopes).sum(1)
 
     def ordered(self) -> list[int]:
         """Return the columns whose values have an order: numbers and ordinals."""
@@ -207,10 +212,12 @@ def widened_range(ends: np.ndarray, margin: float) -> np.ndarray:
     as few rows extrapolate badly.
     """
     low, high = ends
-    reach = margin * (high - low)
-    return np.array(
-        [
-            max(low - reach, 0.0) if low >= 0 else low - reach,
-            min(high + reach, 0.0) if high <= 0 else high + reach,
-        ]
-    )
+    limit = np.finfo(np.float64).max
+    with np.errstate(over="ignore"):
+        reach = margin * high - margin * low
+        low, high = np.clip([low - reach, high + reach], -limit, limit)
+    if ends[0] >= 0:
+        low = max(low, 0.0)
+    if ends[1] <= 0:
+        high = min(high, 0.0)
+    return np.array([low, high])

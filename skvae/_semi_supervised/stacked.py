@@ -252,10 +252,18 @@ class M1M2Model:
         return log_p + log_prior - qz.log_prob(z)
 
     def sample(self, codes: np.ndarray, generator: torch.Generator) -> np.ndarray:
-        """Return draws of encoded rows of the given classes."""
+        """Return draws of encoded rows of the given classes.
+
+        The columns ``indexed`` hold indices of the values that they repeat.
+        """
         rows = self.draw(codes, generator)
-        cut_into_values(rows, self.groups.columns, self.limits)
+        cut_into_values(rows, self.limits)
         return self.groups.restored(rows)
+
+    @property
+    def indexed(self) -> list[int]:
+        """Columns of the table whose draws are indices of repeated values."""
+        return self.groups.order[list(self.limits)].tolist()
 
     def draw(self, codes: np.ndarray, generator: torch.Generator) -> np.ndarray:
         """Draw encoded rows in the order of the heads."""

@@ -44,6 +44,9 @@ class Likelihood(Protocol):
     def domain(self) -> str: ...
 
     @property
+    def largest(self) -> float: ...
+
+    @property
     def fit_column(
         self,
     ) -> Callable[[np.ndarray, np.ndarray | None], LogDensity] | None: ...
@@ -63,9 +66,10 @@ def choose_likelihood(
     They are counts where a Poisson describes the column as a whole at least as well as
     a Normal, whose density stands for the probability of a bin of width 1, or where a
     negative binomial describes held-out cells clearly better. Columns with negative
-    values or at most two distinct ones are no counts.
+    values or at most two distinct ones are no counts, nor are larger ones than float32
+    holds exactly.
     """
-    if not _may_be_counts(values):
+    if not _may_be_counts(values) or values.max() > LARGEST_COUNT:
         return AUTO_LIKELIHOODS["numeric"]
     counts = AUTO_LIKELIHOODS["count"]
     poisson, normal = (
@@ -97,8 +101,6 @@ def _is_overdispersed(
     variance = np.average((values - mean) ** 2, weights=weights)
     n_above = np.sum(values > 0)
     if variance <= mean or n_above < settings.min_cells_for_dispersion:
-        return False
-    if values.max() > LARGEST_COUNT:
         return False
     rows = np.random.default_rng(0).permutation(len(values))
     train, test = np.array_split(rows[: settings.max_cells_for_choice], 2)

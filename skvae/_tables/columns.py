@@ -27,7 +27,7 @@ class Column:
         Name of the likelihood.
     domain : {"real", "unit interval", "counts", "codes"}
         Values that the likelihood allows.
-    transform : {"standard", "quantile", "none"}
+    transform : {"standard", "robust", "quantile", "none"}
         Name of the transform of a numeric column.
     map : Affine or PiecewiseLinear
         The fitted transform; the identity for every other kind.
@@ -49,6 +49,9 @@ class Column:
         of a column of integers, else float64.
     frequencies : ndarray or None
         Relative frequencies of these values, by weight.
+    lowest, highest : float or None
+        The range beyond which cells are outliers, which count as missing; None where
+        no training cell was one.
     """
 
     name: str
@@ -65,6 +68,8 @@ class Column:
     is_whole: bool = False
     support: np.ndarray | None = None
     frequencies: np.ndarray | None = None
+    lowest: float | None = None
+    highest: float | None = None
 
     @property
     def has_categories(self) -> bool:
@@ -76,11 +81,18 @@ class Column:
         """Whether the likelihood of a numeric column allows only some values."""
         return self.domain != "real"
 
-    def nearest_repeated(self, values: np.ndarray) -> np.ndarray:
-        """Return the nearest values that the column repeats."""
+    def nearest_index(self, values: np.ndarray) -> np.ndarray:
+        """Return the indices of the nearest values that the column repeats."""
         assert self.support is not None
         halves = self.support / 2  # as floats, whose sums do not overflow
-        return self.support[np.searchsorted(halves[1:] + halves[:-1], values)]
+        return np.searchsorted(halves[1:] + halves[:-1], values)
+
+    def is_outlier(self, values: np.ndarray) -> np.ndarray:
+        """Return the mask of the values beyond the range of the column."""
+        if self.lowest is None or self.highest is None:
+            return np.zeros(len(values), dtype=bool)
+        mask: np.ndarray = (values < self.lowest) | (values > self.highest)
+        return mask
 
     def to_state(self) -> dict[str, Any]:
         """Return plain containers that hold all attributes."""
@@ -138,15 +150,19 @@ def raise_infinite(input_name: str, name: str) -> NoReturn:
 
 
 def decode_column(
-    encoded: np.ndarray, column: Column, *, drawn: bool = False
+    encoded: np.ndarray, column: Column, *, drawn: bool = False, indexed: bool = False
 ) -> DecodedColumn:
     """Return the values of one column, in the units of the table.
 
     With ``drawn`` a column that repeats its values gets the nearest of these, and one
-    of whole numbers the nearest of such.
+    of whole numbers the nearest of such. If it is ``indexed``, it holds indices of
+    repeated values, as float32 may not tell their codes apart.
     """
     missing = np.full(len(encoded), True) if column.is_empty else np.isnan(encoded)
     encoded = np.where(missing, 0.0, encoded.astype(np.float64))
+    if indexed:
+        assert column.support is not None
+        return DecodedColumn(column.support[encoded.astype(np.intp)], missing)
     if column.has_categories:
         highest = max(0, len(column.categories) - 1)
         codes = np.clip(np.rint(encoded), 0, highest).astype(np.intp)
@@ -158,7 +174,7 @@ def decode_column(
     else:
         values = column.map.inverse(encoded)
         if drawn and column.support is not None:
-            values = column.nearest_repeated(values)
+            values = column.support[column.nearest_index(values)]
         elif drawn and column.is_whole:
             values = np.rint(values)
     return DecodedColumn(values, missing)

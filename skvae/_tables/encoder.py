@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
@@ -51,6 +51,9 @@ class TableEncoder:
         - "none": leave values as they are.
         - "auto": "quantile" where held-out cells ask for it, else "standard"; see
           :func:`quantile_helps`.
+
+        With "standard" and "auto" a column whose standard deviation is far above its
+        interquartile range gets compressed tails, see :func:`fit_robust`.
 
     likelihood : str or dict, default="auto"
         Name of a likelihood for all columns (a numeric one is for the numeric columns
@@ -122,7 +125,9 @@ class TableEncoder:
 
         The ``weights`` of the rows, (n_samples,), non-negative, enter means, standard
         deviations and the choice of counts. Rows of weight zero do not enter a
-        quantile map.
+        quantile map. A warning names columns whose tails are compressed, and outliers:
+        cells that count as missing because they are far beyond all others, see
+        :func:`body_range`.
         """
         types = [table.column_type(index) for index in range(table.n_columns)]
         declared = _resolve_categorical(self.categorical_features, table)
@@ -142,6 +147,7 @@ class TableEncoder:
         requests = enumerate(zip(names, transforms, strict=True))
         self.columns_ = [fitter.fit(index, *request) for index, request in requests]
         self.schema_ = TableSchema(table.library, table.labels, types)
+        fitter.warn()
         return self
 
     def to_state(self) -> dict[str, Any]:
@@ -164,12 +170,16 @@ class TableEncoder:
         for column in self.columns_:
             column.forget_values()
 
-    def encode(self, table: Table) -> tuple[np.ndarray, np.ndarray | None]:
+    def encode(
+        self, table: Table, *, outliers: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Encode a table with the columns of the training table.
 
         Unknown categories count as missing, with one warning, and so do values that
         are no counts in a column that the data made a count column. All cells of a
-        column without an observed cell in training count as missing.
+        column without an observed cell in training count as missing. So do cells beyond
+        the range of a column with outliers, unless ``outliers``: a density is that of
+        all cells.
 
         Returns
         -------
@@ -179,24 +189,32 @@ class TableEncoder:
         observed : ndarray of bool of shape (n_samples, n_features), or None
             Mask of the cells that are not missing; None where none is missing.
         """
-        return encode_columns(table, self.columns_)
+        return encode_columns(table, self.columns_, outliers=outliers)
 
-    def decode(self, values, *, drawn: bool = False) -> Any:
+    def decode(
+        self, values, *, drawn: bool = False, indexed: Collection[int] = ()
+    ) -> Any:
         """Build a table from encoded values, (n_samples, n_features).
 
         It has the library, column order and dtypes of the training table. Integers are
         rounded and kept in the range of their dtype; a constant column gives its
         constant; a column without an observed cell in training gives missing cells.
         NaN decodes to a missing cell. If the values are ``drawn``, or are quantiles,
-        numeric columns that repeat their values hold values of the training table.
+        numeric columns that repeat their values hold values of the training table. The
+        ``indexed`` ones hold indices into these already.
         """
-        return self.schema_.build(self.decode_columns(values, drawn=drawn))
+        columns = self.decode_columns(values, drawn=drawn, indexed=indexed)
+        return self.schema_.build(columns)
 
-    def decode_columns(self, values, *, drawn: bool = False) -> list[DecodedColumn]:
+    def decode_columns(
+        self, values, *, drawn: bool = False, indexed: Collection[int] = ()
+    ) -> list[DecodedColumn]:
         """Return the columns of the table that :meth:`decode` builds."""
         values = self._check_encoded(values)
         return [
-            decode_column(values[:, index], column, drawn=drawn)
+            decode_column(
+                values[:, index], column, drawn=drawn, indexed=index in indexed
+            )
             for index, column in enumerate(self.columns_)
         ]
 

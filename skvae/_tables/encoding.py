@@ -22,14 +22,20 @@ COLUMNS_AT_ONCE = 16
 # Encoded values beyond this are infinite in float32.
 LARGEST = np.finfo(np.float32).max
 
+# Largest encoded outlier: float32 holds its square in units of the least scale.
+LARGEST_OUTLIER = 1e15
+
 #: Names of columns, each with values that count as missing.
 Unusable = list[tuple[str, list]]
 
 
 def encode_columns(
-    table: Table, columns: list[Column]
+    table: Table, columns: list[Column], *, outliers: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the encoded cells and the mask of the observed ones: see the encoder."""
+    """Return the encoded cells and the mask of the observed ones: see the encoder.
+
+    Cells beyond the range of their column count as missing unless ``outliers``.
+    """
     encoded = _Encoded(table.n_rows, table.n_columns)
     numeric: list[int] = []
     unknown: Unusable = []
@@ -46,7 +52,7 @@ def encode_columns(
     size = COLUMNS_AT_ONCE if table.array is None else max(1, len(numeric))
     for start in range(0, len(numeric), size):
         group = numeric[start : start + size]
-        impossible += _encode_numeric(encoded, table, group, columns)
+        impossible += _encode_numeric(encoded, table, group, columns, outliers)
     for what, unusable in (
         ("Categories that were not seen in training", unknown),
         ("Values that no count has", impossible),
@@ -95,8 +101,13 @@ def _encode_categories(
 
 
 def _listed(name: str, values: list) -> str:
+    return f"column {name!r}: {shown_values(values)}"
+
+
+def shown_values(values: list) -> str:
+    """Return the first values of a list as text."""
     shown = ", ".join(repr(value) for value in values[:5])
-    return f"column {name!r}: {shown}{', ...' if len(values) > 5 else ''}"
+    return f"{shown}{', ...' if len(values) > 5 else ''}"
 
 
 def _check_readable(table: Table, columns: list[Column], numeric: list[int]) -> None:
@@ -118,7 +129,11 @@ def _check_readable(table: Table, columns: list[Column], numeric: list[int]) -> 
 
 
 def _encode_numeric(
-    encoded: _Encoded, table: Table, group: list[int], columns: list[Column]
+    encoded: _Encoded,
+    table: Table,
+    group: list[int],
+    columns: list[Column],
+    outliers: bool,
 ) -> Unusable:
     """Write numeric, count and boolean columns, one block of rows after another.
 
@@ -126,6 +141,7 @@ def _encode_numeric(
     """
     members = [columns[index] for index in group]
     impossible: dict[str, set] = {}
+    limited = [k for k, column in enumerate(members) if column.lowest is not None]
     means, scales, nonlinear = _maps(members)
     read_rows = _row_reader(table, group)
     # A slice writes much faster than the list of all columns.
@@ -135,6 +151,8 @@ def _encode_numeric(
         rows = slice(start, min(start + BLOCK_ROWS, table.n_rows))
         block = buffer[: rows.stop - start]
         read_rows(rows, block)
+        for k in () if outliers else limited:
+            _drop_outliers(block[:, k], members[k], table)
         for k, column in enumerate(members):
             if column.is_restricted:
                 found = _drop_impossible(block[:, k], column, table)
@@ -143,6 +161,8 @@ def _encode_numeric(
         block /= scales
         for k, map_ in nonlinear:
             block[:, k] = map_.forward(block[:, k])
+        for k in limited if outliers else ():
+            _bound_outliers(block[:, k])
         # A value beyond float32 becomes an infinity, which is an error below.
         with np.errstate(over="ignore"):
             encoded.values[rows, target] = block
@@ -167,6 +187,19 @@ def _maps(
         else:
             means[k], scales[k] = column.map.mean, column.map.scale
     return means, scales, nonlinear
+
+
+def _drop_outliers(cells: np.ndarray, column: Column, table: Table) -> None:
+    """Set cells to NaN that lie beyond the range of their column."""
+    if np.isinf(cells).any():
+        raise_infinite(table.input_name, column.name)
+    cells[column.is_outlier(cells)] = np.nan
+
+
+def _bound_outliers(encoded: np.ndarray) -> None:
+    """Bound encoded outliers, which training has not seen; infinities stay."""
+    bounded = np.clip(encoded, -LARGEST_OUTLIER, LARGEST_OUTLIER)
+    np.copyto(encoded, bounded, where=np.isfinite(encoded))
 
 
 def _drop_impossible(cells: np.ndarray, column: Column, table: Table) -> list[float]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import numpy as np
 
+from .._validation import warn
 from .choice import AUTO_LIKELIHOODS, Likelihoods, choose_likelihood
 from .columns import CATEGORY_KINDS, Column, is_whole, raise_infinite
+from .encoding import shown_values
+from .outliers import body_range
 from .schema import ColumnSchema
 from .settings import Settings
 from .table import Table
 from .transforms import (
     Affine,
     PiecewiseLinear,
+    constant_of,
     fit_affine,
     fit_quantile,
+    fit_robust,
     quantile_helps,
 )
 from .values import object_families
@@ -47,6 +52,10 @@ class ColumnFitter:
         then.
     settings : Settings
         Thresholds of the choices by data.
+    outliers : dict of str to ndarray
+        The cells of every column that count as missing because they are outliers.
+    tails : dict of str to tuple of float
+        Lowest and highest value of every column whose tails are compressed.
     """
 
     table: Table
@@ -58,6 +67,8 @@ class ColumnFitter:
     likelihoods_by_column: bool
     transforms_by_column: bool
     settings: Settings
+    outliers: dict[str, np.ndarray] = field(default_factory=dict)
+    tails: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def fit(self, index: int, name: str, transform: str) -> Column:
         """Fit one column with the requested likelihood and transform."""
@@ -167,11 +178,14 @@ class ColumnFitter:
         self, column: Column, index: int, name: str, transform: str
     ) -> None:
         """Choose likelihood and transform of a numeric column."""
-        values, weights = self._observed_values(index)
-        column.is_empty = len(values) == 0
+        cells, cell_weights = self._observed_values(index)
+        column.is_empty = len(cells) == 0
         if name == "auto":
             column.is_automatic = self.numeric_likelihood is None
             name = self.numeric_likelihood or AUTO_LIKELIHOODS["numeric"]
+        values, weights = cells, cell_weights
+        if self.likelihoods[name].domain in ("real", "counts"):
+            values, weights = self._set_outliers_aside(column, cells, cell_weights)
         if column.is_automatic and self.types[index].family == "integer":
             name = choose_likelihood(values, weights, self.likelihoods, self.settings)
         column.likelihood, some = name, "it has values that are not"
@@ -181,18 +195,68 @@ class ColumnFitter:
             column.kind = self.likelihoods[name].kinds[0]
             _set_categories(column, np.unique(values).tolist())
         elif self._models(name, "count"):
-            if not (is_whole(values) & (values >= 0)).all():
-                reason = f"{some} non-negative whole numbers"
-                self._refuse_likelihood(column, name, reason)
             column.kind = "count"
+            self._check_counts(column, values if column.is_automatic else cells, values)
         else:
             column.is_whole = bool(is_whole(values).all())
-            if len(values) and values.min() == values.max():
-                column.constant = values[0].item()
+            column.constant = constant_of(values, self.settings)
             if self.likelihoods[name].domain == "real":
+                _find_repeats(column, cells, cell_weights, self.settings)
                 _fit_map(column, values, weights, transform, self.settings)
+                if column.transform == "robust":
+                    ends = values.min().item(), values.max().item()
+                    self.tails[self.table.title(column.name)] = ends
             elif not ((values >= 0) & (values <= 1)).all():
                 self._refuse_likelihood(column, name, "it has values outside [0, 1]")
+
+    def warn(self) -> None:
+        """Warn of outliers, and of tails that are compressed."""
+        if self.outliers:
+            n_rows = self.table.n_rows
+            listed = "; ".join(
+                f"{title}: {shown_values(np.unique(cells).tolist())} ({len(cells)} of "
+                f"{n_rows} cells)"
+                for title, cells in self.outliers.items()
+            )
+            warn(
+                "Values far beyond all others of their column count as missing for the "
+                f"model: {listed}. Correct them, or mark them as missing cells."
+            )
+        if self.tails:
+            listed = "; ".join(
+                f"{title}: from {lowest!r} to {highest!r}"
+                for title, (lowest, highest) in self.tails.items()
+            )
+            warn(
+                "The tails of columns are compressed, as they would hide all other "
+                f"values: {listed}."
+            )
+
+    def _check_counts(
+        self, column: Column, cells: np.ndarray, body: np.ndarray
+    ) -> None:
+        """Raise ValueError if cells, or those without outliers, cannot be counts."""
+        name = column.likelihood
+        if not (is_whole(cells) & (cells >= 0)).all():
+            reason = "it has values that are not non-negative whole numbers"
+            self._refuse_likelihood(column, name, reason)
+        largest = self.likelihoods[name].largest
+        if len(body) and body.max() > largest:
+            reason = f"it has counts beyond {largest:.3g}; 'normal' takes them"
+            self._refuse_likelihood(column, name, reason)
+
+    def _set_outliers_aside(
+        self, column: Column, values: np.ndarray, weights: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the values without outliers, and their weights."""
+        limits = body_range(values, self.settings)
+        if limits is None:
+            return values, weights
+        column.lowest, column.highest = limits
+        is_outlier = column.is_outlier(values)
+        self.outliers[self.table.title(column.name)] = values[is_outlier]
+        kept = ~is_outlier
+        return values[kept], None if weights is None else weights[kept]
 
     def _observed_values(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the observed cells of a numeric column, and their weights."""
@@ -219,6 +283,30 @@ class ColumnFitter:
         )
 
 
+def _find_repeats(
+    column: Column,
+    values: np.ndarray,
+    weights: np.ndarray | None,
+    settings: Settings,
+) -> None:
+    """Set the values that a column repeats; an outlier is one if it repeats itself."""
+    if column.constant is not None:
+        return
+    distinct = np.unique(values)
+    most = min(settings.max_distinct, settings.max_distinct_fraction * len(values))
+    if len(distinct) > most + settings.max_outlier_fraction * len(values):
+        return
+    codes = np.searchsorted(distinct, values)
+    is_single = np.bincount(codes) == 1
+    kept = ~(column.is_outlier(distinct) & is_single)
+    if not 1 < kept.sum() <= most:
+        return
+    is_integer = distinct.dtype.kind in "iu"
+    column.support = distinct[kept] if is_integer else distinct[kept].astype(float)
+    shares = np.bincount(codes, weights, minlength=len(distinct))[kept]
+    column.frequencies = shares / shares.sum()
+
+
 def _fit_map(
     column: Column,
     values: np.ndarray,
@@ -226,15 +314,7 @@ def _fit_map(
     transform: str,
     settings: Settings,
 ) -> None:
-    """Fit the map of a numeric column, and the values that it repeats."""
-    distinct = np.unique(values)
-    most = min(settings.max_distinct, settings.max_distinct_fraction * len(values))
-    if 1 < len(distinct) <= most:
-        is_integer = distinct.dtype.kind in "iu"
-        column.support = distinct if is_integer else distinct.astype(np.float64)
-        codes = np.searchsorted(distinct, values)
-        counts = np.bincount(codes, weights, minlength=len(distinct))
-        column.frequencies = counts / counts.sum()
+    """Fit the map of a numeric column."""
     if transform == "none":
         return
     weighted = values if weights is None else values[weights > 0]
@@ -244,9 +324,11 @@ def _fit_map(
     if transform == "quantile":
         column.map = fit_quantile(weighted, settings)
     else:
-        column.map = fit_affine(values, weights)
+        robust = fit_robust(weighted, settings)
+        column.map = robust or fit_affine(values, weights, settings)
+        transform = "robust"
     is_nonlinear = isinstance(column.map, PiecewiseLinear)
-    column.transform = "quantile" if is_nonlinear else "standard"
+    column.transform = transform if is_nonlinear else "standard"
     if column.constant is not None:
         # the encoded value of the constant is exactly 0
         column.map = Affine(mean=float(column.constant))

@@ -80,12 +80,10 @@ def check_cut_points(
             raise ValueError(f"column {index} has not as many repeated values")
 
 
-def cut_into_values(
-    rows: np.ndarray, columns: Sequence[Column], cut_points: dict[int, np.ndarray]
-) -> None:
-    """Replace draws of columns that repeat their values by such values, in place."""
+def cut_into_values(rows: np.ndarray, cut_points: dict[int, np.ndarray]) -> None:
+    """Replace draws of columns that repeat their values by indices of these, in place.
+
+    Indices are whole and small: float32 holds them, as it does not every value.
+    """
     for index, cuts in cut_points.items():
-        column = columns[index]
-        assert column.support is not None
-        values = column.support[np.searchsorted(cuts, rows[:, index])]
-        rows[:, index] = column.map.forward(values)
+        rows[:, index] = np.searchsorted(cuts, rows[:, index])

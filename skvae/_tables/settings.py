@@ -18,6 +18,55 @@ class Settings:
     #: over 10,000 held-out cells is far below the gains that are asked for.
     max_cells_for_choice: int = 20_000
 
+    # -- columns without variation -----------------------------------------------
+
+    #: Largest range of a constant column of floats, in units in the last place: sums
+    #: of the same numbers in another order differ by so much.
+    max_constant_ulps: float = 4.0
+
+    # -- outliers ----------------------------------------------------------------
+
+    #: Fewest observed cells of a column with outliers: fewer show no tails.
+    min_cells_for_outliers: int = 20
+
+    #: Most outliers, as a fraction of the observed cells: more are a group of rows of
+    #: their own.
+    max_outlier_fraction: float = 0.05
+
+    #: The same where they repeat few values: a marker such as -999, in 10% of cells.
+    #: The quartiles stay those of the other cells.
+    max_marker_fraction: float = 0.15
+    max_markers: int = 3
+
+    #: Least ratio of the distances from the median of an outlier and of the farthest
+    #: other cell of its side, and the same where more than half of the cells are equal:
+    #: amounts of money that are often 0 span three powers of ten.
+    min_outlier_factor: float = 10.0
+    min_outlier_factor_of_rare: float = 1_000.0
+
+    #: The farthest other cell counts as this many robust standard deviations away at
+    #: least: a skewed column has a short side.
+    min_body_spreads: float = 2.0
+
+    #: Cells that show how heavy a tail is: a tenth of its side, but as many as these
+    #: where that is no more than half of it. Where half of the cells are equal, so many
+    #: others are needed to tell an outlier.
+    min_body_cells: int = 10
+
+    #: Least logarithm of that ratio, in means of the logarithms of the excesses in the
+    #: tail. In a Pareto tail the largest of them exceeds it by chance once in 1,000
+    #: columns.
+    outlier_gap: float = 7.0
+
+    # -- robust transform --------------------------------------------------------
+
+    #: Least ratio of the standard deviation to the robust one of a column with tails
+    #: that hide its body. The largest among 500 columns of 42 public tables is 18.
+    min_deviation_ratio: float = 30.0
+
+    #: Where the tails begin, in robust standard deviations from the median.
+    tail_from: float = 5.0
+
     # -- quantile or standard transform ------------------------------------------
 
     #: Fewest observed cells: with fewer, the quantiles themselves are uncertain.

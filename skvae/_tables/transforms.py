@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import ndtri
 from sklearn.preprocessing import QuantileTransformer
 
+from .outliers import centre_and_spread
 from .settings import DEFAULT_SETTINGS, Settings
 
 #: Place of a knot between two values of a column, as a fraction of their distance: no
@@ -34,7 +35,11 @@ class Affine:
         return (values - self.mean) / self.scale
 
     def inverse(self, encoded: np.ndarray) -> np.ndarray:
-        return encoded * self.scale + self.mean
+        # float64 whatever the input: float32 would round to the digits of the mean
+        encoded = np.asarray(encoded, dtype=np.float64)
+        with np.errstate(over="ignore"):  # dtypes have an end, see ``held_by``
+            values: np.ndarray = encoded * self.scale + self.mean
+        return values
 
     def log_slope(self, encoded: np.ndarray) -> np.ndarray:
         return np.full(len(encoded), -np.log(self.scale))
@@ -57,7 +62,9 @@ class PiecewiseLinear:
         return _interpolate(values, self.knots, self.scores)
 
     def inverse(self, encoded: np.ndarray) -> np.ndarray:
-        return _interpolate(encoded, self.scores, self.knots)
+        encoded = np.asarray(encoded, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            return _interpolate(encoded, self.scores, self.knots)
 
     def log_slope(self, encoded: np.ndarray) -> np.ndarray:
         slopes = np.diff(self.scores) / np.diff(self.knots)
@@ -103,33 +110,105 @@ def _interpolate(points: np.ndarray, knots: np.ndarray, values: np.ndarray):
     return values[segment] + (points - knots[segment]) * slopes[segment]
 
 
-def fit_affine(values: np.ndarray, weights: np.ndarray | None = None) -> Affine:
+def power_of_two(values: np.ndarray) -> float:
+    """Return a power of two near the largest absolute value, 1 if that is 0.
+
+    Dividing by it is exact and keeps the squares of huge and tiny values finite.
+    """
+    largest = max(abs(float(values.min())), abs(float(values.max())))
+    return float(2.0 ** min(np.frexp(largest)[1], 1023)) if largest > 0 else 1.0
+
+
+def moments(
+    values: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and standard deviation of every column of ``values``.
+
+    Of values of any size, (n_values,) or (n_values, n_columns). They are centred
+    first: a mean far above the deviation takes none of its digits.
+    """
+    size = power_of_two(values)
+    scaled = np.asarray(values, dtype=np.float64) / size
+    centre = scaled.min(axis=0) / 2 + scaled.max(axis=0) / 2
+    scaled -= centre
+    # differences of the values may be as small as their last place
+    unit = power_of_two(scaled)
+    scaled /= unit
+    shift = np.average(scaled, axis=0, weights=weights)
+    scaled -= shift
+    variance = np.average(scaled * scaled, axis=0, weights=weights)
+    mean = (centre + shift * unit) * size
+    return mean, np.sqrt(variance) * unit * size
+
+
+def constant_of(
+    values: np.ndarray, settings: Settings = DEFAULT_SETTINGS
+) -> float | int | None:
+    """Return the only value of a column, None where it varies.
+
+    Floats that differ by a few units in the last place are one value, rounded in
+    several ways; integers, and the coarse halves, are equal or not.
+    """
+    if len(values) == 0:
+        return None
+    low, high = values.min(), values.max()
+    if low == high:
+        only: float | int = low.item()
+        return only
+    if values.dtype.kind != "f" or values.dtype.itemsize < 4:
+        return None
+    last_place = np.spacing(max(abs(low), abs(high)))
+    if high / 2 - low / 2 > settings.max_constant_ulps * last_place / 2:
+        return None
+    middle: float = np.sort(values)[len(values) // 2].item()
+    return middle
+
+
+def fit_affine(
+    values: np.ndarray,
+    weights: np.ndarray | None = None,
+    settings: Settings = DEFAULT_SETTINGS,
+) -> Affine:
     """Fit the map to mean 0 and standard deviation 1.
 
-    A constant column gets the scale 1.
+    A constant column gets the scale 1, and its value becomes 0.
     """
     if len(values) == 0:
         return Affine()
-    # Dividing by a power of two near the largest value first is exact, and keeps
-    # the squares of huge values finite.
-    largest = max(abs(float(values.min())), abs(float(values.max())))
-    size = float(2.0 ** min(np.frexp(largest)[1], 1023)) if largest > 0 else 1.0
-    scaled = values / np.float64(size)
-    if weights is None:
-        mean = float(np.mean(scaled, dtype=np.float64))
-        scaled -= mean
-        variance = float(np.dot(scaled, scaled)) / len(scaled)
-    else:
-        total = float(np.sum(weights, dtype=np.float64))
-        mean = float(np.dot(weights, scaled)) / total
-        scaled -= mean
-        variance = float(np.dot(weights, scaled * scaled)) / total
-    # The rounding error of the mean is no variance (scikit-learn's scalers have
-    # the same rule).
-    rounding = (len(values) * mean * np.finfo(np.float64).eps) ** 2
-    is_flat = variance <= len(values) * np.finfo(np.float64).eps * variance + rounding
-    scale = 1.0 if is_flat else float(np.sqrt(variance)) * size
-    return Affine(mean * size, scale)
+    constant = constant_of(values, settings)
+    if constant is not None:
+        return Affine(mean=float(constant))
+    mean, deviation = moments(values, weights)
+    return Affine(float(mean), float(deviation) or 1.0)
+
+
+def fit_robust(
+    values: np.ndarray, settings: Settings = DEFAULT_SETTINGS
+) -> PiecewiseLinear | None:
+    """Fit a map with compressed tails; None where the tails do not hide the body.
+
+    The body, within a few robust standard deviations of the median, gets mean 0 and
+    standard deviation 1. Beyond it every doubling of the distance adds 1.
+    """
+    if len(values) < settings.min_cells_for_outliers:
+        return None
+    size = power_of_two(values)
+    ordered = np.sort(values) / np.float64(size)
+    median, spread = centre_and_spread(ordered)
+    if moments(ordered)[1] <= settings.min_deviation_ratio * spread or spread == 0:
+        return None
+    start = settings.tail_from
+    body = ordered[np.abs(ordered - median) <= start * spread]
+    mean, deviation = moments(body)
+    farthest = max(ordered[-1] - mean, mean - ordered[0]) / deviation
+    n_doublings = np.log2(farthest / start)
+    scores = start + np.append(np.arange(np.ceil(n_doublings)), n_doublings)
+    knots = mean + deviation * start * 2.0 ** (scores - start)
+    low_knots = mean - (knots - mean)
+    return PiecewiseLinear(
+        np.concatenate([low_knots[::-1], knots]) * size,
+        np.concatenate([-scores[::-1], scores]),
+    )
 
 
 def fit_quantile(
@@ -144,25 +223,29 @@ def fit_quantile(
     n_values = len(values)
     if n_values < 2:
         return fit_affine(values)
+    size = power_of_two(values)
+    scaled = np.asarray(values, dtype=np.float64) / size
     quantiles = QuantileTransformer(
         n_quantiles=min(n_values, settings.max_quantiles, max(10, n_values // 20)),
         output_distribution="normal",
         random_state=0,
-    ).fit(values.reshape(-1, 1))
+    ).fit(scaled.reshape(-1, 1))
     # The ends stand for the smallest and the largest of n values, whose expected
     # ranks are about 0.5 / n and 1 - 0.5 / n: finite normal scores.
     references = np.clip(quantiles.references_, 0.5 / n_values, 1 - 0.5 / n_values)
-    knots, scores = _merge_ties(quantiles.quantiles_[:, 0], ndtri(references))
+    # The slope between knots a subnormal number apart would overflow.
+    knots, scores = _merge_ties(
+        quantiles.quantiles_[:, 0], ndtri(references), least_gap=1e-306 / size
+    )
     if len(knots) < 2:
         return fit_affine(values)
-    return PiecewiseLinear(knots, scores)
+    return PiecewiseLinear(knots * size, scores)
 
 
-def _merge_ties(knots: np.ndarray, scores: np.ndarray):
+def _merge_ties(knots: np.ndarray, scores: np.ndarray, least_gap: float):
     """Merge equal knots and average their scores, so that both strictly increase."""
-    # A gap far below the column's range is rounding; the slope of a subnormal one
-    # would overflow.
-    smallest_gap = max(1e-12 * (knots[-1] - knots[0]), 1e-300)
+    # A gap far below the column's range is rounding.
+    smallest_gap = max(1e-12 * (knots[-1] - knots[0]), least_gap)
     starts = np.concatenate([[True], np.diff(knots) > smallest_gap])
     group = np.cumsum(starts) - 1
     counts = np.bincount(group)

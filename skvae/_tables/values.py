@@ -40,7 +40,7 @@ def numbers_of(column: DecodedColumn, type_: ColumnSchema) -> np.ndarray:
         return values.astype(np.float64) >= 0.5
     if type_.family == "integer":
         return nearest_integers(values, integer_dtype(type_.name))
-    return values.astype(np.float64, copy=False)
+    return held_by(type_.name, values.astype(np.float64, copy=False))
 
 
 def numpy_dtype(dtype: Any) -> np.dtype | None:
@@ -311,7 +311,7 @@ def held_by(dtype: Any, values: np.ndarray) -> np.ndarray:
         return values
     if own.kind in "iu":
         return nearest_integers(values, own)
-    if own.kind == "f" and own.itemsize < values.itemsize:
+    if own.kind == "f" and own.itemsize <= values.itemsize:
         limit = float(np.finfo(own).max)
         return np.clip(values, -limit, limit)
     return values
