@@ -72,10 +72,6 @@ class LabelledVAE(VAE):
         self.register_buffer("log_prior", uniform)
         self.input_scale: Tensor
         self.register_buffer("input_scale", torch.ones(self.n_row_inputs, **CPU_FLOATS))
-        self.one_hot: Tensor
-        self.register_buffer(
-            "one_hot", torch.eye(n_classes, **CPU_FLOATS), persistent=False
-        )
 
     @property
     def n_row_inputs(self) -> int:
@@ -127,7 +123,8 @@ class LabelledVAE(VAE):
     def encode_every_label(self, inputs: Tensor) -> Latent:
         """Return q(z | x, y) for every label, (n_classes or 1, rows, latent)."""
         if self.kind == "m2":
-            return self._read(every_label(self.encoder, inputs, self.n_classes))
+            rows = inputs.unsqueeze(0)
+            return self._read(every_label(self.encoder, rows, self.n_classes))
         qz = self.encode_inputs(inputs, None)
         return type(qz)(*(parameter.unsqueeze(0) for parameter in qz))
 
@@ -135,15 +132,15 @@ class LabelledVAE(VAE):
         """Decode (..., n_classes or 1, rows, latent) under every label."""
         if self.kind == "m1":
             return self.decode(z)
-        shape = (*z.shape[:-3], self.n_classes, *z.shape[-2:])
-        return self.decode(z.expand(shape), self.one_hot.unsqueeze(1))
+        return every_label(self.decoder, self._decoder_latents(z), self.n_classes)
 
 
 def every_label(network: MLP, inputs: Tensor, n_classes: int) -> Tensor:
     """Return ``network([inputs, one-hot label])`` for every label.
 
-    (rows, n_inputs) -> (n_classes, rows, n_out). Products with the inputs are computed
-    once for all labels.
+    (..., n_classes or 1, rows, n_inputs) -> (..., n_classes, rows, n_out). One-hot
+    labels are not formed: products with them are columns of the weights, so that the
+    cost is linear in the classes.
     """
 
     def layer(weight: Tensor, bias: Tensor) -> Tensor:
