@@ -36,6 +36,14 @@ def describe_mean(
             "takes numeric columns only: encode the others, or give "
             "hidden_layer_sizes at least one layer."
         )
+    n_inputs = make_joint(architecture["heads"]).n_inputs
+    if not layers and n_inputs > settings.widest_linear:
+        raise ValueError(
+            "hidden_layer_sizes=() fits one multivariate normal, whose cost grows with "
+            f"the cube of the number of columns: at most {settings.widest_linear} may "
+            f"vary, but X has {n_inputs}. Leave columns out, or give "
+            "hidden_layer_sizes at least one layer."
+        )
     return {
         "hidden_layer_sizes": list(layers),
         "n_members": own.n_members,

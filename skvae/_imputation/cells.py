@@ -6,7 +6,7 @@ the order of the heads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -247,8 +247,8 @@ class CellDistribution:
         else:
             noise = inputs.new_empty(n_draws, *inputs.shape)
             noise.normal_(generator=generator)
-        draws = [gaussian.sample(inputs, given, part, parameters) for part in noise]
-        return self.scales.rows_to_encoded(torch.stack(draws))
+        draws = gaussian.sample(inputs, given, noise, parameters)
+        return self.scales.rows_to_encoded(draws)
 
     def _draw_residuals(
         self, c: Tensor, n_draws: int, generator: torch.Generator | None, common: bool
@@ -271,6 +271,39 @@ class CellDistribution:
         return clamp(x, self.scales.drawn).cpu().numpy()
 
     # -- self-masking ------------------------------------------------------------
+
+    def single_cells(
+        self, data: Batch, positions: Sequence[int], generator: torch.Generator
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield draws of single columns given the other cells, (draws, rows).
+
+        They are on the scale of ``x_original``, one column after another, as if cells
+        were missing at random. Beyond ``slope_passes`` columns, groups of them are
+        masked together.
+        """
+        if not len(positions):
+            return
+        mask = observed_mask(data)
+        if self.mean.ensemble is None:
+            cells = self.mean.gaussian_inputs(originals(data), mask)
+            means, deviations = self.mean.gaussian.leave_one_out(*cells)
+            for position in positions:
+                mean, deviation = means[:, position], deviations[:, position]
+                noise = mean.new_empty(INTERVAL_DRAWS, len(mean))
+                noise.normal_(generator=generator)
+                yield position, (mean + deviation * noise).cpu().numpy()
+            return
+        n_groups = min(len(positions), self.settings.slope_passes)
+        for group in np.array_split(positions, n_groups):
+            left = mask.clone()
+            left[:, group] = False
+            parts = [
+                x[..., group]
+                for _, x in self.draw(data, INTERVAL_DRAWS, generator, left)
+            ]
+            draws = np.concatenate(parts, axis=1)
+            for k, position in enumerate(group.tolist()):
+                yield position, self.scales.to_original(draws[..., k], position)
 
     def _resample(
         self,

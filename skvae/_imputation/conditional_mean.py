@@ -143,13 +143,12 @@ class ConditionalMean(nn.Module):
         self.gaussian = Gaussian(len(indices.inputs), settings)
         self.ensemble: BatchedMLP | None = None
         if hidden_layer_sizes:
-            n_waves = 2 * settings.n_frequencies * len(columns)
+            n_frequencies = count_frequencies(len(columns), settings)
+            n_waves = 2 * n_frequencies * len(columns)
             n_features = joint.n_inputs + len(indices.inputs) + joint.n_columns
             widths = [n_features + n_waves, *hidden_layer_sizes, joint.n_outputs]
             self.ensemble = BatchedMLP(n_members, widths, activation, generator)
-            frequencies = torch.empty(
-                len(columns), settings.n_frequencies, **CPU_FLOATS
-            )
+            frequencies = torch.empty(len(columns), n_frequencies, **CPU_FLOATS)
             self.frequencies = nn.Parameter(frequencies.normal_(generator=generator))
         self.register_buffer("marginal", torch.zeros(joint.n_outputs, **CPU_FLOATS))
         deviations = torch.zeros(len(indices.locations), **CPU_FLOATS)
@@ -169,6 +168,13 @@ class ConditionalMean(nn.Module):
         joint = self.joint
         n_deviations = len(self.mean_log_deviation)
         return joint.n_outputs + joint.n_inputs + joint.n_columns + n_deviations
+
+    @property
+    def floats_per_row(self) -> int:
+        """Width of the features and of the outputs of all networks."""
+        assert self.ensemble is not None
+        n_features = self.ensemble.weights[0].shape[1]
+        return n_features + self.n_members * self.joint.n_outputs
 
     # -- estimates ---------------------------------------------------------------
 
@@ -372,6 +378,12 @@ class ConditionalMean(nn.Module):
         weight = weight * rows.observed
         per_row = (cells * weight).sum(-1) * rows.weight
         return (per_row * member_weight).sum() / rows.x.numel()
+
+
+def count_frequencies(n_numbers: int, settings: Settings) -> int:
+    """Return the frequencies of the periodic features of a number."""
+    most = settings.most_waves // (2 * max(1, n_numbers))
+    return min(settings.n_frequencies, most)
 
 
 def repeat_columns(

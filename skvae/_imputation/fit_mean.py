@@ -55,16 +55,20 @@ def train_conditional_mean(
     learning_rate: float,
     generator: torch.Generator,
     *,
+    max_iter: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[float], Tensor | None]:
     """Train the networks; return held-out losses in nats per cell, and folds.
 
     Every network holds out its own part of the rows, on which the best averaged weights
     and the stacking weights are chosen, from out-of-fold estimates. Folds are by row,
-    None where there are too few rows.
+    None where there are too few rows. ``max_iter`` bounds the iterations of EM of the
+    cross-fitted normals.
     """
     progress = Progress() if progress is None else progress
-    rows, index = assign_folds(model, rows, mean_settings, generator, progress)
+    rows, index = assign_folds(
+        model, rows, mean_settings, generator, progress, max_iter
+    )
     held_out = HeldOut.take(model, rows, index, mean_settings, generator)
     model.set_mean_log_deviation(held_out.rows, held_out.mask)
     trainer = MeanTrainer(
@@ -85,6 +89,7 @@ def assign_folds(
     mean_settings: MeanSettings,
     generator: torch.Generator,
     progress: Progress,
+    max_iter: int | None = None,
 ) -> tuple[Rows, Tensor]:
     """Return the rows with their folds, and the indices of the rows to score.
 
@@ -94,7 +99,7 @@ def assign_folds(
     settings = model.settings
     n_rows, device = len(rows.x), rows.x.device
     order = torch.randperm(n_rows, generator=generator, device=device)
-    index = order[: settings.held_out_rows]
+    index = order[: held_out_limit(model)]
     if n_rows < settings.rows_per_member * model.n_members:
         return rows, index
     n_folds = settings.folds_per_member * model.n_members
@@ -102,9 +107,16 @@ def assign_folds(
     folds[index] = torch.arange(len(index), dtype=torch.long, device=device) % n_folds
     if mean_settings.cross_fit and model.has_normal:
         inputs, given = model.gaussian_inputs(rows.x_original, rows.observed)
-        weight = rows.weight
-        model.gaussian.fit_folds(inputs, given, weight, folds, n_folds, progress)
+        cells = inputs, given, rows.weight, folds
+        model.gaussian.fit_folds(*cells, n_folds, max_iter=max_iter, progress=progress)
     return rows._replace(fold=folds), index
+
+
+def held_out_limit(model: ConditionalMean) -> int:
+    """Return the maximum number of rows for scores."""
+    settings = model.settings
+    affordable = settings.held_out_floats // model.floats_per_row
+    return max(1, min(settings.held_out_rows, affordable))
 
 
 def held_out_by(rows: Rows, n_members: int) -> Tensor:
@@ -138,7 +150,7 @@ class HeldOut(NamedTuple):
     ) -> HeldOut:
         """Take the rows at ``index``, each with several input masks."""
         settings = model.settings
-        n_masks = min(settings.masks_per_row, settings.held_out_rows // len(index))
+        n_masks = min(settings.masks_per_row, held_out_limit(model) // len(index))
         some = rows.take(index.repeat(max(1, n_masks)))
         max_masking_rate = mean_settings.max_masking_rate
         mask = validation_mask(some.observed, max_masking_rate, generator, settings)

@@ -25,6 +25,7 @@ from .normal_conditionals import (
     cholesky,
     factor_given,
     inverse,
+    leave_one_out,
     log_density,
     update_by_covariance,
     update_by_precision,
@@ -33,7 +34,10 @@ from .settings import SETTINGS, Settings
 
 
 class Folds(NamedTuple):
-    """Moments of cross-fitted normals; the last entry, of fold -1, is of all rows."""
+    """Moments of cross-fitted normals; the last entry, of fold -1, is of all rows.
+
+    Without the first dimension, the moments of one normal.
+    """
 
     means: Tensor  # (folds + 1, columns)
     covariances: Tensor  # (folds + 1, columns, columns)
@@ -107,6 +111,8 @@ class Gaussian(nn.Module):
         weight: Tensor,
         fold: Tensor,
         n_folds: int,
+        *,
+        max_iter: int | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Fit one normal per left-out fold, for cross-fitted conditional means.
@@ -120,6 +126,7 @@ class Gaussian(nn.Module):
             kept = weight * (fold != k)
             em = ExpectationMaximisation(x, mask, kept, self.settings)
             n_iterations = self.settings.fold_iterations
+            n_iterations = min(n_iterations, max_iter or n_iterations)
             mean, covariance, _ = em.run(*initial, n_iterations, progress)
             fits.append((mean, covariance, inverse(covariance)))
         fits.append((self.mean, self.covariance, self.precision))
@@ -161,10 +168,11 @@ class Gaussian(nn.Module):
         self, x: Tensor, mask: Tensor, generator: torch.Generator, draw: int
     ) -> Tensor:
         """Return rows with missing cells drawn by drawn parameters, in chunks."""
-        at_once = max(1, self.settings.solve_floats // max(1, x.shape[1]) ** 2)
         noise = torch.empty_like(x).normal_(generator=generator)
-        chunks = zip(*(part.split(at_once) for part in (x, mask, noise)), strict=True)
-        return torch.cat([self.sample(a, b, c, draw) for a, b, c in chunks])
+        precision = None
+        if self._is_wide(x):  # once for all rows
+            precision = inverse(self.drawn_covariances[draw].double()).to(x)
+        return self.sample(x, mask, noise, draw, precision)
 
     # -- conditionals ------------------------------------------------------------
 
@@ -184,34 +192,57 @@ class Gaussian(nn.Module):
         mask: Tensor,
         fold: Tensor | None = None,
         draw: int | None = None,
+        precision: Tensor | None = None,
     ) -> Tensor:
-        """Return the rows with missing cells at their conditional mean."""
-        is_table = x.ndim == 2 and len(x) > 0 and x.device.type == "cpu"
-        if is_table and x.shape[1] >= self.settings.wide and draw is None:
-            return self._condition_wide(x, mask, fold)
+        """Return the rows with missing cells at their conditional mean.
+
+        A leading dimension of ``x`` counts draws of the same rows. With the
+        ``precision`` of a draw, wide tables are faster.
+        """
+        fold = None if self.folds is None else fold
         mean, covariance = self._moments(fold, draw)
-        deviation = ((x - mean) * mask).unsqueeze(-1)
+        if self._is_wide(x) and draw is None:
+            return self._condition_wide(x, mask, self._all_moments(fold), fold)
+        if self._is_wide(x) and precision is not None:
+            moments = Folds(mean, covariance, precision)
+            return self._condition_wide(x, mask, moments)
+        deviation = (x - mean) * mask
         factor = factor_given(covariance, mask)
-        solved = torch.cholesky_solve(deviation, factor).squeeze(-1) * mask
+        if x.ndim > mask.ndim:  # one factor for all draws
+            solved = torch.cholesky_solve(deviation.movedim(0, -1), factor)
+            solved = solved.movedim(-1, 0) * mask
+        else:
+            solved = torch.cholesky_solve(deviation.unsqueeze(-1), factor)
+            solved = solved.squeeze(-1) * mask
         if fold is None:
             update = solved @ covariance
         else:
             update = (solved.unsqueeze(-2) @ covariance).squeeze(-2)
         return torch.where(mask > 0, x, mean + update)
 
-    def _condition_wide(self, x: Tensor, mask: Tensor, fold: Tensor | None) -> Tensor:
+    def _is_wide(self, x: Tensor) -> bool:
+        """Return whether rows are conditioned in groups, see ``_condition_wide``."""
+        is_table = x.ndim == 2 and len(x) > 0 and x.device.type == "cpu"
+        return is_table and x.shape[1] >= self.settings.wide
+
+    def _all_moments(self, fold: Tensor | None) -> Folds:
+        """Return the fitted moments, of all folds where rows are given with theirs."""
+        if fold is None or self.folds is None:
+            return Folds(self.mean, self.covariance, self.precision)
+        return self.folds
+
+    def _condition_wide(
+        self, x: Tensor, mask: Tensor, moments: Folds, fold: Tensor | None = None
+    ) -> Tensor:
         """Condition rows in groups with a similar number of given cells.
 
         The matrices solved are of the given cells, or in precision of the missing
         cells: at most half as wide as those of all cells. On the CPU alone, as their
         width is read from the device.
         """
-        means, covariances, precisions = self.mean, self.covariance, self.precision
-        if self.folds is None:
-            fold = None
-        elif fold is not None:
-            means, covariances = self.folds.means[fold], self.folds.covariances
-            precisions = self.folds.precisions
+        means, covariances, precisions = moments
+        if fold is not None:
+            means = means[fold]
         deviation = (x - means) * mask
         imputed = torch.empty_like(x)
         n_given = mask.sum(1)
@@ -246,7 +277,12 @@ class Gaussian(nn.Module):
         return left.clamp(min=1e-3 * variance).sqrt()
 
     def sample(
-        self, x: Tensor, mask: Tensor, noise: Tensor, draw: int | None = None
+        self,
+        x: Tensor,
+        mask: Tensor,
+        noise: Tensor,
+        draw: int | None = None,
+        precision: Tensor | None = None,
     ) -> Tensor:
         """Return the rows with missing cells drawn from their joint conditional.
 
@@ -255,8 +291,38 @@ class Gaussian(nn.Module):
         """
         mean, covariance = self._moments(draw=draw)
         free = mean + noise @ cholesky(covariance).t()
-        moved = self.condition((x - free) * mask + mean, mask, draw=draw) - mean
-        return torch.where(mask > 0, x, free + moved)
+        apart = (x - free) * mask + mean
+        at_once = self._rows_at_once(mask, precision is not None)
+        moved = torch.cat(
+            [
+                self.condition(own, given, draw=draw, precision=precision)
+                for own, given in zip(
+                    apart.split(at_once, -2), mask.split(at_once), strict=True
+                )
+            ],
+            dim=-2,
+        )
+        return torch.where(mask > 0, x, free + moved - mean)
+
+    def leave_one_out(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation of every cell given the others of its row."""
+        covariance, parts = self.covariance.double(), []
+        at_once = max(1, self.settings.solve_floats // x.shape[1] ** 2)
+        for own, given in zip(x.split(at_once), mask.split(at_once), strict=True):
+            deviation = own.double() - self.mean
+            mean, variance = leave_one_out(covariance, given.double(), deviation)
+            least = 1e-3 * covariance.diagonal()
+            parts.append((self.mean + mean, variance.clamp(min=least).sqrt()))
+        means, deviations = zip(*parts, strict=True)
+        return torch.cat(means), torch.cat(deviations)
+
+    def _rows_at_once(self, mask: Tensor, in_groups: bool) -> int:
+        """Return the rows to condition together: their matrices bound the memory."""
+        n_columns = width = max(1, mask.shape[1])
+        if in_groups and len(mask):
+            n_missing = n_columns - int(mask.sum(1).min())
+            width = max(1, n_missing) if 2 * n_missing <= n_columns else n_columns
+        return max(1, self.settings.solve_floats // (n_columns * width))
 
     def log_prob(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the log-density of the given cells of each row, in nats."""

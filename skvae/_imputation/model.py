@@ -44,7 +44,7 @@ from .em import STAGE as NORMAL
 from .em import bounded_iterations
 from .fit_mean import limit_epochs, mean_stage, train_conditional_mean
 from .masking import has_patterns, training_mask, validation_mask
-from .residual_vae import ResidualVAE, find_centres
+from .residual_vae import ResidualVAE, describe_paths
 from .scales import Scales
 from .self_masking import declared_signs, fit_slope
 from .settings import SETTINGS, MeanSettings, Settings, choose_mean_settings
@@ -127,10 +127,8 @@ class ImputationModel:
             settings.range_margin,
         )
         architecture["n_context"] = 0 if mean.ensemble is None else mean.n_context
-        architecture["linear_path"] = True  # initialised at the conditional mean
-        centres = find_centres(groups.joint(), mean, scales.scales)
-        architecture["centres"] = [list(part) for part in centres]
         architecture["n_pairs"] = settings.node_pairs
+        architecture |= describe_paths(groups.joint(), mean, scales.scales, settings)
         module = build_module(ResidualVAE, architecture, seed)
         floors = scale_floors(module.joint, groups.columns, settings.floor_per_gap)
         module.joint.set_floor(floors)
@@ -208,11 +206,17 @@ class ImputationModel:
         stages = [mean_stage(self.mean, settings)]
         progress.open(plan_units(main, plan.max_iter, stages))
         if not resume:
-            self._initialise_mean(rows, generator, progress)
+            self._initialise_mean(rows, generator, progress, params["max_iter"])
         self.mean.requires_grad_(True)
         rate = params["learning_rate_init"]
         losses, folds = train_conditional_mean(
-            self.mean, rows, settings, rate, generator, progress=progress
+            self.mean,
+            rows,
+            settings,
+            rate,
+            generator,
+            max_iter=params["max_iter"],
+            progress=progress,
         )
         self.mean.requires_grad_(False).eval()
         if not resume:
@@ -308,8 +312,11 @@ class ImputationModel:
         order = torch.randperm(
             len(held_out), generator=generator, device=held_out.device
         )
-        chosen = held_out[order[: self.settings.calibration_rows]]
-        some = rows.take(chosen.repeat(self.settings.masks_per_row))
+        own, n_outputs = self.settings, self.module.joint.n_outputs
+        floats_per_row = own.masks_per_row * own.calibration_draws * n_outputs
+        affordable = max(1, own.calibration_floats // floats_per_row)
+        chosen = held_out[order[: min(own.calibration_rows, affordable)]]
+        some = rows.take(chosen.repeat(own.masks_per_row))
         mask = validation_mask(
             some.observed, settings.max_masking_rate, generator, self.settings
         )
@@ -321,29 +328,32 @@ class ImputationModel:
     def _fit_slopes(self, batch: Batch, signs: dict[int, int]) -> dict[int, float]:
         """Return fitted slopes of self-masking by column position."""
         self.slopes = {}
-        found = {}
+        found = dict.fromkeys(signs, 0.0)
         cells = self.cells()
         generator = cells.generator("slopes")
-        some = batch.at_random(self.settings.self_masking_rows, generator)
-        observed, weight = observed_mask(some), None
+        some = batch.at_random(self._rows_for_slopes(len(signs)), generator)
+        missing, weight = ~observed_mask(some).cpu().numpy(), None
         if some.weight is not None:
             weight = (some.weight / some.weight.mean()).cpu().numpy().astype(float)
-        for position, sign in signs.items():
-            mask = observed.clone()
-            mask[:, position] = False
-            draws = np.concatenate(
-                [
-                    self.scales.to_original(x[..., position], position)
-                    for _, x in cells.draw(some, INTERVAL_DRAWS, generator, mask)
-                ],
-                axis=1,
-            )
-            missing = ~observed[:, position].cpu().numpy()
+        # columns without both kinds of cells tell nothing
+        informs = missing.any(0) & ~missing.all(0)
+        chosen = [position for position in signs if informs[position]]
+        for position, draws in cells.single_cells(some, chosen, generator):
+            cells_missing, sign = missing[:, position], signs[position]
             found[position] = fit_slope(
-                draws, missing, sign, weight, self.settings.max_slope
+                draws, cells_missing, sign, weight, self.settings.max_slope
             )
         self.slopes = {place: slope for place, slope in found.items() if slope}
         return found
+
+    def _rows_for_slopes(self, n_slopes: int) -> int:
+        """Return the number of rows for the slopes of self-masking."""
+        settings = self.settings
+        passes = max(1, min(n_slopes, settings.slope_passes))
+        floats_per_row = passes * INTERVAL_DRAWS * self.module.joint.n_outputs
+        affordable = int(settings.slope_work / floats_per_row)
+        least, most = settings.min_slope_rows, settings.self_masking_rows
+        return min(max(affordable, least), most)
 
     def _signs(self, params: Mapping[str, Any]) -> dict[int, int]:
         """Return the declared signs of self-masking by column position."""
@@ -494,9 +504,9 @@ class ImputationModel:
             len(mean_options["hidden_layer_sizes"]),
         )
         scales = Scales.from_state(state["scales"], groups.columns)
-        centres = find_centres(groups.joint(), mean, scales.scales)
-        if list(map(list, centres)) != architecture["centres"]:
-            raise ValueError("centres of other columns")
+        paths = describe_paths(groups.joint(), mean, scales.scales)
+        if any(architecture.get(name) != path for name, path in paths.items()):
+            raise ValueError("paths of other columns")
         model = cls(
             groups,
             architecture,

@@ -116,6 +116,23 @@ def factor_given(covariance: Tensor, mask: Tensor) -> Tensor:
     return cholesky(matrix + torch.diag_embed(1 - mask))
 
 
+def leave_one_out(
+    covariance: Tensor, mask: Tensor, deviation: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the moments of every cell given the other given cells of its row.
+
+    Expected deviation and variance, (rows, columns), for all cells from one matrix Q =
+    S_oo^-1 per row: a given cell has the variance 1 / Q_jj.
+    """
+    precision = torch.cholesky_inverse(factor_given(covariance, mask))
+    precision = precision * mask.unsqueeze(-1) * mask.unsqueeze(-2)
+    pull = (precision @ (deviation * mask).unsqueeze(-1)).squeeze(-1)
+    own = torch.where(mask > 0, precision.diagonal(dim1=-2, dim2=-1), 1.0)
+    explained = ((covariance @ precision) * covariance.t()).sum(-1)
+    mean = torch.where(mask > 0, deviation - pull / own, pull @ covariance)
+    return mean, torch.where(mask > 0, 1 / own, covariance.diagonal() - explained)
+
+
 def log_density(factor: Tensor, deviation: Tensor, mask: Tensor) -> Tensor:
     """Return the log-density in nats of the given cells' deviations from the mean."""
     scaled = torch.linalg.solve_triangular(

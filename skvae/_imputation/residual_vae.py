@@ -32,6 +32,9 @@ class ResidualVAE(VAE):
         centred on.
     n_pairs : int
         Number of antithetic pairs of nodes.
+    copies : two sequences of int, default=((), ())
+        Further decoder outputs, and the entries of the context that are added to them,
+        instead of a linear path from all entries to all outputs.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class ResidualVAE(VAE):
         *,
         centres: Sequence[Sequence[int]] = ((), ()),
         n_pairs: int = SETTINGS.node_pairs,
+        copies: Sequence[Sequence[int]] = ((), ()),
         **options: Any,
     ) -> None:
         super().__init__(
@@ -53,15 +57,17 @@ class ResidualVAE(VAE):
         half.normal_(generator=generator)
         self.nodes: Tensor
         self.register_buffer("nodes", torch.cat([half, -half]))
-        outputs, sources = (
-            torch.tensor(part, dtype=torch.long, device="cpu") for part in centres
-        )
         self.centred_outputs: Tensor
         self.centred_sources: Tensor
-        self.register_buffer("centred_outputs", outputs, persistent=False)
-        self.register_buffer("centred_sources", sources, persistent=False)
+        self.copied_outputs: Tensor
+        self.copied_sources: Tensor
+        for name, pairs in {"centred": centres, "copied": copies}.items():
+            outputs, sources = (as_index(part) for part in pairs)
+            self.register_buffer(f"{name}_outputs", outputs, persistent=False)
+            self.register_buffer(f"{name}_sources", sources, persistent=False)
         self.residual_scale: Tensor
-        self.register_buffer("residual_scale", torch.ones(len(outputs), **CPU_FLOATS))
+        n_centred = len(self.centred_outputs)
+        self.register_buffer("residual_scale", torch.ones(n_centred, **CPU_FLOATS))
 
     def decode(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the decoder outputs px, (..., n_outputs)."""
@@ -72,29 +78,23 @@ class ResidualVAE(VAE):
         average = nodes[..., self.centred_outputs].mean(0)
         deviation = px[..., self.centred_outputs] - average
         loc = c[..., self.centred_sources] + self.residual_scale * deviation
-        return px.index_copy(-1, self.centred_outputs, loc)
+        px = px.index_copy(-1, self.centred_outputs, loc)
+        if not len(self.copied_outputs):
+            return px
+        copies = c[..., self.copied_sources].expand(*px.shape[:-1], -1)
+        return px.index_add(-1, self.copied_outputs, copies)
 
+    @torch.no_grad()
     def initialise_at_mean(self, mean: ConditionalMean) -> None:
         """Initialise the decoder at the conditional mean and its residual variance."""
-        n_deviations = len(mean.mean_log_deviation)
-        deviations = range(mean.n_context - n_deviations, mean.n_context)
-        position = {int(c): i for i, c in enumerate(mean.columns)}
-        outputs: list[int] = []
-        sources: list[int] = []
-        column = output = source = 0
-        for head, n_sources in zip(self.joint, mean.joint.outputs, strict=True):
-            copies = head.point_estimate_outputs()
-            outputs += [output + k for k in copies]
-            sources += range(source, source + len(copies))
-            if deviations:
-                for k, log_scale in enumerate(head.log_scale_outputs()):
-                    outputs.append(output + log_scale)
-                    sources.append(deviations[position[column + k]])
-            column += head.n_columns
-            output, source = output + head.n_outputs, source + n_sources
-        of_copies = torch.tensor([outputs, sources], dtype=torch.long, device="cpu")
-        self.initialise_at_context(*of_copies)
+        outputs, sources = map(as_index, find_copies(self.joint, mean))
+        if self.decoder.linear_path:
+            self.initialise_at_context(outputs, sources)
+        else:  # the copies are added to the outputs
+            self.decoder.output.weight.mul_(0.1)
+            self.decoder.output.bias[outputs] = 0
         columns, _, _ = self.joint.location_scale_indices()
+        position = {int(c): i for i, c in enumerate(mean.columns)}
         kept = [position[int(c)] for c in columns]
         self.joint.set_deviation(mean.joint.deviation().detach()[kept])
 
@@ -113,6 +113,8 @@ class ResidualVAE(VAE):
         mean absolute residual of the ``masked`` cells, less so where there are few:
         both latents and noise. After a short training the scales are still inaccurate.
         """
+        if not len(self.centred_outputs):
+            return
         columns, _, outputs = self.joint.location_scale_indices()
         shape = (settings.calibration_draws, len(x), self.n_prior_noise)
         noise = x.new_empty(shape).normal_(generator=generator)
@@ -138,6 +140,57 @@ class ResidualVAE(VAE):
                 )
                 self.residual_scale[k] *= factors[index]
         self.joint.scale_by(factors)
+
+
+def as_index(places: Sequence[int]) -> Tensor:
+    return torch.tensor(places, dtype=torch.long, device="cpu")
+
+
+def describe_paths(
+    joint: Joint,
+    mean: ConditionalMean,
+    nonlinear: Collection[int],
+    settings: Settings = SETTINGS,
+) -> dict[str, Any]:
+    """Return the paths from context to outputs, as options of :class:`ResidualVAE`.
+
+    A linear path from all entries to all outputs, initialised at the conditional mean,
+    or in wide tables copies.
+    """
+    centres = find_centres(joint, mean, nonlinear)
+    options: dict[str, Any] = {"centres": [list(part) for part in centres]}
+    n_context = 0 if mean.ensemble is None else mean.n_context
+    options["linear_path"] = joint.n_outputs * n_context <= settings.direct_weights
+    if not options["linear_path"]:
+        pairs = zip(*find_copies(joint, mean), strict=True)
+        centred = set(centres[0])
+        others = [pair for pair in pairs if pair[0] not in centred]
+        options["copies"] = [[pair[k] for pair in others] for k in (0, 1)]
+    return options
+
+
+def find_copies(joint: Joint, mean: ConditionalMean) -> tuple[list[int], list[int]]:
+    """Return the outputs of ``joint`` that ``mean`` gives, and its entries for them.
+
+    Those are locations, probabilities and log-scales.
+    """
+    n_deviations = len(mean.mean_log_deviation)
+    deviations = range(mean.n_context - n_deviations, mean.n_context)
+    position = {int(c): i for i, c in enumerate(mean.columns)}
+    outputs: list[int] = []
+    sources: list[int] = []
+    column = output = source = 0
+    for head, n_sources in zip(joint, mean.joint.outputs, strict=True):
+        copies = head.point_estimate_outputs()
+        outputs += [output + k for k in copies]
+        sources += range(source, source + len(copies))
+        if deviations:
+            for k, log_scale in enumerate(head.log_scale_outputs()):
+                outputs.append(output + log_scale)
+                sources.append(deviations[position[column + k]])
+        column += head.n_columns
+        output, source = output + head.n_outputs, source + n_sources
+    return outputs, sources
 
 
 def find_centres(

@@ -74,6 +74,11 @@ class Settings:
     #: are as good within 0.3% (development).
     n_frequencies: int = 16
 
+    #: Maximum number of periodic features: 16 frequencies for up to 512 numbers, fewer
+    #: in wider tables, whose first layer would otherwise be 17 times as wide as the
+    #: table.
+    most_waves: int = 2**14
+
     #: Loss weight of the cells that are inputs: reconstruction keeps the features
     #: informative. Weights of 0 and 1 lose 1% (development).
     input_weight: float = 0.1
@@ -91,6 +96,9 @@ class Settings:
     #: Maximum number of rows held out, each by one network, for choosing averaged
     #: weights and stacking weights: more cost time at every score.
     held_out_rows: int = 3_000
+    #: Maximum of these rows times floats per row: less than 300 MB. Fewer rows in
+    #: tables with more than some 5,000 outputs.
+    held_out_floats: int = 2**26
 
     #: Minimum number of rows per network; smaller tables hold out none.
     rows_per_member: int = 5
@@ -144,6 +152,10 @@ class Settings:
     #: Maximum EM iterations per cross-fitting fold, initialised at the fit of all rows.
     fold_iterations: int = 5
 
+    #: Maximum number of columns of the normal without networks: a fit takes their cube,
+    #: some 20 s for 60 rows of 1,000 columns. More are refused.
+    widest_linear: int = 1_000
+
     #: Ridge on the diagonal, times columns by rows: small tables are shrunk more, and
     #: rare categories, whose 0/1 inputs vary little, more than numbers (development).
     ridge: float = 0.05
@@ -179,6 +191,11 @@ class Settings:
 
     # -- conditional VAE ---------------------------------------------------------
 
+    #: Maximum number of weights from context to outputs, as their number grows with the
+    #: square of the columns. Beyond it (some 400 numbers, or 600 categories), outputs
+    #: get fixed copies of their own entries of the context.
+    direct_weights: int = 2**20
+
     #: Hidden layers. Three of 256 take a third more time for the whole fit and change
     #: CRPS by 0.1 to 0.3% (development).
     vae_layers: tuple[int, ...] = (128, 128)
@@ -209,6 +226,9 @@ class Settings:
     calibration_rows: int = 1_000
     #: Draws per cell in the calibration.
     calibration_draws: int = 16
+    #: Maximum of rows, masks, draws and outputs multiplied, in the calibration: less
+    #: than 300 MB. Fewer rows in tables with more than some 1,000 outputs.
+    calibration_floats: int = 2**26
     #: Maximum factor, or divisor, of a scale.
     max_rescaling: float = 2.0
     #: Prior strength of factor 1, in cells (pseudo-count).
@@ -228,6 +248,13 @@ class Settings:
 
     #: Maximum number of rows for fitting the slopes of self-masking.
     self_masking_rows: int = 2_000
+    #: Minimum number of these rows: the standard error of a slope is about 0.4.
+    min_slope_rows: int = 100
+    #: Maximum passes over these rows: beyond as many self-masking columns, groups of
+    #: them are masked together, so that the work is linear in the columns.
+    slope_passes: int = 32
+    #: Target of passes x rows x draws x outputs, some 10 s.
+    slope_work: float = 2.5e8
     #: Maximum slope per standard deviation: beyond it no draw is left to weigh.
     max_slope: float = 3.0
 

@@ -234,17 +234,22 @@ class VAE(nn.Module):
 
     def decode(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the decoder outputs px, (..., n_outputs)."""
-        if self.family.support == "positive":
-            # heavy tails: log-rates and logits in proportion to z would overflow
-            z = torch.log1p(z)
-        elif self.family.support != "real":
-            # components of a large simplex are small: networks need order one
-            prior = self._fixed_prior()
-            z = (z - prior.mean) * torch.rsqrt(prior.variance)
+        z = self._decoder_latents(z)
         if c is not None:
             z = torch.cat([z, c.expand(*z.shape[:-1], self.n_context)], -1)
         px: Tensor = self.decoder(z)
         return px
+
+    def _decoder_latents(self, z: Tensor) -> Tensor:
+        """Return latent variables as the decoder's networks see them."""
+        if self.family.support == "positive":
+            # heavy tails: log-rates and logits in proportion to z would overflow
+            return torch.log1p(z)
+        if self.family.support != "real":
+            # components of a large simplex are small: networks need order one
+            prior = self._fixed_prior()
+            return (z - prior.mean) * torch.rsqrt(prior.variance)
+        return z
 
     def forward(
         self,

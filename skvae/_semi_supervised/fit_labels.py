@@ -17,7 +17,7 @@ from .._networks.batch import Batch
 from .._networks.vae import VAE
 from .._training import settings as training
 from .._training.bounds import Terms
-from .._training.plan import History, Plan
+from .._training.plan import History, Plan, resolve_batch_size
 from .._training.progress import Progress, Stage, plan_units
 from .labelled_vae import LabelledVAE
 from .objectives import OBJECTIVES, LabelOptions, batch_noise_width, label_score
@@ -111,6 +111,7 @@ def fit_labelled_vae(
         consistency_weight=regularisation.consistency_weight,
         vat_radius=radius,
         masking_rate=regularisation.masking_rate,
+        all_labelled=len(known) == len(train_rows),
         total_steps=plan.n_steps(len(split[0])),
     )
     plan = dataclasses.replace(plan, objective=LabelBound(module.kind, options))
@@ -147,7 +148,10 @@ def plan_labels(
     """
     split = split_labels(codes, widths[1], params, random)
     n_rows = len(split[0])
-    plan = resolve_plan(params, kind, n_rows, split[1] is not None, is_linear)
+    n_summed = 1 if kind == "m1" or (codes[split[0]] >= 0).all() else widths[1]
+    plan = resolve_plan(
+        params, kind, n_rows, split[1] is not None, is_linear, n_summed=n_summed
+    )
     n_labelled = int((codes[split[0]] >= 0).sum())
     n_candidates = len(regularisation_candidates(params, chosen, n_labelled))
     stages = search_stages(n_candidates, *widths, search_steps(plan, n_rows))
@@ -243,12 +247,23 @@ def search_steps(plan: Plan, n_rows: int) -> int:
 
 
 def resolve_plan(
-    params: Mapping[str, Any], kind: str, n_rows: int, held_out: bool, is_linear: bool
+    params: Mapping[str, Any],
+    kind: str,
+    n_rows: int,
+    held_out: bool,
+    is_linear: bool,
+    *,
+    n_summed: int = 1,
 ) -> Plan:
     """Return the plan of a labelled VAE, whose validation score is log q(y | x).
 
+    ``n_summed`` is the number of labels that are summed over: many make batches small.
     Its objective is set when the labels have chosen the regularisation.
     """
+    if params["batch_size"] == "auto":
+        most = max(1, SETTINGS.rows_times_labels // n_summed)
+        batch_size = min(resolve_batch_size("auto", n_rows), most)
+        params = {**params, "batch_size": batch_size}
     plan = Plan.resolve(
         params,
         n_rows,

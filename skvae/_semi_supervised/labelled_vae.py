@@ -74,11 +74,6 @@ class LabelledVAE(VAE):
         self.register_buffer("input_scale", torch.ones(self.n_row_inputs, **CPU_FLOATS))
 
     @property
-    def one_hot(self) -> Tensor:
-        """Labels of every class, (n_classes, n_classes)."""
-        return torch.diag(torch.ones_like(self.log_prior))
-
-    @property
     def n_row_inputs(self) -> int:
         """Number of inputs of encoder and classifier, without the label."""
         return self.joint.n_inputs + self.masked * self.joint.n_columns
@@ -128,7 +123,8 @@ class LabelledVAE(VAE):
     def encode_every_label(self, inputs: Tensor) -> Latent:
         """Return q(z | x, y) for every label, (n_classes or 1, rows, latent)."""
         if self.kind == "m2":
-            return self._read(every_label(self.encoder, inputs, self.n_classes))
+            rows = inputs.unsqueeze(0)
+            return self._read(every_label(self.encoder, rows, self.n_classes))
         qz = self.encode_inputs(inputs, None)
         return type(qz)(*(parameter.unsqueeze(0) for parameter in qz))
 
@@ -136,15 +132,15 @@ class LabelledVAE(VAE):
         """Decode (..., n_classes or 1, rows, latent) under every label."""
         if self.kind == "m1":
             return self.decode(z)
-        shape = (*z.shape[:-3], self.n_classes, *z.shape[-2:])
-        return self.decode(z.expand(shape), self.one_hot.unsqueeze(1))
+        return every_label(self.decoder, self._decoder_latents(z), self.n_classes)
 
 
 def every_label(network: MLP, inputs: Tensor, n_classes: int) -> Tensor:
     """Return ``network([inputs, one-hot label])`` for every label.
 
-    (rows, n_inputs) -> (n_classes, rows, n_out). Products with the inputs are computed
-    once for all labels.
+    (..., n_classes or 1, rows, n_inputs) -> (..., n_classes, rows, n_out). One-hot
+    labels are not formed: products with them are columns of the weights, so that the
+    cost is linear in the classes.
     """
 
     def layer(weight: Tensor, bias: Tensor) -> Tensor:

@@ -10,6 +10,11 @@ from sklearn.utils.validation import column_or_1d
 
 from .._tables.libraries import declared_categories, series_values
 from .._tables.values import is_missing
+from .._validation import warn
+
+#: Rows from which more than half as many classes are worth a warning, as in
+#: scikit-learn.
+MIN_ROWS = 20
 
 
 def labels_of(y: Any, estimator: Any) -> np.ndarray:
@@ -62,8 +67,14 @@ def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             "y has no label: label at least one row of every class (-1, or None and "
             "NaN, mark rows without a label)."
         )
-    check_classification_targets(known)
+    # twice: it warns of one row per class, which is usual where few have a label
+    check_classification_targets(np.tile(known, 2))
     classes, places = np.unique(known, return_inverse=True)
+    if len(known) == len(y) > MIN_ROWS and len(classes) > len(y) / 2:
+        warn(
+            f"y has {len(classes)} classes in {len(y)} rows: a class of one row is "
+            "hardly learned. Numbers are predicted by VAERegressor."
+        )
     codes = np.full(len(y), -1, dtype=np.int64)
     codes[~missing] = places
     return classes, codes

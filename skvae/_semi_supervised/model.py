@@ -393,7 +393,9 @@ def in_chunks(
 
 def decode_class(module: LabelledVAE, z: Tensor, codes: Tensor) -> Tensor:
     """Return decoder outputs of latents and classes, of latents alone for "m1"."""
-    return module.decode(z, None if module.kind == "m1" else module.one_hot[codes])
+    if module.kind == "m1":
+        return module.decode(z)
+    return module.decode(z, F.one_hot(codes, module.n_classes).to(z.dtype))
 
 
 def latents_of_class(

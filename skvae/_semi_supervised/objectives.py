@@ -47,6 +47,8 @@ class LabelOptions:
     vat_radius: float
     #: Fraction of the cells that are masked for the classifier, drawn at every step.
     masking_rate: float = 0.0
+    #: Whether every row has a label: no other label is summed over.
+    all_labelled: bool = False
     #: Steps done.
     step: int = 0
     #: Steps of the whole training.
@@ -106,6 +108,21 @@ def label_bounds(
     return Terms((reconstruction - kl).t(), reconstruction.t(), kl.t())
 
 
+def known_label_bound(
+    vae: LabelledVAE, inputs: Tensor, batch: Batch, noise: Tensor
+) -> Terms:
+    """Return bounds on log p(x | y) of the label of each row, (rows, 1).
+
+    One pass, while :func:`label_bounds` makes one for every class.
+    """
+    assert batch.y is not None
+    qz = vae.encode_inputs(inputs, batch.y)
+    px = vae.decode(qz.rsample(noise[0]), batch.y)
+    reconstruction = vae.joint.log_prob(px, batch.x, batch.observed).unsqueeze(1)
+    kl = qz.kl(vae.prior()).unsqueeze(1)
+    return Terms(reconstruction - kl, reconstruction, kl)
+
+
 def average_over_labels(
     vae: LabelledVAE,
     bounds: Terms,
@@ -120,6 +137,7 @@ def average_over_labels(
     """
     unknown = 1 - y.sum(-1, keepdim=True)
     probability = y + unknown * log_q.exp()
+    # a single bound is that of the known label: the probabilities sum to one
     reconstruction = (probability * bounds.reconstruction).sum(-1)
     kl = (probability * bounds.kl).sum(-1)
     label = (probability * (vae.log_prior - unknown * log_q)).sum(-1)
@@ -265,7 +283,8 @@ def m2(
     assert batch.y is not None
     inputs = vae.inputs(batch.x, batch.observed)
     log_q = log_label(vae, batch, options.masking_rate)
-    bounds = label_bounds(vae, inputs, batch, noise)
+    bounds_of = known_label_bound if options.all_labelled else label_bounds
+    bounds = bounds_of(vae, inputs, batch, noise)
     given = log_q if options.consistency_weight else log_q.detach()
     terms = average_over_labels(vae, bounds, batch.y, given, kl_weight)
     extra = _classifier_terms(vae, batch, inputs, log_q, options)
@@ -289,7 +308,8 @@ def shot(
     assert batch.y is not None
     inputs = vae.inputs(batch.x, batch.observed)
     log_q = log_label(vae, batch, options.masking_rate)
-    bounds = label_bounds(vae, inputs, batch, noise)
+    bounds_of = known_label_bound if options.all_labelled else label_bounds
+    bounds = bounds_of(vae, inputs, batch, noise)
     unknown = 1 - batch.y.sum(-1, keepdim=True)
     probability = batch.y + unknown * log_q.exp()
     reconstruction = (probability * bounds.reconstruction).sum(-1)

@@ -32,6 +32,10 @@ class Settings:
     #: Second candidate of "auto": without.
     unregularised: Regularisation = Regularisation(0.0, 0.0)
 
+    #: Maximum of rows per step times labels that are summed over, where
+    #: ``batch_size="auto"``: 256 rows of up to 512 classes. Less than 100 MB a layer.
+    rows_times_labels: int = 2**17
+
     #: Maximum number of labelled rows per step.
     labelled_rows: int = 256
 

@@ -1,6 +1,7 @@
 """VAEClassifier: labels and tables of every kind, some labels unknown."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -244,3 +245,19 @@ def test_arrow_labels_and_dates(blobs):
         assert vae.classes_.tolist() == ["a", "b", "c"]
     y = np.where(few < 0, np.datetime64("NaT"), np.datetime64("2020-01-01") + few)
     assert len(VAEClassifier(**SHORT).fit(X, y).classes_) == 3
+
+
+@pytest.mark.parametrize("n_labelled", [6, 40])
+def test_a_class_per_row_is_warned_of_at_the_users_line(n_labelled):
+    """Not where few rows have a label, as they are for."""
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    y = np.where(np.arange(40) < n_labelled, np.arange(40), -1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        VAEClassifier(max_iter=1, hidden_layer_sizes=(4,)).fit(X, y)
+    if n_labelled == 6:
+        assert not caught
+    else:
+        (warning,) = caught
+        assert "40 classes in 40 rows" in str(warning.message)
+        assert warning.filename == __file__

@@ -353,7 +353,7 @@ def test_ctrl_c_in_the_fits_of_folds_is_known_to_the_fit(monkeypatch):
     monkeypatch.setattr(ExpectationMaximisation, "_expect", interrupted)
     fold = torch.arange(len(x)) % 3
     with pytest.warns(UserWarning, match="interrupted by user"):
-        gaussian.fit_folds(*tensors, fold, 3, progress)
+        gaussian.fit_folds(*tensors, fold, 3, progress=progress)
     assert progress.interrupted
     assert torch.isfinite(gaussian.folds.precisions).all()
 
