@@ -9,6 +9,7 @@ last. What lies between loops is computed again.
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -194,8 +195,10 @@ class CheckpointFile:
         self.entries: list[Entry] = []
         self.is_ours = False  # whether the file holds this fit
         self.is_current = False  # whether it holds what this fit has kept last
+        self.owner = secrets.token_hex(8)  # of what this process writes
+        self.owners = {self.owner}  # of what the file may hold
         self.stamp: tuple[int, ...] | None = None  # of the file as this fit left it
-        self.has_warned = False
+        self.told: set[str] = set()  # warnings
         self.time = time.monotonic()  # of the last write
 
     def read(self) -> None:
@@ -206,6 +209,7 @@ class CheckpointFile:
             if header.get("kind") != KIND:
                 raise SavedModelError(f"{self.path} is no checkpoint.")
             identity = {k: str(v) for k, v in header["identity"].items()}
+            self.owners.add(header["owner"])
             name, *rest = header["random"]
             self.random = (name, arrays.pop("random"), *rest)
             states = nested(arrays)
@@ -253,27 +257,40 @@ class CheckpointFile:
         ValueError
             If another fit has written to the file.
         """
-        if self.stamp is not None and stamp_of(self.path) not in (None, self.stamp):
-            raise ValueError(
-                f"Another fit writes to {self.path}, too: give every fit a Checkpoint "
-                "with a path of its own, and a search none."
-            )
+        if self.is_ours:
+            self._check_owner()
         header, arrays = self._content(entries)
-        self.time = time.monotonic()
-        self.stamp = None  # unknown, if an interrupt comes in between
         try:
             write_container(self.path, header, arrays)
             self.is_ours = self.is_current = True
         except OSError as error:
             if not self.is_ours:
                 raise
-            if not self.has_warned:
-                self.has_warned = True
-                warn(
-                    f"The checkpoint {self.path} cannot be written ({error}). The fit "
-                    "goes on; a fit that resumes it begins at the last write."
-                )
-        self.stamp = stamp_of(self.path)
+            self._warn_once(
+                f"The checkpoint {self.path} cannot be written ({error}). The fit "
+                "goes on; a fit that resumes it begins at the last write."
+            )
+        self.time, self.stamp = time.monotonic(), stamp_of(self.path)
+
+    def _check_owner(self) -> None:
+        """Raise ValueError if another fit has written to the file."""
+        if stamp_of(self.path) in (None, self.stamp):
+            return
+        try:
+            owner = read_container(self.path)[0]["owner"]
+        except (OSError, *WRONG_CONTENT):
+            owner = None
+        if owner not in self.owners:
+            raise ValueError(
+                f"Another fit writes to {self.path}, too: give every fit a Checkpoint "
+                "with a path of its own, and a search none."
+            )
+
+    def _warn_once(self, text: str) -> None:
+        kind = text.partition("(")[0]
+        if kind not in self.told:
+            self.told.add(kind)
+            warn(text)
 
     def _content(
         self, entries: Sequence[Entry]
@@ -298,6 +315,7 @@ class CheckpointFile:
         header = {
             "kind": KIND,
             "identity": self.identity,
+            "owner": self.owner,
             "random": [self.random[0], *self.random[2:]],
             "loops": loops,
         }
@@ -320,9 +338,8 @@ class CheckpointFile:
             raise ValueError(
                 f"{self.path} is corrupt: it does not fit the model. {REMEDY}"
             )
-        if start != entry.start and not self.has_warned:
-            self.has_warned = True
-            warn(
+        if start != entry.start:
+            self._warn_once(
                 f"The fit that {self.path} resumes began with other numbers, as on "
                 "another machine or with another number of threads: its result is not "
                 "bit for bit that of one fit."
@@ -343,7 +360,7 @@ def stamp_of(path: str) -> tuple[int, ...] | None:
     """Return what changes with every write of a file, None if there is none."""
     try:
         status = os.stat(path)
-    except FileNotFoundError:
+    except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from .._validation import warn
 from .checkpoint import CheckpointFile
@@ -27,6 +26,7 @@ from .settings import SETTINGS
 MAIN = "epoch"
 
 Result = TypeVar("Result")
+Given = TypeVar("Given")
 
 
 class Interrupts:
@@ -67,6 +67,43 @@ def plan_units(main: Stage, n_epochs: int, others: Sequence[Stage]) -> dict[str,
         for name, n_steps, floats in others
     }
     return {**units, main.name: n_epochs}
+
+
+class LoopContext(Generic[Given]):
+    """Context manager of a loop, see :meth:`Progress.loop`.
+
+    A class, as a generator would be lost between its own lines, where Ctrl-C strikes
+    as well.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        name: str,
+        loop: Loop | None,
+        usable_from: float,
+        given: Given,
+    ) -> None:
+        self.progress, self.given = progress, given
+        self.arguments = name, loop, usable_from
+
+    def __enter__(self) -> Given:
+        self.was_over = self.progress.is_over
+        self.progress.begin_loop(*self.arguments)
+        return self.given
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        if error is not None and not isinstance(error, KeyboardInterrupt):
+            return False
+        try:
+            if error is not None:
+                raise error
+            if not self.was_over:
+                self.progress.end_loop()
+        except KeyboardInterrupt as stop:
+            self.progress.interrupt_loop(stop)
+        self.progress.end()  # the loop may have left in the middle of a unit
+        return True
 
 
 class Progress:
@@ -186,30 +223,17 @@ class Progress:
 
     # -- its loops ---------------------------------------------------------------
 
-    @contextmanager
     def loop(
         self, name: str, loop: Loop | None = None, usable_from: float = 0
-    ) -> Iterator[None]:
-        """Context manager of a loop: Ctrl-C restores the state that it kept last.
+    ) -> LoopContext[None]:
+        """Return the context manager of a loop.
 
-        The state is kept by :meth:`resume` at the beginning, by :meth:`keep` within
-        the loop, and at its end. Before ``usable_from`` steps Ctrl-C passes.
+        Ctrl-C in it restores the state that the loop kept last: by :meth:`resume` at
+        the beginning, by :meth:`keep` within it. Before ``usable_from`` steps Ctrl-C
+        passes.
         """
-        was_over, entry = self.is_over, self._next_entry(name, usable_from)
-        self._entry, self._loop = entry, loop
-        try:
-            yield
-            if not was_over and (entry.kept is None or entry.kept.n_done < math.inf):
-                self.keep(math.inf)
-        except KeyboardInterrupt as stop:
-            if not entry.is_usable:
-                raise
-            self._interrupt(stop)
-            if loop is not None and entry.kept is not None:
-                loop.load(entry.kept.state)
-        self.end()  # the loop may have left in the middle of a unit
+        return LoopContext(self, name, loop, usable_from, None)
 
-    @contextmanager
     def stage(
         self,
         name: str,
@@ -218,13 +242,13 @@ class Progress:
         *,
         n_saves: int = SETTINGS.n_saves,
         usable_from: float = 0,
-    ) -> Iterator[Iterator[int]]:
-        """Context manager that gives the steps of a stage to a loop.
+    ) -> LoopContext[Iterator[int]]:
+        """Return the context manager of a loop, which gives it the steps of a stage.
 
         The state is kept ``n_saves`` times, at equal distances.
         """
-        with self.loop(name, loop, usable_from):
-            yield self._steps(name, n_steps, n_saves)
+        steps = self._steps(name, n_steps, n_saves)
+        return LoopContext(self, name, loop, usable_from, steps)
 
     def resume(self) -> float:
         """Restore what the loop kept, or keep its start; return the steps done."""
@@ -255,7 +279,8 @@ class Progress:
         if self.checkpoint is not None and not self.checkpoint.is_current:
             self.checkpoint.write(self._entries)
 
-    def _next_entry(self, name: str, usable_from: float) -> Entry:
+    def begin_loop(self, name: str, loop: Loop | None, usable_from: float) -> None:
+        """Begin a loop, the next one of the fit."""
         if self._position == len(self._entries):
             self._entries.append(Entry(name))
         entry = self._entries[self._position]
@@ -263,7 +288,23 @@ class Progress:
             raise ValueError(f"The checkpoint has {entry.name!r} in place of {name!r}.")
         entry.usable_from = usable_from
         self._position += 1
-        return entry
+        self._entry, self._loop = entry, loop
+
+    def end_loop(self) -> None:
+        """End a loop that nothing has interrupted."""
+        assert self._entry is not None
+        kept = self._entry.kept
+        if kept is None or kept.n_done < math.inf:
+            self.keep(math.inf)
+
+    def interrupt_loop(self, stop: KeyboardInterrupt) -> None:
+        """Restore the state that the loop kept last, or let Ctrl-C pass."""
+        assert self._entry is not None
+        if not self._entry.is_usable:
+            raise stop
+        self._interrupt(stop)
+        if self._loop is not None and self._entry.kept is not None:
+            self._loop.load(self._entry.kept.state)
 
     def _steps(self, name: str, n_steps: int, n_saves: int) -> Iterator[int]:
         done = self.resume()

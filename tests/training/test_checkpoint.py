@@ -350,6 +350,18 @@ def test_two_fits_at_a_time_are_refused(numbers, path):
     assert not hasattr(model, "_model")
 
 
+def test_a_file_that_only_looks_new_is_no_other_fit(numbers, path):
+    """As where a network gives files other numbers and times."""
+
+    class Touch(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            os.utime(path, (0, 0))
+
+    model = transformer(path)
+    model.callbacks.append(Touch())
+    assert model.fit(numbers).n_iter_ == 3
+
+
 def test_a_file_that_is_deleted_is_written_again(numbers, path):
     class Delete(Callback):
         def on_epoch_end(self, net, **kwargs):
