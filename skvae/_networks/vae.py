@@ -241,6 +241,8 @@ class VAE(nn.Module):
             # components of a large simplex are small: networks need order one
             prior = self._fixed_prior()
             z = (z - prior.mean) * torch.rsqrt(prior.variance)
+        if c is not None and torch.is_inference_mode_enabled():
+            return self.decoder.infer(z, c)
         if c is not None:
             z = torch.cat([z, c.expand(*z.shape[:-1], self.n_context)], -1)
         px: Tensor = self.decoder(z)
