@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -34,9 +33,16 @@ from .._distributions.intervals import (
     interval_draws,
     sorted_quantiles,
 )
+from .._distributions.noise import RowStream, draw_normal
 from .._distributions.predictive import cell_moments, tempered_latents
 from .._networks.arrays import check_array, load_module, to_arrays
-from .._networks.batch import Batch, rows_at_once
+from .._networks.batch import (
+    CACHED_FLOATS,
+    INFERENCE_FLOATS,
+    Batch,
+    rows_at_once,
+)
+from .._networks.precision import in_double
 from .._networks.vae import VAE
 from .._tables.columns import Column
 from .._tables.transforms import Affine, PiecewiseLinear, moments
@@ -273,7 +279,7 @@ class ConditionalModel:
     def _in_double(self) -> VAE:
         """Return the module in double precision."""
         if self._double is None:
-            self._double = copy.deepcopy(self.module).double()
+            self._double = in_double(self.module)
         return self._double
 
     def _write_moments(
@@ -303,7 +309,8 @@ class ConditionalModel:
     def _decoded(self, module: VAE, c: Tensor) -> Iterator[Tensor]:
         """Yield decoder outputs of prior draws, (mean_draws, rows, n_outputs)."""
         noise = self._mean_noise(c)
-        for rows in c.split(rows_at_once(self.module.widest * SETTINGS.mean_draws)):
+        floats_per_row = self.module.widest * SETTINGS.mean_draws
+        for rows in c.split(rows_at_once(floats_per_row, CACHED_FLOATS)):
             with torch.inference_mode():
                 z = module.prior(rows).rsample(noise.expand(-1, len(rows), -1))
                 px = module.decode(z, rows)
@@ -363,20 +370,22 @@ class ConditionalModel:
         self,
         c: Tensor,
         n_draws: int,
-        generator: torch.Generator,
+        noise: torch.Generator | RowStream,
         temperature: float = 1.0,
         add_noise: bool = True,
     ) -> Iterator[Tensor]:
         """Yield draws of encoded outputs, (n_draws, rows, columns)."""
         vae, scale = self.module, self._encoded_scale(c)
-        for rows in c.split(rows_at_once(self.module.widest * n_draws)):
+        limit = CACHED_FLOATS if isinstance(noise, RowStream) else INFERENCE_FLOATS
+        for rows in c.split(rows_at_once(self.module.widest * n_draws, limit)):
             with torch.inference_mode():
-                noise = rows.new_empty(n_draws, len(rows), vae.n_prior_noise)
-                noise.normal_(generator=generator)
-                z = tempered_latents(vae.prior(rows), noise, temperature)
+                source = noise.of(rows) if isinstance(noise, RowStream) else noise
+                like = rows.new_empty(n_draws, len(rows), vae.n_prior_noise)
+                latents = draw_normal(like, source)
+                z = tempered_latents(vae.prior(rows), latents, temperature)
                 px = vae.decode(z, rows)
                 if add_noise:
-                    x = vae.joint.sample(px, generator, temperature)
+                    x = vae.joint.sample(px, source, temperature)
                 else:
                     x = vae.joint.point_estimate(px)
                 if scale is not None:
@@ -400,7 +409,7 @@ class ConditionalModel:
         """
         n_draws = interval_draws(coverage)
         levels = [(1 - coverage) / 2, (1 + coverage) / 2]
-        draws = self._draws(self.contexts(features), n_draws, self.new_generator())
+        draws = self._draws(self.contexts(features), n_draws, RowStream(self.seed))
         parts = [sorted_quantiles(x.cpu().numpy(), levels) for x in draws]
         bounds = np.concatenate(parts, axis=1)
         unordered = [
@@ -415,12 +424,12 @@ class ConditionalModel:
 
     def log_likelihood(self, data: Encoded) -> np.ndarray:
         """Return log p(outputs | features) in original units, (n_rows,)."""
-        batch = self.batch(data)
+        batch = self.batch(data).in_double()
         scores = log_jacobian(self.groups, data.encoder, batch)
         assert batch.c is not None
         scale = self._encoded_scale(batch.c)
         if scale is not None:  # the density of mean + scale * (draw - mean)
-            mean = self._means(self.module, batch.c)
+            mean = self._means(self._in_double(), batch.c)
             drawn = torch.where(scale > 1, mean + (batch.x - mean) / scale, batch.x)
             batch = batch.replace(x=drawn)
             shrink = -scale.log().expand_as(drawn)
@@ -431,7 +440,7 @@ class ConditionalModel:
         scores += evidence(self.module, batch, n_draws, self.seed, defensive=True)
         if data.observed is not None:
             scores[~data.observed.any(1)] = 0  # nothing has probability 1
-        return scores.astype(np.float32)
+        return scores
 
     def to_original_units(self, encoded: np.ndarray) -> np.ndarray:
         """Return encoded numbers as float64 in original units."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .._distributions.families import Latent, Prior
 from .._networks.batch import Batch, chunked, map_chunks, rows_at_once
+from .._networks.precision import doubled, in_double
 from .._networks.vae import VAE
 from .._tables.encoder import TableEncoder
 from .rows import ColumnGroups
@@ -18,9 +19,10 @@ from .rows import ColumnGroups
 
 def posterior_means(vae: VAE, data: Batch) -> np.ndarray:
     """Return E[z | x] under q, (n_rows, n_latent), float32."""
+    vae = in_double(vae)
 
     def mean(chunk: Batch) -> Tensor:
-        return vae.encode(chunk.x, chunk.observed).mean
+        return vae.encode(chunk.x, chunk.observed).mean.float()
 
     return map_chunks(mean, data, 4 * vae.widest)
 
@@ -33,16 +35,21 @@ def evidence(
     *,
     defensive: bool = False,
 ) -> np.ndarray:
-    """Return importance-weighted log p(encoded row) in nats, (n_rows,).
+    """Return importance-weighted log p(encoded row) in nats, (n_rows,), float64.
 
     ``defensive`` adds as many draws of the prior, see :func:`log_weights`.
     """
     # The same noise for every row: a row's score depends on no other row.
     generator = torch.Generator(data.x.device).manual_seed(seed)
     noise, of_prior = (
-        data.x.new_empty(n_draws, 1, n).normal_(generator=generator).split(1024)
+        doubled(
+            data.x.new_empty(n_draws, 1, n, dtype=torch.float32).normal_(
+                generator=generator
+            )
+        ).split(1024)
         for n in (vae.n_noise, vae.n_prior_noise)
     )
+    vae = in_double(vae)
 
     def score(chunk: Batch) -> Tensor:
         qz = vae.encode(chunk.x, chunk.observed, chunk.c)
@@ -95,7 +102,7 @@ def score_with_gaps(
         return score(data, False)
     n_seen = data.observed.sum(1)
     n_columns = data.observed.shape[1]
-    scores = np.zeros(len(data), dtype=np.float32)
+    scores = np.zeros(len(data))
     for with_gaps, rows in (
         (False, n_seen == n_columns),
         (True, (n_seen < n_columns) & (n_seen > 0)),

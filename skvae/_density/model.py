@@ -223,8 +223,7 @@ class VAEModel:
             return evidence(self.module, rows, n_draws, self.seed, defensive=with_gaps)
 
         logs = score_with_gaps(batch, score)
-        logs = logs + log_jacobian(self.groups, data.encoder, batch)
-        return logs.astype(np.float32)
+        return logs + log_jacobian(self.groups, data.encoder, batch)
 
     def new_generator(self) -> torch.Generator:
         """Return the generator of draws that are the same at every call."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .head import CPU_FLOATS, Head, common_noise, weighted_moments
 from .location_scale import Normal
+from .noise import Source, draw_booleans, draw_codes, draw_gamma, draw_poisson
 from .normal import LOG_2PI
 
 #: Upper bound of the log mean of counts: exp(20) and its square are finite in float32.
@@ -61,12 +62,11 @@ class Bernoulli(Head):
         return probability * (1 - probability)
 
     def sample(
-        self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
+        self, outputs: Tensor, source: Source, temperature: float = 1.0
     ) -> Tensor:
         if temperature < LEAST_TEMPERATURE:
             return self.point_estimate(outputs).round()
-        probability = torch.sigmoid(outputs / temperature)
-        return torch.bernoulli(probability, generator=generator)
+        return draw_booleans(torch.sigmoid(outputs / temperature), source)
 
     def point_estimate_head(self) -> Bernoulli:
         return Bernoulli(self.n_columns)
@@ -125,14 +125,11 @@ class Codes(Head):
         return mode, torch.zeros_like(mode)
 
     def sample(
-        self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
+        self, outputs: Tensor, source: Source, temperature: float = 1.0
     ) -> Tensor:
         if temperature < LEAST_TEMPERATURE:
             return self.point_estimate(outputs)
-        probability = self.probabilities(outputs, temperature)
-        flat = probability.flatten(0, -2)
-        codes = torch.multinomial(flat, 1, generator=generator)
-        return codes.reshape(probability.shape[:-1]).to(probability.dtype)
+        return draw_codes(self.probabilities(outputs, temperature), source)
 
     def point_estimate_head(self) -> Categorical:
         return Categorical(self.n_columns, self.n_categories)
@@ -241,15 +238,15 @@ class Counts(Head):
         return outputs.clamp(max=LOG_RATE_LIMIT).exp()
 
     @abstractmethod
-    def draw(self, mean: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, mean: Tensor, source: Source) -> Tensor:
         """Draw counts of these means, (..., n_columns) -> same."""
 
     def sample(
-        self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
+        self, outputs: Tensor, source: Source, temperature: float = 1.0
     ) -> Tensor:
         """Draw counts; the temperature multiplies their deviations from the mean."""
         mean = self.point_estimate(outputs)
-        draw = self.draw(mean, generator)
+        draw = self.draw(mean, source)
         if temperature == 1:
             return draw
         return (mean + temperature * (draw - mean)).round()
@@ -284,8 +281,8 @@ class Poisson(Counts):
     def variance(self, outputs: Tensor) -> Tensor:
         return self.point_estimate(outputs)
 
-    def draw(self, mean: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.poisson(mean, generator=generator)
+    def draw(self, mean: Tensor, source: Source) -> Tensor:
+        return draw_poisson(mean, source)
 
 
 class NegativeBinomial(Counts):
@@ -335,10 +332,10 @@ class NegativeBinomial(Counts):
         mean = self.point_estimate(outputs)
         return mean + mean.square() / self.dispersion()
 
-    def draw(self, mean: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, mean: Tensor, source: Source) -> Tensor:
         r = self.dispersion().expand_as(mean)
-        rate = torch._standard_gamma(r, generator=generator) / r * mean
-        return torch.poisson(rate.clamp(max=LARGEST_RATE), generator=generator)
+        rate = draw_gamma(r, source) / r * mean
+        return draw_poisson(rate.clamp(max=LARGEST_RATE), source)
 
 
 def _stirling_error(n: Tensor) -> Tensor:

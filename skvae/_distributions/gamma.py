@@ -347,7 +347,7 @@ def _noise_parts(noise: Tensor, shape: Sequence[int]) -> tuple[Tensor, ...]:
     return grouped.unbind(-1 - len(shape))
 
 
-def _standard_log_gamma(concentration: Tensor, noise: Sequence[Tensor]) -> Tensor:
+def standard_log_gamma(concentration: Tensor, noise: Sequence[Tensor]) -> Tensor:
     """Return logs of Gamma(concentration, 1) draws, from standard normal noise.
 
     Marsaglia and Tsang's rejection sampler at ``concentration + 1``, where proposals
@@ -388,7 +388,7 @@ class _GammaDraw(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, concentration: Tensor, *noise: Tensor) -> Tensor:
-        draw = _standard_log_gamma(concentration, noise).exp().clamp(min=SMALLEST)
+        draw = standard_log_gamma(concentration, noise).exp().clamp(min=SMALLEST)
         ctx.save_for_backward(concentration, draw)
         return draw
 
@@ -410,7 +410,7 @@ class _DirichletDraw(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, concentration: Tensor, *noise: Tensor) -> Tensor:
         # normalised as logarithms: small gamma draws underflow together
-        draw = torch.softmax(_standard_log_gamma(concentration, noise), -1)
+        draw = torch.softmax(standard_log_gamma(concentration, noise), -1)
         ctx.save_for_backward(concentration, draw)
         return draw
 

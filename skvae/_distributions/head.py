@@ -2,7 +2,7 @@
 
 A *head* turns decoder outputs into the likelihood of a group of columns of one kind;
 :class:`skvae._distributions.joint.Joint` puts the heads of a table side by side. Random
-draws take an explicit generator. Every density is in nats, with all its constants.
+draws take an explicit source of noise. Densities are in nats, with all constants.
 
 A new likelihood is one class, here or in a file of its own, and one line in the
 registry. The rest of the package calls methods of heads and never tests their class.
@@ -18,6 +18,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from .noise import Source
 
 #: Dtype and device of new parameters: torch's defaults may be changed by the user.
 CPU_FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
@@ -101,12 +103,12 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def sample(
-        self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
+        self, outputs: Tensor, source: Source, temperature: float = 1.0
     ) -> Tensor:
         """Draw one value per column: (..., n_outputs) -> (..., n_columns).
 
         A temperature below 1 moves draws towards the point estimate; at 0 they are
-        equal to it.
+        equal to it. With noise of rows as source, outputs are (draws, rows, n_outputs).
         """
 
     # -- over draws of z ---------------------------------------------------------

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .head import CPU_FLOATS, Cells, Head
 from .location_scale import LocationScale
+from .noise import Source
 
 
 class Joint(nn.Module):
@@ -76,10 +77,10 @@ class Joint(nn.Module):
         return torch.cat([h.point_estimate(o) for h, o in self.split(outputs)], -1)
 
     def sample(
-        self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
+        self, outputs: Tensor, source: Source, temperature: float = 1.0
     ) -> Tensor:
-        """Draw a table, (..., n_columns)."""
-        parts = [h.sample(o, generator, temperature) for h, o in self.split(outputs)]
+        """Draw a table, (..., n_columns), see Head."""
+        parts = [h.sample(o, source, temperature) for h, o in self.split(outputs)]
         return torch.cat(parts, -1)
 
     def sample_common(self, outputs: Tensor, generator: torch.Generator) -> Tensor:

@@ -21,6 +21,7 @@ from .head import (
     common_noise,
     weighted_moments,
 )
+from .noise import Source, draw_normal, draw_student_t
 from .normal import LOG_2PI
 
 #: Minimum scale, in standard deviations of the encoded column: repeated values would
@@ -142,7 +143,7 @@ class LocationScale(Head):
         return deviation.square().expand_as(self.loc(outputs))
 
     @abstractmethod
-    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+    def noise(self, like: Tensor, source: Source) -> Tensor:
         """Draw deviations from the location in units of the scale."""
 
     def common_noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
@@ -154,10 +155,10 @@ class LocationScale(Head):
         """Return quantiles of a column's noise in units of the scale."""
 
     def sample(
-        self, outputs: Tensor, generator: torch.Generator, temperature: float = 1.0
+        self, outputs: Tensor, source: Source, temperature: float = 1.0
     ) -> Tensor:
         loc = self.loc(outputs)
-        draw = loc + self.scale(outputs) * self.noise(loc, generator)
+        draw = loc + self.scale(outputs) * self.noise(loc, source)
         return draw if temperature == 1 else loc + temperature * (draw - loc)
 
     def sample_common(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
@@ -234,8 +235,8 @@ class Normal(LocationScale):
         standardised = (self.loc(outputs) - x) * scale.reciprocal()
         return -0.5 * standardised.square() - (scale.log() + 0.5 * LOG_2PI)
 
-    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.empty_like(like).normal_(generator=generator)
+    def noise(self, like: Tensor, source: Source) -> Tensor:
+        return draw_normal(like, source)
 
     def common_noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
         return common_noise(like, generator)
@@ -338,13 +339,8 @@ class StudentT(LocationScale):
             - 0.5 * torch.log(math.pi * degrees_of_freedom)
         )
 
-    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        degrees_of_freedom = self.degrees_of_freedom().expand_as(like).contiguous()
-        chi_square = 2 * torch._standard_gamma(
-            degrees_of_freedom / 2, generator=generator
-        )
-        noise = torch.empty_like(like).normal_(generator=generator)
-        return noise * torch.rsqrt(chi_square / degrees_of_freedom)
+    def noise(self, like: Tensor, source: Source) -> Tensor:
+        return draw_student_t(self.degrees_of_freedom().expand_as(like), source)
 
     def noise_quantiles(self, levels: np.ndarray, column: int) -> np.ndarray:
         degrees_of_freedom = float(self.degrees_of_freedom()[column])

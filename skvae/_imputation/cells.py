@@ -23,13 +23,20 @@ from .._distributions.intervals import (
     sorted_quantiles,
     weighted_median,
 )
-from .._networks.batch import Batch, chunked, rows_at_once
+from .._distributions.noise import RowStream, Source, draw_normal, draw_places
+from .._networks.batch import (
+    CACHED_FLOATS,
+    INFERENCE_FLOATS,
+    Batch,
+    chunked,
+    rows_at_once,
+)
 from .conditional_mean import ConditionalMean
 from .masking import uniform
 from .residual_vae import ResidualVAE
 from .scales import Scales, clamp
 from .settings import SETTINGS, Settings
-from .streams import new_generator
+from .streams import new_generator, new_row_stream
 
 
 @dataclass
@@ -92,7 +99,7 @@ class CellDistribution:
 
     def _common_draws(self, data: Batch) -> Iterator[tuple[Batch, np.ndarray]]:
         """Yield chunks of rows with draws by common random numbers."""
-        return self.draw(data, INTERVAL_DRAWS, None, common=True)
+        return self.draw(data, INTERVAL_DRAWS, None)
 
     def intervals(self, data: Batch, columns: list[int], coverage: float) -> np.ndarray:
         """Return prediction interval bounds of columns, (2, rows, len(columns))."""
@@ -109,16 +116,18 @@ class CellDistribution:
 
     def _interval_draws(self, data: Batch, n_draws: int) -> Iterator[np.ndarray]:
         """Yield draws for prediction intervals, by chunks of rows."""
-        generator = self.generator("intervals")
         parameters = None
         if self.mean.ensemble is None:
             # draws of the VAE are calibrated on out-of-fold residuals, which include
             # the error of the parameters already
             n_drawn = len(self.mean.gaussian.drawn_means)
             parameters = sorted(k % n_drawn for k in range(n_draws))
-        for chunk, x in self.draw(data, n_draws, generator, parameters=parameters):
+        cells = new_row_stream(self.seed, "intervals")
+        choices = new_row_stream(self.seed, "resampling")
+        for chunk, x in self.draw(data, n_draws, cells, parameters=parameters):
             if self.slopes:
-                x = self._resample(chunk, x, n_draws, generator)
+                source = choices.of(chunk.x, observed_mask(chunk))
+                x = self._resample(chunk, x, n_draws, source)
             yield x
 
     def tables(
@@ -178,27 +187,29 @@ class CellDistribution:
         self,
         data: Batch,
         n_draws: int,
-        generator: torch.Generator | None,
+        noise: torch.Generator | RowStream | None,
         mask: Tensor | None = None,
         parameters: list[int] | None = None,
-        common: bool = False,
     ) -> Iterator[tuple[Batch, np.ndarray]]:
         """Yield chunks of the rows with draws, as if cells were missing at random.
 
         Inputs are the observed cells, or those in ``mask``. ``parameters`` are indices
-        of drawn parameters of the normal, one for each draw. ``common`` draws have
-        common random numbers: of the latents, and of the cells where columns mask
+        of drawn parameters of the normal, one for each draw. Without ``noise`` draws
+        have common random numbers: of the latents, and of the cells where columns mask
         themselves (else the cells are means given the latents).
         """
         groups: list[tuple[int | None, int]] = [(None, n_draws)]
         if parameters is not None:
             groups = [(k, len(list(same))) for k, same in groupby(parameters)]
-        at_once = rows_at_once(self._floats_per_row(n_draws))
+        by_generator = isinstance(noise, torch.Generator)
+        limit = INFERENCE_FLOATS if by_generator else CACHED_FLOATS
+        at_once = rows_at_once(self._floats_per_row(n_draws), limit)
         for start in range(0, len(data), at_once):
             chunk = data.rows(start, start + at_once)
             own = observed_mask(chunk)
             if mask is not None:
                 own = mask[start : start + len(chunk)]
+            source = noise.of(chunk.x, own) if isinstance(noise, RowStream) else noise
             with torch.inference_mode():
                 contexts: Iterable[Tensor | None] = [None] * len(groups)
                 if self.mean.ensemble is not None:
@@ -207,9 +218,9 @@ class CellDistribution:
                         c, originals(chunk), own, [k for k, _ in groups]
                     )
                 x = [
-                    self._draw_normal(chunk, own, n, generator, k, common)
+                    self._draw_normal(chunk, own, n, source, k)
                     if c is None
-                    else self._draw_residuals(c, n, generator, common)
+                    else self._draw_residuals(c, n, source)
                     for c, (k, n) in zip(contexts, groups, strict=True)
                 ]
             yield chunk, np.concatenate(x)
@@ -234,28 +245,26 @@ class CellDistribution:
         chunk: Batch,
         mask: Tensor,
         n_draws: int,
-        generator: torch.Generator | None,
+        source: Source | None,
         parameters: int | None,
-        common: bool,
     ) -> np.ndarray:
         """Return draws of all cells from the normal alone."""
         gaussian = self.mean.gaussian
         inputs, given = self.mean.gaussian_inputs(originals(chunk), mask)
-        if common:
+        if source is None:
             like = inputs.new_empty(n_draws, 1, inputs.shape[1])
             noise = common_noise(like, self.generator("common"))
         else:
-            noise = inputs.new_empty(n_draws, *inputs.shape)
-            noise.normal_(generator=generator)
+            noise = draw_normal(inputs.new_empty(n_draws, *inputs.shape), source)
         draws = gaussian.sample(inputs, given, noise, parameters)
         return self.scales.rows_to_encoded(draws)
 
     def _draw_residuals(
-        self, c: Tensor, n_draws: int, generator: torch.Generator | None, common: bool
+        self, c: Tensor, n_draws: int, source: Source | None
     ) -> np.ndarray:
         """Return draws of all cells from the residual VAE."""
         vae = self.vae
-        if common:
+        if source is None:
             generator = self.generator("common")
             like = c.new_empty(n_draws, 1, vae.n_prior_noise)
             noise = common_noise(like, generator)
@@ -263,10 +272,9 @@ class CellDistribution:
             if self.slopes:
                 function = partial(vae.joint.sample_common, generator=generator)
         else:
-            assert generator is not None
-            noise = c.new_empty(n_draws, len(c), vae.n_prior_noise)
-            noise.normal_(generator=generator)
-            function = partial(vae.joint.sample, generator=generator)
+            like = c.new_empty(n_draws, len(c), vae.n_prior_noise)
+            noise = draw_normal(like, source)
+            function = partial(vae.joint.sample, source=source)
         x = function(vae.decode(vae.prior(c).rsample(noise), c))
         return clamp(x, self.scales.drawn).cpu().numpy()
 
@@ -310,11 +318,11 @@ class CellDistribution:
         chunk: Batch,
         x: np.ndarray,
         n_draws: int,
-        generator: torch.Generator | None,
+        source: Source,
     ) -> np.ndarray:
         """Return draws resampled by their importance weights under self-masking."""
         weights = torch.from_numpy(self._tilt(chunk, x).T).to(chunk.x.device)
-        chosen = torch.multinomial(weights, n_draws, True, generator=generator)
+        chosen = draw_places(weights, n_draws, source)
         return np.take_along_axis(x, chosen.cpu().numpy().T[..., None], axis=0)
 
     def _tilt(self, chunk: Batch, x: np.ndarray) -> np.ndarray:

@@ -433,7 +433,7 @@ class ImputationModel:
             scores = scores + log_jacobian(self.groups, data.encoder, batch)
         empty = ~observed_mask(batch).any(1).cpu().numpy()
         scores[empty] = 0  # nothing has probability 1
-        return scores.astype(np.float32)
+        return scores
 
     def _linear_log_likelihood(self, batch: Batch) -> np.ndarray:
         parts = []

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._distributions.head import CPU_FLOATS
@@ -113,6 +114,17 @@ def make_linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     return layer
 
 
+def sum_of_products(parts: Sequence[Tensor], weight: Tensor, bias: Tensor) -> Tensor:
+    """Return ``torch.cat(parts, -1) @ weight.T + bias`` for parts that broadcast."""
+    widths = [part.shape[-1] for part in parts]
+    first, *others = zip(parts, weight.split(widths, -1), strict=True)
+    total = F.linear(*first)
+    common = bias
+    for part, columns in others:
+        common = common + F.linear(part, columns)
+    return total.add_(common)
+
+
 class MLP(nn.Module):
     """Multilayer perceptron, optionally with a linear path around its layers.
 
@@ -154,11 +166,32 @@ class MLP(nn.Module):
         return slice(self.n_hidden, None)  # nothing without a linear path
 
     def forward(self, x: Tensor) -> Tensor:  # (..., n_in) -> (..., n_out)
+        if torch.is_inference_mode_enabled():
+            return self.infer(x)
         hidden = self.hidden(x)
         if self.linear_path:
             hidden = torch.cat([hidden, x], -1)
         out: Tensor = self.output(hidden)
         return out
+
+    def infer(self, *parts: Tensor) -> Tensor:
+        """Return the output without gradients, (..., n_out).
+
+        The input is given in parts, (..., width), whose leading dimensions broadcast:
+        what the draws of a row have in common is multiplied once.
+        """
+        if not len(self.hidden):
+            return sum_of_products(parts, self.output.weight, self.output.bias)
+        first, *others = self.hidden
+        hidden = sum_of_products(parts, first.weight, first.bias)
+        for layer in others:
+            hidden = layer(hidden)
+        weight = self.output.weight
+        if not self.linear_path:
+            return F.linear(hidden, weight, self.output.bias)
+        width = self.n_hidden
+        direct = sum_of_products(parts, weight[:, width:], self.output.bias)
+        return F.linear(hidden, weight[:, :width]).add_(direct)
 
     @torch.no_grad()
     def initialise_linear(self, weight: Tensor, bias: Tensor) -> None:

@@ -235,6 +235,8 @@ class VAE(nn.Module):
     def decode(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the decoder outputs px, (..., n_outputs)."""
         z = self._decoder_latents(z)
+        if c is not None and torch.is_inference_mode_enabled():
+            return self.decoder.infer(z, c)
         if c is not None:
             z = torch.cat([z, c.expand(*z.shape[:-1], self.n_context)], -1)
         px: Tensor = self.decoder(z)

@@ -26,6 +26,7 @@ from .._density.model import (
 from .._density.rows import ColumnGroups, Encoded, drop_cell_scales
 from .._networks.arrays import check_array, to_arrays
 from .._networks.batch import Batch, map_chunks, rows_at_once
+from .._networks.precision import doubled, in_double
 from .._tables.columns import Column
 from .._tables.repeated_values import (
     cut_into_values,
@@ -162,16 +163,16 @@ class LabelledModel:
 
     def means(self, data: Encoded) -> np.ndarray:
         """Return E[z | x], averaged over q(y | x) where it depends on the label."""
-        module = self.module
-        batch = self.groups.batch(data, str(module.device))
+        batch = self.groups.batch(data, str(self.module.device))
+        module = in_double(self.module)
 
         def mean(chunk: Batch) -> Tensor:
             inputs = module.inputs(chunk.x, chunk.observed)
             loc = module.encode_every_label(inputs).mean
             if len(loc) == 1:
-                return loc[0]
+                return loc[0].float()
             q = F.softmax(module.logits(inputs), -1).t().unsqueeze(-1)
-            return (q * loc).sum(0)
+            return (q * loc).sum(0).float()
 
         return map_chunks(mean, batch, module.widest * module.n_classes)
 
@@ -179,11 +180,10 @@ class LabelledModel:
         """Return log p(x), the label summed out, in the units of the table."""
         batch = self.groups.batch(data, str(self.module.device))
         logs = score_with_gaps(batch, self._evidence)
-        logs = logs + log_jacobian(self.groups, data.encoder, batch)
-        return logs.astype(np.float32)
+        return logs + log_jacobian(self.groups, data.encoder, batch)
 
     def _evidence(self, batch: Batch, with_gaps: bool) -> np.ndarray:
-        module = self.module
+        module = in_double(self.module)
         noise, _, of_prior = evidence_noise(module, batch, self.seed, module.n_latent)
 
         def score(chunk: Batch) -> Tensor:
@@ -342,10 +342,12 @@ def probabilities(
     module: LabelledVAE, batch: Batch, view: View, widest: int
 ) -> np.ndarray:
     """Return q(y | x) of rows, (n_rows, n_classes), float32."""
+    module = in_double(module)
 
     def proba(chunk: Batch) -> Tensor:
         rows = view(chunk, None)
-        return F.softmax(module.logits(module.inputs(rows.x, rows.observed)), -1)
+        logits = module.logits(module.inputs(rows.x, rows.observed))
+        return F.softmax(logits, -1).float()
 
     return map_chunks(proba, batch, widest * module.n_classes)
 
@@ -353,14 +355,14 @@ def probabilities(
 def evidence_noise(
     module: LabelledVAE, batch: Batch, seed: int, n_outer: int
 ) -> Iterator[Tensor]:
-    """Yield noise of q(z | x, y), of outer latents and of the prior.
+    """Yield noise of q(z | x, y), of outer latents and of the prior, float64.
 
     It is the same for every row: a row's score depends on no other row.
     """
     generator = torch.Generator(batch.x.device).manual_seed(seed)
     for width in (module.n_noise, n_outer, module.n_prior_noise):
         noise = batch.x.new_empty(SETTINGS.evidence_draws, 1, width)
-        yield noise.normal_(generator=generator)
+        yield doubled(noise.normal_(generator=generator))
 
 
 def averaged_evidence(

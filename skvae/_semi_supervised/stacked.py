@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from .._density.model import (
 from .._density.rows import Encoded
 from .._networks.arrays import check_array, to_arrays
 from .._networks.batch import Batch
+from .._networks.precision import in_double
+from .._networks.vae import VAE
 from .._tables.columns import Column
 from .._tables.repeated_values import cut_into_values
 from .._training.plan import Plan, split_rows
@@ -184,9 +187,18 @@ class M1M2Model:
         self.module.initialise_marginals(start, torch.ones_like(start))
         self.module.to(batch.x.device)
 
-    def _view(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
-        """Return the input of M2: latents of M1, drawn, or means of q(z | x)."""
-        vae = self.density.module
+    def _view(
+        self,
+        batch: Batch,
+        generator: torch.Generator | None = None,
+        *,
+        vae: VAE | None = None,
+    ) -> Batch:
+        """Return the input of M2: latents of M1, drawn, or means of q(z | x).
+
+        ``vae`` is a copy of M1 in the precision of the rows.
+        """
+        vae = self.density.module if vae is None else vae
         with torch.no_grad():
             qz = vae.encode(batch.x, batch.observed)
             z = qz.mean
@@ -203,7 +215,9 @@ class M1M2Model:
     def probabilities(self, data: Encoded) -> np.ndarray:
         """Return q(y | x), (n_rows, n_classes), float32."""
         batch = self.density.batch(data)
-        return probabilities(self.module, batch, self._view, self.density.module.widest)
+        features = in_double(self.density.module)
+        view = partial(self._view, vae=features)
+        return probabilities(self.module, batch, view, features.widest)
 
     def means(self, data: Encoded) -> np.ndarray:
         """Return E[z | x] of M1, which does not depend on labels."""
@@ -213,27 +227,32 @@ class M1M2Model:
         """Return log p(x), the label summed out, in the units of the table."""
         batch = self.density.batch(data)
         logs = score_with_gaps(batch, self._evidence)
-        logs = logs + log_jacobian(self.groups, data.encoder, batch)
-        return logs.astype(np.float32)
+        return logs + log_jacobian(self.groups, data.encoder, batch)
 
     def _evidence(self, batch: Batch, with_gaps: bool) -> np.ndarray:
         """Return log p of encoded rows; that of rows with gaps is a looser bound."""
-        features = self.density.module
+        features, labelled = in_double(self.density.module), in_double(self.module)
         noise, outer, _ = evidence_noise(
             self.module, batch, self.seed, features.n_latent
         )
         return averaged_evidence(
             batch,
-            lambda chunk: self._log_weights(chunk, outer, noise),
+            lambda chunk: self._log_weights(features, labelled, chunk, outer, noise),
             features.widest * self.module.n_classes,
         )
 
-    def _log_weights(self, chunk: Batch, outer: Tensor, noise: Tensor) -> Tensor:
+    def _log_weights(
+        self,
+        features: VAE,
+        labelled: LabelledVAE,
+        chunk: Batch,
+        outer: Tensor,
+        noise: Tensor,
+    ) -> Tensor:
         """Return log p̂(x) for every draw of M1's latents, (K, rows).
 
         One draw of M2's latents for each of M1's keeps the estimate unbiased.
         """
-        features = self.density.module
         qz = features.encode(chunk.x, chunk.observed)
         z = qz.rsample(outer)
         px = features.decode(z)
@@ -243,7 +262,7 @@ class M1M2Model:
         log_unused = features.prior().log_prob(unused)
         shape = (*z.shape[:-1], noise.shape[-1])
         log_prior = log_evidence(
-            self.module,
+            labelled,
             z[..., active].flatten(0, 1),
             None,
             noise.expand(shape).reshape(1, -1, noise.shape[-1]),
