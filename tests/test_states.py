@@ -134,7 +134,7 @@ def test_array_likes_become_arrays():
 @pytest.mark.parametrize(
     "value",
     [
-        object(),
+        pytest.param(object(), id="object"),
         {1, 2},
         len,
         1j,
