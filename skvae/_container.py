@@ -271,8 +271,8 @@ def to_plain(
         parts = [plain(part, index) for index, part in enumerate(value)]
         return parts if type(value) is list else {f"{MARK}tuple": parts}
     if isinstance(value, np.generic) and value.dtype.kind not in "OV":
-        array = np.array([value])  # a text without characters gets one
-        return {f"{MARK}scalar": [array.dtype.str, array.tobytes().hex()]}
+        scalar = np.array([value])  # a text without characters gets one
+        return {f"{MARK}scalar": [scalar.dtype.str, scalar.tobytes().hex()]}
     if isinstance(value, np.random.RandomState):
         return {f"{MARK}random_state": plain(random_state_parts(value), "state")}
     array = _as_array(value)

@@ -100,7 +100,8 @@ def _stirling_error(counts: np.ndarray) -> np.ndarray:
     few, many = np.minimum(counts, 16.0), np.maximum(counts, 16.0)
     stirling = (few + 0.5) * np.log(few) - few + 0.5 * math.log(2 * math.pi)
     series = (1 / 12 - (1 / 360 - 1 / (1260 * many**2)) / many**2) / many
-    return np.where(counts < 16, gammaln(few + 1) - stirling, series)
+    error: np.ndarray = np.where(counts < 16, gammaln(few + 1) - stirling, series)
+    return error
 
 
 def _fit_negative_binomial(

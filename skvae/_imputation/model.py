@@ -336,8 +336,8 @@ class ImputationModel:
         if some.weight is not None:
             weight = (some.weight / some.weight.mean()).cpu().numpy().astype(float)
         # columns without both kinds of cells tell nothing
-        informs = missing.any(0) & ~missing.all(0)
-        chosen = [position for position in signs if informs[position]]
+        shares = missing.mean(axis=0)
+        chosen = [position for position in signs if 0 < shares[position] < 1]
         for position, draws in cells.single_cells(some, chosen, generator):
             cells_missing, sign = missing[:, position], signs[position]
             found[position] = fit_slope(

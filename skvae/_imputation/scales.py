@@ -75,8 +75,8 @@ class Scales:
             # means of a robust transform would be those of its tails
             if column.transform not in ("standard", "robust"):
                 cells = column.map.inverse(cells.astype(np.float64))
-                mean, deviation = moments(cells)
-                mean, scale = float(mean), float(deviation) or 1.0
+                mean, scale = map(float, moments(cells))
+                scale = scale or 1.0
                 scales[position] = (mean, scale)
                 expected[:, position] = (original - mean) / scale
         return cls(columns, scales, drawn, expected)

@@ -183,6 +183,7 @@ class MLP(nn.Module):
         if not len(self.hidden):
             return sum_of_products(parts, self.output.weight, self.output.bias)
         first, *others = self.hidden
+        assert isinstance(first, nn.Linear)
         hidden = sum_of_products(parts, first.weight, first.bias)
         for layer in others:
             hidden = layer(hidden)

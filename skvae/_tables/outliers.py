@@ -77,7 +77,7 @@ def _reach(
     body = np.maximum(nearest, settings.min_body_spreads * spread)
     # most columns end here: the logarithms are for the few others
     for place in np.flatnonzero(distances[start:] / least_factor > body):
-        first, reach = start + place, body[place]
+        first, reach = start + int(place), body[place]
         inner = distances[:first]
         if spread == 0 and first < settings.min_body_cells:
             continue
