@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor, from_numpy
 
 from .._distributions.registry import LIKELIHOODS
-from .._tables.columns import Column, nearest_index
+from .._tables.columns import Column
 from .._tables.transforms import moments
 
 
