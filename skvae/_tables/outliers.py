@@ -34,6 +34,12 @@ def body_range(values: np.ndarray, settings: Settings) -> tuple[float, float] | 
     far = np.concatenate([-below[below > low], above[above > high]])
     if not len(far) or not _are_few(far, n_values, settings):
         return None
+    # a side without outliers may get some later
+    nearest = min(low, high)
+    if np.isinf(low):
+        low = max(nearest, settings.min_outlier_factor * below.max(initial=0.0))
+    if np.isinf(high):
+        high = max(nearest, settings.min_outlier_factor * above.max(initial=0.0))
     limit = np.finfo(np.float64).max
     with np.errstate(over="ignore"):
         ends = np.array([2 * (median - low), 2 * (median + high)])
