@@ -10,10 +10,11 @@ import numpy as np
 
 from .._container import SavedModelError, write_state
 from .._container import read_state as read_file
+from .._training.ambient import isolated
 from .._validation import warn
 from .classifier import VAEClassifier
 from .imputer import VAEImputer
-from .persistence import FORGOTTEN, saved_state
+from .persistence import CALLBACKS, FORGOTTEN, saved_state
 from .persistence import forget_values as forget
 from .regressor import VAERegressor
 from .transformer import VAETransformer
@@ -26,13 +27,11 @@ ESTIMATORS = {
 #: What a file of this kind holds.
 KIND = "estimator"
 
-#: Attributes with callbacks, which are code: files have none.
-CALLBACKS = ("callbacks", "_skl_callbacks")
-
 #: Attributes of estimators that are neither parameters nor public.
 PRIVATE = ("_params", "_form", FORGOTTEN, "_state", "_format", "_versions", "_digest")
 
 
+@isolated()
 def save(estimator, path, *, forget_values=False):
     """Save an estimator in a file that holds no code.
 
@@ -114,6 +113,7 @@ def save(estimator, path, *, forget_values=False):
     write_state(path, KIND, content)
 
 
+@isolated()
 def load(path):
     """Load an estimator from a file of :func:`save`.
 

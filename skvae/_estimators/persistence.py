@@ -34,8 +34,11 @@ ENCODERS = ("_encoder", "_feature_encoder")
 #: Attribute of a model that has forgotten values of its training table.
 FORGOTTEN = "_forgotten"
 
-#: What the digest leaves out: it describes the computer, and is checked by itself.
-UNDIGESTED = ("_digest", "_format", "_versions", "device_")
+#: Attributes with callbacks, which are code.
+CALLBACKS = ("callbacks", "_skl_callbacks")
+
+#: What the digest leaves out: code, and what describes the computer.
+UNDIGESTED = ("_digest", "_format", "_versions", "device_", *CALLBACKS)
 
 
 def package_versions() -> dict[str, str]:
