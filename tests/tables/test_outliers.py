@@ -160,7 +160,7 @@ def test_new_cells_beyond_the_range_are_missing_and_infinite_ones_refused():
     _, observed = encoder.encode(new)
     assert observed[:, 1].tolist() == [True, False, False]
     new[:, 1] = np.inf
-    with pytest.raises(ValueError, match="infinity.*'x1'"):
+    with pytest.raises(ValueError, match=r"infinity.*'x1'"):
         encoder.encode(new)
     # columns without outliers take all cells
     new[:, 0], new[:, 1] = 1e5, 0
