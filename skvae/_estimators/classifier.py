@@ -22,10 +22,13 @@ from sklearn.utils.validation import (
 
 from .._semi_supervised.labels import (
     check_declared,
+    codes_of,
     declared_classes,
     encode_labels,
+    is_labelled,
     known_codes,
-    labels_of,
+    read_labels,
+    warn_of_lost_class,
 )
 from .._semi_supervised.model import LabelledModel
 from .._semi_supervised.stacked import M1M2Model, labels_from_state
@@ -261,10 +264,13 @@ class VAEClassifier(
 
     Notes
     -----
-    A row without a label has -1 in ``y`` where labels are numbers (NaN where they are
-    floats, too) and None, NaN or null where they are strings. A class must have at
-    least one label; a category that a pandas column of labels declares and no row has
-    is an error. If all labels are alike, every row gets that class.
+    A row without a label has None, NaN or null in ``y``, or -1 where labels are numbers,
+    as in scikit-learn; with labels that are -1 and 1 alone, there is a warning. In an
+    array of text, where NumPy writes NaN as "nan", that counts as no label, with a
+    warning. ``classes_`` have the type of the labels, whether some are missing or not.
+    A class must have at least one label; a category that a pandas column of labels
+    declares and no row has is an error. If all labels are alike, every row gets that
+    class.
 
     :meth:`score_samples` sums the label out, :meth:`sample` conditions on it.
 
@@ -380,8 +386,8 @@ class VAEClassifier(
             At least two rows; NumPy, pandas, polars or pyarrow. Missing cells are
             NaN or null.
         y : array-like of shape (n_samples,)
-            Labels. A row without a label has -1 where labels are numbers, and None,
-            NaN or null otherwise.
+            Labels. A row without a label has None, NaN or null, or -1 where labels are
+            numbers.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the rows; a row of weight zero is left out.
 
@@ -400,10 +406,12 @@ class VAEClassifier(
 
     def _read(self, X, y, sample_weight, resume):
         declared = declared_classes(y)
-        y = labels_of(y, self)
-        check_consistent_length(X, y)
-        weights, y, X = weighted_rows(sample_weight, y, X)
-        classes, codes = encode_labels(y)
+        labels, missing = read_labels(y, self)
+        check_consistent_length(X, labels)
+        tables = weighted_rows(sample_weight, labels, missing, X)
+        weights, labels, missing, X = tables
+        classes, codes = encode_labels(labels, missing)
+        warn_of_lost_class(labels, missing)
         check_declared(declared, classes)
         if resume:
             codes = known_codes(classes, codes, self.classes_)
@@ -460,7 +468,7 @@ class VAEClassifier(
         X : array-like or data frame of shape (n_samples, n_features)
             Rows with the columns of the training table.
         y : array-like of shape (n_samples,)
-            True labels.
+            True labels. Rows without a label, marked as in :meth:`fit`, do not count.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
 
@@ -468,10 +476,31 @@ class VAEClassifier(
         -------
         score : float
             Accuracy, between 0 and 1.
+
+        Raises
+        ------
+        ValueError
+            If no row has a label (of positive weight), or if ``y`` holds strings where
+            the classes are none, or the reverse.
         """
+        check_is_fitted(self)
+        labels, missing = read_labels(y, self)
+        check_consistent_length(X, labels)
+        known = is_labelled(labels, missing)
+        weights = np.ones(len(labels))
         if sample_weight is not None:
-            sample_weight = check_weights(sample_weight, y)
-        return super().score(X, y, sample_weight)
+            weights = check_weights(sample_weight, labels)
+        if not weights[known].any():
+            raise ValueError("y has no label of positive weight: nothing to score.")
+        is_text = [values.dtype.kind in "OU" for values in (labels, self.classes_)]
+        if is_text[0] != is_text[1]:
+            raise ValueError(
+                f"y holds labels such as {labels[known][0]!r}, but the classes are "
+                f"{self.classes_.tolist()!r}: give labels of their kind."
+            )
+        predicted = self.predict_proba(X).argmax(axis=1)
+        hits = codes_of(labels, self.classes_) == predicted
+        return float(np.average(hits[known], weights=weights[known]))
 
     @isolated()
     def transform(self, X):
@@ -583,9 +612,8 @@ class VAEClassifier(
                 f"Z has {Z.shape[1]} columns, but the model has {n_latent} latent "
                 "variables."
             )
-        labels = np.asarray(y)
-        labels = np.repeat(labels, len(Z)) if labels.ndim == 0 else labels
-        codes = self._codes_to_sample(len(Z), labels, None)
+        y = np.repeat(np.asarray(y), len(Z)) if np.ndim(y) == 0 else y
+        codes = self._codes_to_sample(len(Z), y, None)
         return self._encoder.decode(self._model.decode(Z, codes))
 
     def _codes_to_sample(self, n_samples, y, random_state):
@@ -596,22 +624,23 @@ class VAEClassifier(
             return random_state.choice(
                 len(self.classes_), n_samples or 1, p=self.class_prior_
             )
-        labels = np.asarray(y)
-        if labels.ndim == 0:
-            labels = np.repeat(labels, n_samples or 1)
-        if labels.ndim != 1 or n_samples not in (None, len(labels)) or not len(labels):
+        y = np.repeat(np.asarray(y), n_samples or 1) if np.ndim(y) == 0 else y
+        shape = np.shape(y)
+        if len(shape) != 1 or n_samples not in (None, *shape) or not shape[0]:
             raise ValueError(
                 "y must be one label, or one for each of the n_samples="
-                f"{n_samples} rows, but got an array of shape {labels.shape}."
+                f"{n_samples} rows, but got an array of shape {shape}."
             )
-        places = {label: code for code, label in enumerate(self.classes_.tolist())}
-        unknown = [label for label in labels.tolist() if label not in places]
-        if unknown:
+        labels, missing = read_labels(y, self)
+        codes = np.where(missing, -1, codes_of(labels, self.classes_))
+        if (codes < 0).any():
+            row = int(np.argmin(codes))
+            unknown = None if missing[row] else labels[row : row + 1].tolist()[0]
             raise ValueError(
-                f"y holds {unknown[0]!r}, which is none of the classes "
+                f"y holds {unknown!r}, which is none of the classes "
                 f"{self.classes_.tolist()!r}."
             )
-        return np.array([places[label] for label in labels.tolist()], dtype=np.int64)
+        return codes
 
     @property
     def _n_features_out(self):

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import TransformerMixin, _fit_context
+from sklearn.impute import MissingIndicator
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
@@ -19,6 +20,7 @@ from .._tables.libraries import (
     weighted_rows,
 )
 from .._tables.missing import fill_missing, missing_mask, replace_marker
+from .._tables.values import indicator_name, is_missing
 from .._training.ambient import isolated
 from .._validation import check_count, restored_on_error, warn
 from .base import BaseVAE
@@ -60,8 +62,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
         at most 32. Those that the data do not need stay unused, see
         ``history_["active_units"]``.
 
-    missing_values : int, float, str, None or NaN, default=np.nan
-        Value that marks a missing cell, besides NaN, None and null.
+    missing_values : int, float, str, bool, None, pandas.NA or NaN, default=np.nan
+        The one value that marks a missing cell, besides NaN, None and null. It is
+        compared in the type of every column: a number with numbers (-999.9 is found in
+        float32 too), a string with text, a boolean with booleans alone.
 
     add_indicator : bool, default=False
         Whether to append an indicator of missing cells for every column that had some
@@ -171,6 +175,10 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     indicator_features_ : ndarray of int
         Columns with missing cells in training.
+
+    indicator_ : :class:`~sklearn.impute.MissingIndicator` or None
+        Indicator of the missing cells of arrays, as in scikit-learn's imputers; None
+        unless ``add_indicator``.
 
     mean_losses_ : ndarray of float
         Loss of the networks on held-out rows during training, in nats per cell. Not set
@@ -373,8 +381,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Raises
         ------
         ValueError
-            If the table or a parameter cannot be used, or if the loss becomes
-            non-finite; an already fitted estimator stays as it was.
+            If the table or a parameter cannot be used, among them a table with a column
+            that has the name of an indicator, or if the loss becomes non-finite; an
+            already fitted estimator stays as it was.
+        TypeError
+            If ``missing_values`` is not one marker.
         """
         with restored_on_error(self):
             self._fit(X, sample_weight=sample_weight)
@@ -394,9 +405,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
         data = self._encode_training(marked, weights, resume)
         # outliers, and categories unknown to a resumed fit, count as missing; their
         # cells are not
-        missing = missing_mask(marked)
-        flagged = {"indicator_features_": np.flatnonzero(missing.any(axis=0))}
-        return replace(data, attributes={**data.attributes, **flagged})
+        flagged = np.flatnonzero(missing_mask(marked).any(axis=0))
+        if self.add_indicator:
+            check_indicators([column.name for column in data.encoder.columns_], flagged)
+        attributes = {**data.attributes, "indicator_features_": flagged}
+        return replace(data, attributes=attributes)
 
     def _build(self, data, params, random):
         return ImputationModel.build(data, params, random)
@@ -528,6 +541,24 @@ class VAEImputer(TransformerMixin, BaseVAE):
     # -- tables ------------------------------------------------------------------
 
     @property
+    def indicator_(self) -> MissingIndicator | None:
+        """Indicator of the missing cells of arrays; None unless ``add_indicator``."""
+        check_is_fitted(self)
+        if not self._params["add_indicator"]:
+            return None
+        marker = self._params["missing_values"]
+        marker = np.nan if is_missing(marker) else marker
+        indicator = MissingIndicator(missing_values=marker, error_on_new=False)
+        # fitted to one row of gaps in the flagged columns: the model keeps no table
+        value = 0 if isinstance(marker, str) else ""
+        row = np.full((1, self.n_features_in_), value, dtype=object)
+        row[:, self.indicator_features_] = marker
+        indicator.fit(row)
+        if hasattr(self, "feature_names_in_"):
+            indicator.feature_names_in_ = self.feature_names_in_
+        return indicator
+
+    @property
     def _empty(self) -> dict[int, bool]:
         """Map from all-missing training columns to whether they are categorical."""
         columns = enumerate(self._encoder.columns_)
@@ -577,7 +608,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         """
         check_is_fitted(self)
         names = np.asarray(_check_feature_names_in(self, input_features), dtype=object)
-        flags = [f"missingindicator_{name}" for name in names[self._flagged]]
+        flags = [indicator_name(name) for name in names[self._flagged]]
         return np.concatenate([names[self._kept], np.asarray(flags, dtype=object)])
 
     def __sklearn_tags__(self):
@@ -585,6 +616,17 @@ class VAEImputer(TransformerMixin, BaseVAE):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def check_indicators(names: list[str], flagged: np.ndarray) -> None:
+    """Raise ValueError if a column has the name of an indicator already."""
+    taken = {indicator_name(names[place]): names[place] for place in flagged}
+    for name in names:
+        if name in taken:
+            raise ValueError(
+                f"X has a column {name!r}, which is the name of the indicator of "
+                f"{taken[name]!r}. Rename it, or set add_indicator=False."
+            )
 
 
 def as_configured(table: Any, owner: Any) -> Any:

@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from .._tables.libraries import declared_categories, series_values
-from .._tables.values import is_missing
+from .._tables.libraries import declared_categories, observed_values
+from .._tables.values import is_missing, observed_of_objects
 from .._validation import warn
 
 #: Rows from which more than half as many classes are worth a warning, as in
@@ -17,14 +17,64 @@ from .._validation import warn
 MIN_ROWS = 20
 
 
-def labels_of(y: Any, estimator: Any) -> np.ndarray:
-    """Return the labels as one array; raise ValueError for None."""
+def read_labels(y: Any, estimator: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels as an array of their own type, and where they are missing.
+
+    Missing ones are None, NaN, NaT and null, and "nan" in an array of text, where NumPy
+    writes NaN so. They hold any value in the array.
+
+    Raises
+    ------
+    ValueError
+        If there are no labels, or if these are not of one kind.
+    """
     if y is None:
         raise ValueError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is "
             "None."
         )
-    return column_or_1d(series_values(y), warn=True)
+    observed, missing = observed_values(y)
+    if observed.ndim != 1:
+        observed = column_or_1d(observed, warn=True)
+        missing = np.zeros(len(observed), dtype=bool)
+    if observed.dtype.kind == "O":
+        flags = [is_missing(label) for label in observed.tolist()]
+    elif observed.dtype.kind in "fmM":
+        flags = observed != observed  # NaN and NaT
+    elif observed.dtype.kind == "U" and isinstance(y, np.ndarray):
+        flags = observed == "nan"
+        if flags.any():
+            warn(
+                "y is an array of text that holds 'nan', as NumPy writes NaN: these "
+                "rows count as rows without a label. If 'nan' is a class, give y as a "
+                "list or with dtype=object."
+            )
+    else:
+        flags = np.zeros(len(observed), dtype=bool)
+    flags = np.array(flags, dtype=bool)
+    known = observed[~flags]
+    if known.dtype.kind == "O":
+        known = _of_one_type(known)
+    missing[~missing] = flags
+    labels = np.zeros(len(missing), dtype=known.dtype)
+    labels[~missing] = known
+    return labels, missing
+
+
+def _of_one_type(labels: np.ndarray) -> np.ndarray:
+    """Return objects as text, or as numbers or booleans of their own dtype."""
+    if len({isinstance(label, str) for label in labels}) > 1:
+        raise ValueError(
+            "y mixes strings and other labels: give labels of one kind, and None to a "
+            "row without one."
+        )
+    kinds = {isinstance(label, bool | np.bool_) for label in labels}
+    if kinds == {True}:
+        return labels.astype(bool)
+    try:
+        return observed_of_objects(labels)[0] if kinds == {False} else labels
+    except (TypeError, ValueError, OverflowError):  # no numbers: text, dates, ...
+        return labels
 
 
 def declared_classes(y: Any) -> list[Any]:
@@ -32,7 +82,26 @@ def declared_classes(y: Any) -> list[Any]:
     return [name for name in declared_categories(y) if name != -1]
 
 
-def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def is_labelled(labels: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Return the mask of the rows with a label: -1 among numbers marks none."""
+    if labels.dtype.kind in "if":
+        return ~missing & (labels != -1)
+    return ~missing
+
+
+def warn_of_lost_class(labels: np.ndarray, missing: np.ndarray) -> None:
+    """Warn if the labels are -1 and 1 alone, where -1 is hardly meant as a mark."""
+    if labels.dtype.kind in "if" and set(labels[~missing].tolist()) == {-1, 1}:
+        warn(
+            "y holds -1 and 1 alone, and -1 marks a row without a label, so that 1 is "
+            "the only class. If -1 is a class, give the classes other labels, such as 0 "
+            "and 1."
+        )
+
+
+def encode_labels(
+    labels: np.ndarray, missing: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the sorted classes and the class index of every row, -1 if unlabelled.
 
     Raises
@@ -40,28 +109,10 @@ def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ValueError
         If no row has a label, or if the labels are not those of classes.
     """
-    if y.dtype.kind == "O":
-        missing = np.array([is_missing(label) for label in y.tolist()], dtype=bool)
-        labels = y[~missing].tolist()
-        if len({isinstance(label, str) for label in labels}) > 1:
-            raise ValueError(
-                "y mixes strings and other labels: give labels of one kind, and None "
-                "to a row without one."
-            )
-        known = y[~missing]
-        if not isinstance(labels[0] if labels else "", str):
-            known = np.array(labels)  # numbers and booleans get their own dtype
-    else:
-        missing = np.isnat(y) if y.dtype.kind in "mM" else np.zeros(len(y), dtype=bool)
-        known = y[~missing]
-    if known.dtype.kind in "if":
-        unmarked = known != -1
-        if known.dtype.kind == "f":
-            if np.isinf(known).any():
-                raise ValueError("y contains infinity, which is no label.")
-            unmarked &= ~np.isnan(known)
-        missing[~missing] = ~unmarked
-        known = known[unmarked]
+    labelled = is_labelled(labels, missing)
+    known = labels[labelled]
+    if known.dtype.kind == "f" and np.isinf(known).any():
+        raise ValueError("y contains infinity, which is no label.")
     if not len(known):
         raise ValueError(
             "y has no label: label at least one row of every class (-1, or None and "
@@ -70,14 +121,24 @@ def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # twice: it warns of one row per class, which is usual where few have a label
     check_classification_targets(np.tile(known, 2))
     classes, places = np.unique(known, return_inverse=True)
-    if len(known) == len(y) > MIN_ROWS and len(classes) > len(y) / 2:
+    n_rows = len(labels)
+    if labelled.all() and n_rows > MIN_ROWS and len(classes) > n_rows / 2:
         warn(
-            f"y has {len(classes)} classes in {len(y)} rows: a class of one row is "
+            f"y has {len(classes)} classes in {n_rows} rows: a class of one row is "
             "hardly learned. Numbers are predicted by VAERegressor."
         )
-    codes = np.full(len(y), -1, dtype=np.int64)
-    codes[~missing] = places
+    codes = np.full(n_rows, -1, dtype=np.int64)
+    codes[labelled] = places
     return classes, codes
+
+
+def codes_of(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the class index of every label, -1 for those that are no class."""
+    if labels.dtype.kind == classes.dtype.kind and labels.dtype.kind in "mM":
+        labels = labels.astype(classes.dtype)  # in the same unit
+    places = {label: code for code, label in enumerate(classes.tolist())}
+    codes = [places.get(label, -1) for label in labels.tolist()]
+    return np.array(codes, dtype=np.int64)
 
 
 def check_declared(declared: list[Any], classes: np.ndarray) -> None:

@@ -260,16 +260,29 @@ def with_index_of(table: Any, X: Any) -> Any:
     return table
 
 
-def series_values(y: Any) -> Any:
-    """Return a sequence or series as an array whose missing values stay missing."""
-    if hasattr(y, "to_pylist"):  # of pyarrow: NumPy would read nulls as categories
-        return np.array(y.to_pylist(), dtype=object)
-    if hasattr(y, "dtype"):
-        return y
+def observed_values(y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the observed values of a sequence or series, and the mask of the others.
+
+    The values have the type that they have in the column: without missing cells,
+    integers and booleans keep theirs.
+    """
+    y = native(y)
+    library = type(y).__module__.split(".")[0]
+    if library == "pyarrow":
+        y = pyarrow_table.plain_column(y)
+    elif library == "pandas":
+        y = pandas_table.plain_series(y)
+    series = nw.from_native(y, series_only=True, pass_through=True)
+    if isinstance(series, nw.Series):
+        missing = series.is_null().to_numpy()
+        return series.drop_nulls().to_numpy(), np.array(missing, dtype=bool)
     values = np.asarray(y)
-    if values.dtype.kind == "U" and not all(isinstance(value, str) for value in y):
+    is_text = values.dtype.kind == "U" and not isinstance(y, np.ndarray)
+    if is_text and not all(isinstance(value, str) for value in y):
         values = np.asarray(y, dtype=object)  # NaN and -1 are no strings
-    return values
+    if values.dtype.kind == "T":  # which may hold its own missing value
+        values = values.astype(object)
+    return values, np.zeros(len(values) if values.ndim else 0, dtype=bool)
 
 
 def declared_categories(y: Any) -> list[Any]:

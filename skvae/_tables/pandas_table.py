@@ -17,6 +17,7 @@ from .values import (
     declared_codes,
     equals_marker,
     held_by,
+    indicator_name,
     is_beyond_floats,
     is_text,
     marker_of,
@@ -209,7 +210,7 @@ def fill(X: Any, plan: FillPlan) -> Any:
         filled.isetitem(plan.kept.index(index), values)
     if not plan.flagged:
         return filled
-    names = [f"missingindicator_{X.columns[index]}" for index in plan.flagged]
+    names = [indicator_name(X.columns[index]) for index in plan.flagged]
     columns = pd.Index(names, name=X.columns.name)
     flags = pd.DataFrame(plan.mask[:, plan.flagged], X.index, columns)
     result = pd.concat([filled, flags], axis=1)
@@ -279,6 +280,18 @@ def _from_arrow(values: Any, like: Any) -> Any:
 
     array = pd.arrays.ArrowExtensionArray(values)
     return pd.Series(array, like.index, name=like.name)
+
+
+def plain_series(values: Any) -> Any:
+    """Return a series, index or array as what narwhals turns into values."""
+    import pandas as pd
+
+    if isinstance(values, pd.DataFrame):
+        return values
+    series = values if isinstance(values, pd.Series) else pd.Series(values)
+    if isinstance(series.dtype, pd.ArrowDtype):
+        return arrow.plain_column(arrow.chunks(series))
+    return series
 
 
 # -- missing cells -------------------------------------------------------------------

@@ -14,6 +14,7 @@ from .values import (
     cannot_hold,
     equals_marker,
     held_by,
+    indicator_name,
     is_missing,
     is_text,
     marker_of,
@@ -112,7 +113,7 @@ def fill(X: Any, plan: FillPlan) -> Any:
         with cannot_hold(X.columns[index], X.dtypes[index]):
             columns[index] = _filled_column(columns[index], index, plan)
     for index in plan.flagged:
-        name = f"missingindicator_{X.columns[index]}"
+        name = indicator_name(X.columns[index])
         columns[-1 - index] = pl.Series(name, plan.mask[:, index])
     return pl.DataFrame(list(columns.values()))
 

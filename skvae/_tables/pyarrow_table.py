@@ -22,6 +22,7 @@ from .values import (
     cannot_hold,
     declared_codes,
     held_by,
+    indicator_name,
     is_text,
     marker_of,
     numbers_of,
@@ -299,7 +300,7 @@ def fill(X: Any, plan: FillPlan) -> Any:
         filled = filled.set_column(index, field, column)
     filled = filled.select(plan.kept)
     for index in plan.flagged:
-        name = f"missingindicator_{X.column_names[index]}"
+        name = indicator_name(X.column_names[index])
         filled = filled.append_column(name, pa.array(plan.mask[:, index]))
     return filled
 
@@ -453,6 +454,22 @@ def take_rows(X: Any, rows: np.ndarray) -> Any:
 
     columns = [_taken(column, rows) for column in X.columns]
     return pa.Table.from_arrays(columns, schema=X.schema)
+
+
+def plain_column(values: Any) -> Any:
+    """Return an array or a column as a ChunkedArray of a type that NumPy has."""
+    import pyarrow as pa
+
+    column = values
+    if not isinstance(values, pa.ChunkedArray):
+        column = pa.chunked_array([values])
+    if pa.types.is_dictionary(column.type) and len(column):
+        codes, dictionary = _dictionary(column)
+        rows = pa.array(codes, mask=codes < 0)
+        column = pa.chunked_array([_taken(dictionary, rows)])
+    if str(column.type) == "halffloat":
+        return column
+    return pa.chunked_array([_computable(part) for part in column.chunks])
 
 
 # -- types that pyarrow computes less with -------------------------------------------

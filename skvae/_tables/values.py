@@ -282,6 +282,11 @@ class FillPlan:
         return [levels.get(key, key) for key in keys]
 
 
+def indicator_name(label: Any) -> str:
+    """Return the name of the indicator of a column, as scikit-learn's imputers do."""
+    return f"missingindicator_{label}"
+
+
 def is_text(values: np.ndarray) -> bool:
     """Tell whether some of the values are strings."""
     return values.dtype.kind in "OU" and any(isinstance(v, str) for v in values)

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skvae import VAEClassifier
-from skvae._semi_supervised.labels import declared_classes, encode_labels
+from skvae._semi_supervised.labels import declared_classes, encode_labels, read_labels
 
 
 def labelled_table(mixed_table, container="pandas"):
@@ -48,11 +48,11 @@ def test_marks_of_no_label():
         np.array([2, None, 5], dtype=object),
         np.array([2, -1, 5], dtype=object),
     ):
-        classes, codes = encode_labels(np.asarray(y))
+        classes, codes = encode_labels(*read_labels(np.asarray(y), None))
         assert classes.tolist() == [2, 5] and codes.tolist() == [0, -1, 1]
-    classes, codes = encode_labels(np.array(["x", "-1"]))
+    classes, codes = encode_labels(*read_labels(np.array(["x", "-1"]), None))
     assert classes.tolist() == ["-1", "x"] and codes.tolist() == [1, 0]
-    classes, codes = encode_labels(np.array([200, 255], dtype=np.uint8))
+    classes, codes = encode_labels(*read_labels(np.array([200, 255], dtype=np.uint8), None))
     assert codes.tolist() == [0, 1]
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from skvae._semi_supervised.labels import encode_labels
+from skvae._semi_supervised.labels import encode_labels, read_labels
 from skvae._tables.missing import missing_mask
 from skvae._tables.values import is_missing
 
@@ -57,7 +57,7 @@ def test_missing_objects(value):
     cells = np.empty((2, 1), dtype=object)
     cells[0, 0], cells[1, 0] = value, "a"
     assert missing_mask(cells).tolist() == [[True], [False]]
-    classes, codes = encode_labels(cells[:, 0])
+    classes, codes = encode_labels(*read_labels(cells[:, 0], None))
     assert (classes.tolist(), codes.tolist()) == (["a"], [-1, 0])
 
 
