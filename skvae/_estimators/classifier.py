@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -14,11 +15,7 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import (
-    check_array,
-    check_consistent_length,
-    check_is_fitted,
-)
+from sklearn.utils.validation import check_is_fitted
 
 from .._semi_supervised.labels import (
     check_declared,
@@ -26,13 +23,14 @@ from .._semi_supervised.labels import (
     encode_labels,
     known_codes,
     labels_of,
+    labels_to_score,
 )
 from .._semi_supervised.model import LabelledModel
 from .._semi_supervised.stacked import M1M2Model, labels_from_state
-from .._tables.libraries import weighted_rows
+from .._tables.libraries import as_array, check_same_length, weighted_rows
 from .._training.ambient import isolated
 from .._validation import check_count, check_weights, make_random_state
-from .base import STRUCTURE, TRAINING_CONSTRAINTS, BaseVAE
+from .base import STRUCTURE, TRAINING_CONSTRAINTS, BaseVAE, latents_of
 
 
 class VAEClassifier(
@@ -401,7 +399,7 @@ class VAEClassifier(
     def _read(self, X, y, sample_weight, resume):
         declared = declared_classes(y)
         y = labels_of(y, self)
-        check_consistent_length(X, y)
+        check_same_length(X, y)
         weights, y, X = weighted_rows(sample_weight, y, X)
         classes, codes = encode_labels(y)
         check_declared(declared, classes)
@@ -460,7 +458,7 @@ class VAEClassifier(
         X : array-like or data frame of shape (n_samples, n_features)
             Rows with the columns of the training table.
         y : array-like of shape (n_samples,)
-            True labels.
+            True labels. Rows without one, marked as for :meth:`fit`, do not count.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
 
@@ -468,10 +466,24 @@ class VAEClassifier(
         -------
         score : float
             Accuracy, between 0 and 1.
+
+        Raises
+        ------
+        ValueError
+            If no row of positive weight has a label, or if X or y does not fit those
+            of the training.
         """
+        check_is_fitted(self)
+        codes = labels_to_score(y, self.classes_, self)
+        predicted = self.predict_proba(X).argmax(axis=1)
+        check_same_length(predicted, codes)
+        weights = np.ones(len(codes))
         if sample_weight is not None:
-            sample_weight = check_weights(sample_weight, y)
-        return super().score(X, y, sample_weight)
+            weights = check_weights(sample_weight, codes)
+        weights = np.where(codes < 0, 0.0, weights)
+        if not weights.any():
+            raise ValueError("sample_weight is zero in all rows of y with a label.")
+        return float(np.average(codes == predicted, weights=weights))
 
     @isolated()
     def transform(self, X):
@@ -576,15 +588,8 @@ class VAEClassifier(
         The decoder of "m1" does not see the class.
         """
         check_is_fitted(self)
-        Z = check_array(Z, dtype=np.float32, input_name="Z", force_writeable=True)
-        n_latent = self._model.module.n_latent
-        if Z.shape[1] != n_latent:
-            raise ValueError(
-                f"Z has {Z.shape[1]} columns, but the model has {n_latent} latent "
-                "variables."
-            )
-        labels = np.asarray(y)
-        labels = np.repeat(labels, len(Z)) if labels.ndim == 0 else labels
+        Z = latents_of(Z, self._model.module.n_latent)
+        labels = [None] * len(Z) if y is None else y  # None draws labels there
         codes = self._codes_to_sample(len(Z), labels, None)
         return self._encoder.decode(self._model.decode(Z, codes))
 
@@ -596,7 +601,7 @@ class VAEClassifier(
             return random_state.choice(
                 len(self.classes_), n_samples or 1, p=self.class_prior_
             )
-        labels = np.asarray(y)
+        labels = np.asarray(as_array(y, "y") if isinstance(y, list | tuple) else y)
         if labels.ndim == 0:
             labels = np.repeat(labels, n_samples or 1)
         if labels.ndim != 1 or n_samples not in (None, len(labels)) or not len(labels):
@@ -605,7 +610,11 @@ class VAEClassifier(
                 f"{n_samples} rows, but got an array of shape {labels.shape}."
             )
         places = {label: code for code, label in enumerate(self.classes_.tolist())}
-        unknown = [label for label in labels.tolist() if label not in places]
+        unknown = [
+            label
+            for label in labels.tolist()
+            if not isinstance(label, Hashable) or label not in places
+        ]
         if unknown:
             raise ValueError(
                 f"y holds {unknown[0]!r}, which is none of the classes "

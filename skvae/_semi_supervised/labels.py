@@ -80,6 +80,28 @@ def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return classes, codes
 
 
+def labels_to_score(y: Any, classes: np.ndarray, estimator: Any) -> np.ndarray:
+    """Return the index of every row's label in ``classes``.
+
+    It is -1 of a row without a label, and ``len(classes)`` of a label that they lack.
+
+    Raises
+    ------
+    ValueError
+        If no row has a label, or if labels and classes are of different kinds.
+    """
+    given, codes = encode_labels(labels_of(y, estimator))
+    kinds = [isinstance(names.tolist()[0], str) for names in (given, classes)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"y holds labels such as {given.tolist()[0]!r}, but those of the fit are "
+            f"{classes.tolist()!r}."
+        )
+    positions = {name: place for place, name in enumerate(classes.tolist())}
+    places = [positions.get(name, len(classes)) for name in given.tolist()]
+    return np.where(codes < 0, -1, np.array(places)[codes])
+
+
 def check_declared(declared: list[Any], classes: np.ndarray) -> None:
     """Raise ValueError for categories that y declares and no row has."""
     seen = set(classes.tolist())
