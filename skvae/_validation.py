@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -32,9 +33,15 @@ def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
     Only their ratios matter: extreme ones are divided by a power of two, which is
     exact, so that sums of them are finite.
     """
-    weights = _check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True
-    )
+    try:
+        weights = _check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        )
+    except (TypeError, ValueError) as error:
+        if re.search("sample.weight", str(error), re.IGNORECASE):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"sample_weight does not hold weights: {error}") from None
     exponent = int(np.frexp(weights.max())[1])
     if abs(exponent) <= LARGEST_WEIGHT_EXPONENT:
         return weights

@@ -8,10 +8,16 @@ from typing import Any
 import numpy as np
 from scipy.optimize import bisect
 from scipy.special import expit, logit
-from sklearn.utils import Bunch, check_array, check_random_state
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from skvae._tables.libraries import LIBRARIES, library_of, native, refuse_lazy
+from skvae._tables.libraries import (
+    LIBRARIES,
+    checked_array,
+    library_of,
+    native,
+    refuse_lazy,
+)
 from skvae._tables.table import Table
 from skvae._tables.values import object_families
 from skvae._validation import numpy_defaults
@@ -247,7 +253,7 @@ def ampute(
     refuse_lazy(X)
     library = library_of(X)
     if library is LIBRARIES["numpy"]:
-        X = check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
+        X = checked_array(X, "X", dtype=None, ensure_all_finite=False)
     table = library.read(X)
     rng = check_random_state(random_state)
     # Drawn first, so that with "mcar" the cells missing at a low rate are also missing
@@ -344,6 +350,9 @@ def _category_scores(
 def _standardise(values: np.ndarray) -> np.ndarray:
     """Shift and scale the observed values to mean 0 and variance 1; constants to 0."""
     observed = values[~np.isnan(values)]
+    if observed.size:  # dividing by a power of two is exact; squares stay finite
+        exponent = np.frexp(np.abs(observed).max())[1]
+        values, observed = np.ldexp(values, -exponent), np.ldexp(observed, -exponent)
     # The deviation of a constant may be a rounding error, that of tiny numbers 0.
     if not observed.size or observed.min() == observed.max() or observed.std() == 0:
         return values * 0

@@ -31,7 +31,7 @@ from .._distributions.families import FAMILIES, LEARNED_PRIORS
 from .._distributions.registry import LIKELIHOODS
 from .._networks.mlp import ACTIVATIONS
 from .._tables.encoder import TableEncoder
-from .._tables.libraries import open_table
+from .._tables.libraries import checked_array, open_table
 from .._tables.table import Table
 from .._training.ambient import isolated
 from .._training.checkpoint import find_checkpoint, open_checkpoint
@@ -345,6 +345,17 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
     @isolated()
     def __setstate__(self, state):
         super().__setstate__(read_state(self, state))
+
+
+def latents_of(Z: Any, n_latent: int) -> np.ndarray:
+    """Return a copy of latent variables as float32, (n_samples, n_latent)."""
+    Z = checked_array(Z, "Z", dtype=np.float32, force_writeable=True)
+    if Z.shape[1] != n_latent:
+        raise ValueError(
+            f"Z has {Z.shape[1]} columns, but the model has {n_latent} latent "
+            "variables."
+        )
+    return Z
 
 
 def plain_params(params: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -14,11 +14,7 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import (
-    check_array,
-    check_consistent_length,
-    check_is_fitted,
-)
+from sklearn.utils.validation import check_is_fitted
 
 from .._semi_supervised.labels import (
     check_declared,
@@ -32,10 +28,10 @@ from .._semi_supervised.labels import (
 )
 from .._semi_supervised.model import LabelledModel
 from .._semi_supervised.stacked import M1M2Model, labels_from_state
-from .._tables.libraries import weighted_rows
+from .._tables.libraries import check_same_length, weighted_rows
 from .._training.ambient import isolated
 from .._validation import check_count, check_weights, make_random_state
-from .base import STRUCTURE, TRAINING_CONSTRAINTS, BaseVAE
+from .base import STRUCTURE, TRAINING_CONSTRAINTS, BaseVAE, latents_of
 
 
 class VAEClassifier(
@@ -264,13 +260,13 @@ class VAEClassifier(
 
     Notes
     -----
-    A row without a label has None, NaN or null in ``y``, or -1 where labels are numbers,
-    as in scikit-learn; with labels that are -1 and 1 alone, there is a warning. In an
-    array of text, where NumPy writes NaN as "nan", that counts as no label, with a
-    warning. ``classes_`` have the type of the labels, whether some are missing or not.
-    A class must have at least one label; a category that a pandas column of labels
-    declares and no row has is an error. If all labels are alike, every row gets that
-    class.
+    A row without a label has None, NaN or null in ``y``, or -1 where labels are
+    numbers, as in scikit-learn; with labels that are -1 and 1 alone, there is a
+    warning. In an array of text, where NumPy writes NaN as "nan", that counts as no
+    label, with a warning. ``classes_`` have the type of the labels, whether some are
+    missing or not. A class must have at least one label; a category that a pandas
+    column of labels declares and no row has is an error. If all labels are alike, every
+    row gets that class.
 
     :meth:`score_samples` sums the label out, :meth:`sample` conditions on it.
 
@@ -407,7 +403,7 @@ class VAEClassifier(
     def _read(self, X, y, sample_weight, resume):
         declared = declared_classes(y)
         labels, missing = read_labels(y, self)
-        check_consistent_length(X, labels)
+        check_same_length(X, labels)
         tables = weighted_rows(sample_weight, labels, missing, X)
         weights, labels, missing, X = tables
         classes, codes = encode_labels(labels, missing)
@@ -485,7 +481,7 @@ class VAEClassifier(
         """
         check_is_fitted(self)
         labels, missing = read_labels(y, self)
-        check_consistent_length(X, labels)
+        check_same_length(X, labels)
         known = is_labelled(labels, missing)
         weights = np.ones(len(labels))
         if sample_weight is not None:
@@ -605,13 +601,7 @@ class VAEClassifier(
         The decoder of "m1" does not see the class.
         """
         check_is_fitted(self)
-        Z = check_array(Z, dtype=np.float32, input_name="Z", force_writeable=True)
-        n_latent = self._model.module.n_latent
-        if Z.shape[1] != n_latent:
-            raise ValueError(
-                f"Z has {Z.shape[1]} columns, but the model has {n_latent} latent "
-                "variables."
-            )
+        Z = latents_of(Z, self._model.module.n_latent)
         y = np.repeat(np.asarray(y), len(Z)) if np.ndim(y) == 0 else y
         codes = self._codes_to_sample(len(Z), y, None)
         return self._encoder.decode(self._model.decode(Z, codes))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import r2_score
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval
@@ -27,6 +29,7 @@ from .._distributions.registry import LIKELIHOODS
 from .._tables.encoder import TableEncoder
 from .._tables.libraries import (
     as_table,
+    check_same_length,
     column_of,
     open_table,
     to_array,
@@ -36,7 +39,7 @@ from .._tables.libraries import (
 from .._tables.missing import missing_mask
 from .._tables.transforms import fit_affine
 from .._training.ambient import isolated
-from .._validation import check_count, check_weights
+from .._validation import check_count, check_weights, warn
 from .base import LATENT_CONSTRAINTS, TRAINING_CONSTRAINTS, BaseVAE
 
 
@@ -367,7 +370,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 "None."
             )
         outputs, container = as_table(y)
-        check_consistent_length(X, outputs)
+        check_same_length(X, outputs)
         pairs = complete_pairs(*weighted_rows(sample_weight, X, outputs))
         sample_weight, X, outputs = pairs
         table, attributes = self._open_training(X, resume)
@@ -621,7 +624,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         Returns
         -------
         score : float
-            R², averaged over outputs, those without any value left out.
+            R², averaged over the outputs with two values at least. NaN, with a warning,
+            if there is none: R² needs two.
 
         Raises
         ------
@@ -644,13 +648,14 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         seen = ~missing_mask(outputs)
         truth = np.zeros(predicted.shape)
         truth[seen] = to_array(outputs)[seen].astype(np.float64)
-        if sample_weight is not None:
-            sample_weight = check_weights(sample_weight, truth)
         if not seen.any():
             raise ValueError("y has no observed value: there is nothing to score.")
+        if sample_weight is not None:
+            sample_weight = check_weights(sample_weight, truth)
+            seen &= sample_weight[:, None] > 0
         scores = []
         for index, rows in enumerate(seen.T):
-            if not rows.any():
+            if rows.sum() < 2:
                 continue
             weights = None if sample_weight is None else sample_weight[rows]
             cells = truth[rows, index], predicted[rows, index]
@@ -658,4 +663,10 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             scale = fit_affine(cells[0])
             cells = scale.forward(cells[0]), scale.forward(cells[1])
             scores.append(r2_score(*cells, sample_weight=weights))
-        return float(np.mean(scores))
+        if not scores:
+            warn(
+                "R² is not defined for fewer than two observed values of an output: it "
+                "is NaN.",
+                UndefinedMetricWarning,
+            )
+        return float(np.mean(scores)) if scores else math.nan

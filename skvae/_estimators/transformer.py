@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from .._density.model import VAEModel
 from .._density.settings import SETTINGS
@@ -20,6 +19,7 @@ from .base import (
     POSITIVE_INT,
     TRAINING_CONSTRAINTS,
     BaseVAE,
+    latents_of,
 )
 
 
@@ -442,12 +442,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             booleans given as numbers, the most probable category.
         """
         check_is_fitted(self)
-        Z = check_array(Z, dtype=np.float32, input_name="Z", force_writeable=True)
-        if Z.shape[1] != self.n_components_:
-            raise ValueError(
-                f"Z has {Z.shape[1]} columns, but the model has n_components_="
-                f"{self.n_components_} latent variables."
-            )
+        Z = latents_of(Z, self.n_components_)
         return self._encoder.decode(self._model.decode(Z))
 
     @isolated()

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, validate_params
 
+from .._tables.libraries import checked_array
 from .._validation import numpy_defaults
 
 Values = float | np.ndarray
@@ -157,13 +157,13 @@ def pool(
 def _check_estimates(estimates: Any, variances: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return two finite float arrays of shape (n_imputations, n_parameters)."""
     Q, U = (
-        check_array(
+        checked_array(
             values,
+            name,
             dtype=np.float64,
             ensure_2d=False,
             ensure_min_samples=0,
             ensure_min_features=0,
-            input_name=name,
         )
         for values, name in ((estimates, "estimates"), (variances, "variances"))
     )

@@ -141,11 +141,10 @@ def is_whole(values: np.ndarray) -> np.ndarray:
 
 
 def raise_infinite(input_name: str, name: str) -> NoReturn:
-    """Raise scikit-learn's error for infinities, with the name of the column."""
+    """Raise an error for infinities that begins as scikit-learn's, and names one."""
     raise ValueError(
-        f"Input {input_name} contains infinity or a value too large for "
-        f"dtype('float32') in column {name!r}. Missing cells are given as NaN, "
-        "infinity is no value."
+        f"Input {input_name} contains infinity in column {name!r}. Missing cells are "
+        "given as NaN, infinity is no value."
     )
 
 

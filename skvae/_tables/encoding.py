@@ -19,11 +19,9 @@ BLOCK_ROWS = 4096
 # Columns of a data frame whose temporary copies exist at the same time.
 COLUMNS_AT_ONCE = 16
 
-# Encoded values beyond this are infinite in float32.
-LARGEST = np.finfo(np.float32).max
-
-# Largest encoded outlier: float32 holds its square in units of the least scale.
-LARGEST_OUTLIER = 1e15
+# Encoded values are bounded: the square of one, in units of the least scale, is finite
+# in float32. Rows of a fit come this far with numeric_transform="none" alone.
+LARGEST = 1e15
 
 #: Names of columns, each with values that count as missing.
 Unusable = list[tuple[str, list]]
@@ -157,19 +155,22 @@ def _encode_numeric(
             if column.is_restricted:
                 found = _drop_impossible(block[:, k], column, table)
                 impossible.setdefault(column.name, set()).update(found)
-        block -= means
-        block /= scales
-        for k, map_ in nonlinear:
-            block[:, k] = map_.forward(block[:, k])
-        for k in limited if outliers else ():
-            _bound_outliers(block[:, k])
-        # A value beyond float32 becomes an infinity, which is an error below.
-        with np.errstate(over="ignore"):
-            encoded.values[rows, target] = block
+        with np.errstate(over="ignore"):  # beyond the bound, see below
+            block -= means
+            block /= scales
+            for k, map_ in nonlinear:
+                block[:, k] = map_.forward(block[:, k])
         # NaN fails both comparisons
-        if not (block.max() <= LARGEST and block.min() >= -LARGEST):
-            _refuse_infinite(block, members, table.input_name)
+        is_plain = block.max() <= LARGEST and block.min() >= -LARGEST
+        if not is_plain:
             missing = np.isnan(block)
+            if (np.abs(block) > LARGEST).any():
+                cells = np.empty_like(block)
+                read_rows(rows, cells)
+                _refuse_infinite(cells, members, table.input_name)
+                np.clip(block, -LARGEST, LARGEST, out=block)
+        encoded.values[rows, target] = block
+        if not is_plain:
             encoded.values[rows, group] = np.where(missing, 0, block)
             encoded.mark_missing(rows, group, missing)
     return [(name, sorted(values)) for name, values in impossible.items() if values]
@@ -196,12 +197,6 @@ def _drop_outliers(cells: np.ndarray, column: Column, table: Table) -> None:
     cells[column.is_outlier(cells)] = np.nan
 
 
-def _bound_outliers(encoded: np.ndarray) -> None:
-    """Bound encoded outliers, which training has not seen; infinities stay."""
-    bounded = np.clip(encoded, -LARGEST_OUTLIER, LARGEST_OUTLIER)
-    np.copyto(encoded, bounded, where=np.isfinite(encoded))
-
-
 def _drop_impossible(cells: np.ndarray, column: Column, table: Table) -> list[float]:
     """Set cells to NaN that the likelihood does not allow; return their values."""
     if np.isinf(cells).any():
@@ -209,10 +204,10 @@ def _drop_impossible(cells: np.ndarray, column: Column, table: Table) -> list[fl
     return column.drop_impossible(cells, table.title(column.name))
 
 
-def _refuse_infinite(block: np.ndarray, columns: list[Column], input_name: str) -> None:
-    too_large = np.any(np.abs(block) > LARGEST, axis=0)
-    if too_large.any():
-        raise_infinite(input_name, columns[int(np.argmax(too_large))].name)
+def _refuse_infinite(cells: np.ndarray, columns: list[Column], input_name: str) -> None:
+    is_infinite = np.isinf(cells).any(axis=0)
+    if is_infinite.any():
+        raise_infinite(input_name, columns[int(np.argmax(is_infinite))].name)
 
 
 def _row_reader(table: Table, group: list[int]) -> Callable[[slice, np.ndarray], None]:

@@ -10,7 +10,7 @@ import numpy as np
 from .._validation import warn
 from .choice import AUTO_LIKELIHOODS, Likelihoods, choose_likelihood
 from .columns import CATEGORY_KINDS, Column, is_whole, raise_infinite
-from .encoding import shown_values
+from .encoding import LARGEST, shown_values
 from .outliers import body_range
 from .schema import ColumnSchema
 from .settings import Settings
@@ -201,6 +201,8 @@ class ColumnFitter:
             column.is_whole = bool(is_whole(values).all())
             column.constant = constant_of(values, self.settings)
             if self.likelihoods[name].domain == "real":
+                if transform == "none":
+                    self._check_size(column, values)
                 _find_repeats(column, cells, cell_weights, self.settings)
                 _fit_map(column, values, weights, transform, self.settings)
                 if column.transform == "robust":
@@ -244,6 +246,14 @@ class ColumnFitter:
         if len(body) and body.max() > largest:
             reason = f"it has counts beyond {largest:.3g}; 'normal' takes them"
             self._refuse_likelihood(column, name, reason)
+
+    def _check_size(self, column: Column, values: np.ndarray) -> None:
+        """Raise ValueError if values are too large to be used as they are."""
+        if np.any(np.abs(values.astype(np.float64)) > LARGEST):
+            raise ValueError(
+                f"{self.table.title(column.name)} holds values that are too large for "
+                f"numeric_transform='none', beyond {LARGEST:.0e}. Use 'standard'."
+            )
 
     def _set_outliers_aside(
         self, column: Column, values: np.ndarray, weights: np.ndarray | None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol
 
 import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils.validation import check_array, validate_data
 
 from .._validation import check_weights
@@ -74,6 +76,59 @@ def refuse_lazy(X: Any, input_name: str = "X") -> None:
         )
 
 
+def refuse_no_rows(X: Any, input_name: str) -> None:
+    """Raise TypeError for what has no rows, such as a number, a set or a function."""
+    has_rows = hasattr(X, "__len__") and hasattr(X, "__getitem__")
+    is_other = isinstance(X, str | bytes | Mapping)
+    is_array = hasattr(X, "__array__") or hasattr(X, "shape")
+    if getattr(X, "shape", None) == () or not (is_array or (has_rows and not is_other)):
+        raise TypeError(
+            f"{input_name} must be an array-like or a data frame, but is "
+            f"{'None' if X is None else f'of the type {type(X).__name__}'}."
+        )
+
+
+def check_same_length(X: Any, y: Any) -> None:
+    """Raise unless X and y have rows, and as many."""
+    refuse_no_rows(X, "X")
+    refuse_no_rows(y, "y")
+    check_consistent_length(X, y)
+
+
+def as_array(data: Any, input_name: str) -> Any:
+    """Return a sequence as an array; what has a dtype or a shape stays as it is.
+
+    Raises
+    ------
+    ValueError
+        If rows differ in length, or cells are sequences or of types without a common
+        dtype.
+    """
+    refuse_no_rows(data, input_name)
+    if hasattr(data, "shape") or hasattr(data, "dtype"):
+        return data
+    try:
+        return np.asarray(data)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{input_name} does not convert to an array: {error}"
+        ) from None
+
+
+def checked_array(data: Any, input_name: str, **options: Any) -> np.ndarray:
+    """Return scikit-learn's ``check_array``, whose errors name the argument here."""
+    if options.get("ensure_2d", True):
+        data = as_array(data, input_name)
+    try:
+        with np.errstate(over="ignore"):  # refused as infinity
+            return check_array(data, input_name=input_name, **options)
+    except (TypeError, ValueError) as error:
+        if re.search(rf"\b{input_name}\b", str(error)):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{input_name} cannot be used: {error}") from None
+
+
 @dataclass
 class TableSchema:
     """Library, column labels and dtypes of a table."""
@@ -128,13 +183,13 @@ def checked_table(X: Any, owner_name: str, input_name: str, min_rows: int) -> Ta
     if library is numpy_table:
         # dtype=None leaves integers, booleans and objects as they are. Infinities are
         # looked for later, where the name of the column is known.
-        X = check_array(
+        X = checked_array(
             X,
+            input_name,
             dtype=None,
             ensure_all_finite=False,
             ensure_min_samples=min_rows,
             estimator=owner_name,
-            input_name=input_name,
         )
         return library.read(X, input_name)
     table = library.read(X, input_name)
@@ -208,7 +263,7 @@ def as_table(y: Any, name: Any = None) -> tuple[Any, Container]:
         return series.to_frame().to_native(), Container(True, True)
     if nw.dependencies.is_into_dataframe(y):
         return y, Container(False, True)
-    array = np.asarray(y)
+    array = np.asarray(as_array(y, "y"))
     if array.ndim == 1:
         return array.reshape(-1, 1), Container(True, False)
     if array.ndim != 2:
@@ -255,6 +310,7 @@ def rename_columns(table: Any, names: list[str]) -> Any:
 
 def with_index_of(table: Any, X: Any) -> Any:
     """Give a new table the index of ``X``, where both have one, and return it."""
+    X = native(X)
     if all(map(nw.dependencies.is_pandas_dataframe, (table, X))):
         table.index = X.index
     return table
@@ -276,7 +332,7 @@ def observed_values(y: Any) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(series, nw.Series):
         missing = series.is_null().to_numpy()
         return series.drop_nulls().to_numpy(), np.array(missing, dtype=bool)
-    values = np.asarray(y)
+    values = np.asarray(as_array(y, "y"))
     is_text = values.dtype.kind == "U" and not isinstance(y, np.ndarray)
     if is_text and not all(isinstance(value, str) for value in y):
         values = np.asarray(y, dtype=object)  # NaN and -1 are no strings

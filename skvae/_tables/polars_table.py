@@ -65,9 +65,15 @@ def read(X: Any, input_name: str = "X") -> PolarsTable:
 
 
 def build(parts: Parts) -> Any:
+    return _frame([_polars_column(*part) for part in parts])
+
+
+def _frame(columns: list) -> Any:
+    """Return a frame of columns; from a list, polars would rename the column ""."""
     import polars as pl
 
-    return pl.DataFrame([_polars_column(*part) for part in parts])
+    named = {column.name: column for column in columns}
+    return pl.DataFrame(named if len(named) == len(columns) else columns)
 
 
 def _polars_column(label: str, type_: ColumnSchema, column: DecodedColumn) -> Any:
@@ -115,7 +121,7 @@ def fill(X: Any, plan: FillPlan) -> Any:
     for index in plan.flagged:
         name = indicator_name(X.columns[index])
         columns[-1 - index] = pl.Series(name, plan.mask[:, index])
-    return pl.DataFrame(list(columns.values()))
+    return _frame(list(columns.values()))
 
 
 def _filled_column(column: Any, index: int, plan: FillPlan) -> Any:
@@ -165,7 +171,7 @@ def replace_marker(X: Any, marker: Any) -> Any:
             else:
                 column = _with_nulls(column, marked)
         columns.append(column)
-    return pl.DataFrame(columns)
+    return _frame(columns)
 
 
 def _equal_to(column: Any, marker: Any) -> np.ndarray:
@@ -213,7 +219,5 @@ def _is_missing(column: Any) -> np.ndarray:
 
 
 def mask_cells(X: Any, masked: np.ndarray) -> Any:
-    import polars as pl
-
     columns = zip(X.get_columns(), masked.T, strict=True)
-    return pl.DataFrame([_with_nulls(column, mask) for column, mask in columns])
+    return _frame([_with_nulls(column, mask) for column, mask in columns])

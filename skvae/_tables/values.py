@@ -47,7 +47,7 @@ def numpy_dtype(dtype: Any) -> np.dtype | None:
     """Return the NumPy dtype of numbers or booleans of any library, else None."""
     name = str(dtype).lower().removesuffix("[pyarrow]")
     name = DTYPES.get(name, name)
-    is_number = re.fullmatch(r"bool|(u?int|float)\d+", name)
+    is_number = re.fullmatch(r"bool|u?int(8|16|32|64)|float(16|32|64)", name)
     return np.dtype(name) if is_number else None
 
 

@@ -4,6 +4,9 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from short_classifiers import OBJECTIVES, SHORT
 from sklearn import config_context
@@ -52,7 +55,8 @@ def test_marks_of_no_label():
         assert classes.tolist() == [2, 5] and codes.tolist() == [0, -1, 1]
     classes, codes = encode_labels(*read_labels(np.array(["x", "-1"]), None))
     assert classes.tolist() == ["-1", "x"] and codes.tolist() == [1, 0]
-    classes, codes = encode_labels(*read_labels(np.array([200, 255], dtype=np.uint8), None))
+    bytes_ = np.array([200, 255], dtype=np.uint8)
+    classes, codes = encode_labels(*read_labels(bytes_, None))
     assert codes.tolist() == [0, 1]
 
 
@@ -261,3 +265,40 @@ def test_a_class_per_row_is_warned_of_at_the_users_line(n_labelled):
         (warning,) = caught
         assert "40 classes in 40 rows" in str(warning.message)
         assert warning.filename == __file__
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [None, "a", "b", "b"],
+        np.array([np.nan, "a", "b", "b"], dtype=object),
+        pd.Series([None, "a", "b", "b"], dtype="string"),
+        pd.Series([None, "a", "b", "b"], dtype="category"),
+        pl.Series([None, "a", "b", "b"]),
+        pa.chunked_array([[None, "a", "b", "b"]]),
+    ],
+)
+def test_score_leaves_out_rows_without_a_label(y):
+    X = np.array([[0.0, 1.0], [5.0, 5.0], [-5.0, -5.0], [-4.0, -5.0]])
+    model = VAEClassifier(1, max_iter=1, random_state=0).fit(X, list("abab"))
+    hits = model.predict(X[1:]) == np.array(["a", "b", "b"])
+    assert model.score(X, y) == hits.mean()
+    assert model.score(X, y, [9, 1, 1, 0]) == hits[:2].mean()
+    with pytest.raises(ValueError, match="zero in all rows of y"):
+        model.score(X, y, [1, 0, 0, 0])
+
+
+def test_marks_and_other_labels_of_score():
+    X = np.random.default_rng(0).normal(size=(6, 2))
+    model = VAEClassifier(1, max_iter=1, random_state=0).fit(X, [0, 1] * 3)
+    predicted = model.predict(X)
+    assert model.score(X, predicted) == 1.0
+    assert model.score(X, np.r_[-1, predicted[1:]]) == 1.0
+    assert model.score(X, np.r_[np.nan, predicted[1:]]) == 1.0
+    assert model.score(X, np.r_[7, predicted[1:]]) == pytest.approx(5 / 6)
+    with pytest.raises(ValueError, match="no label"):
+        model.score(X, [-1] * 6)
+    with pytest.raises(ValueError, match="labels such as 'a'"):
+        model.score(X, ["a"] * 6)
+    with pytest.raises(ValueError, match="numbers of samples"):
+        model.score(X, predicted[:5])

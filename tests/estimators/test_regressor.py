@@ -3,12 +3,14 @@
 import pickle
 import warnings
 
+import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from linear_rows import linear_rows
 from sklearn.base import clone
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
@@ -394,3 +396,29 @@ def test_frames_have_the_index_of_the_features(mixed_table):
     assert model.predict(X).index.equals(X.index)
     assert model.sample(X)[0].index.equals(X.index)
     assert model.predict_interval(X)[1].index.equals(X.index)
+
+
+def test_score_needs_two_values_of_an_output():
+    X, y, _ = wave(60, 0)
+    Y = np.column_stack([y, -y])
+    model = VAERegressor(max_iter=1, random_state=0).fit(X, Y)
+    with pytest.warns(UndefinedMetricWarning, match="two observed") as caught:
+        assert np.isnan(model.score(X[:1], Y[:1]))
+    assert [warning.filename for warning in caught] == [__file__]
+    Y[1:, 0] = np.nan
+    expected = r2_score(Y[:, 1], model.predict(X)[:, 1])
+    assert model.score(X, Y) == pytest.approx(expected)
+    weights = np.zeros(60)
+    weights[:1] = 1
+    with pytest.warns(UndefinedMetricWarning):
+        assert np.isnan(model.score(X, Y, weights))
+
+
+def test_rows_in_a_wrapper_keep_their_index():
+    X, _, _ = wave(20, 0)
+    frame = pd.DataFrame(X, columns=["a", "b"], index=[f"r{k}" for k in range(20)])
+    model = VAERegressor(max_iter=1, random_state=0).fit(frame, frame)
+    rows = nw.from_native(frame)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pd.testing.assert_frame_equal(model.predict(rows), model.predict(frame))

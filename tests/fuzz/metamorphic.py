@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.base import clone
 
 import skvae
+from fuzz import ambient
 from fuzz.cells import read
 from fuzz.columns import DTYPES, DType
 from fuzz.oracle import call
@@ -260,6 +261,17 @@ def same_with_a_marker(runner, rng):
     return difference(first, second)
 
 
+def same_in_every_state(runner, rng):
+    """What a user has set of torch, NumPy or pandas changes no result."""
+    X = draw_table(rng, n_rows=12, odd=False).build()
+    expected = runner.results(runner.fit(X), X)
+    state = pick(rng, list(ambient.STATES))
+    with ambient.every_call(state):
+        found = runner.results(runner.fit(X), X)
+    problem = difference(expected, found)
+    return problem and f"{problem} with {state}"
+
+
 ROWS = ("transform", "predict", "predict_proba", "score_samples")
 
 
@@ -296,6 +308,7 @@ RELATIONS = [
     same_without_rows_of_weight_zero,
     same_with_a_marker,
     same_in_other_company,
+    same_in_every_state,
 ]
 
 

@@ -20,9 +20,14 @@ from typing import Any
 import numpy as np
 import sklearn
 import torch
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import (
+    ConvergenceWarning,
+    NotFittedError,
+    UndefinedMetricWarning,
+)
 from sklearn.utils._param_validation import InvalidParameterError
 
+from fuzz import ambient
 from fuzz.cells import fingerprint
 
 #: The errors that a user may get.
@@ -40,6 +45,9 @@ OF_TABLE = re.compile(
 OF_SKLEARN = re.compile(
     r"X (does not have valid|has) feature names|A column-vector y was passed"
 )
+
+#: Warnings that skvae gives, at the line of the user.
+ALLOWED = (UserWarning, ConvergenceWarning, UndefinedMetricWarning)
 
 #: Processor seconds of one call on a small table, far above what any needs.
 TOO_LONG = 30.0
@@ -65,20 +73,23 @@ def call(function, *args, names=(), must_work=False, must_fail=False, **kwargs):
     ``names`` are those of parameters and columns, one of which an error must mention.
     """
     outcome = Outcome()
-    before, around = fingerprint([args, kwargs]), ambient_state()
+    before = fingerprint([args, kwargs])
     printed = io.StringIO()
     with (
+        ambient.entered(),
         warnings.catch_warnings(record=True) as caught,
         contextlib.redirect_stdout(printed),
         contextlib.redirect_stderr(printed),
     ):
         warnings.simplefilter("always")
+        around = ambient_state()
         start = time.process_time()
         try:
             outcome.value = function(*args, **kwargs)
         except Exception as error:
             outcome.error = error
         outcome.seconds = time.process_time() - start
+        after = ambient_state()
     outcome.problems += filter(None, map(_problem_of_warning, caught))
     if outcome.error is not None:
         outcome.problems += _problems_of_error(outcome.error, names, must_work)
@@ -86,7 +97,7 @@ def call(function, *args, names=(), must_work=False, must_fail=False, **kwargs):
         outcome.problems.append("accepted what it must refuse")
     if fingerprint([args, kwargs]) != before:
         outcome.problems.append("an argument was changed")
-    changed = [name for name, value in ambient_state().items() if value != around[name]]
+    changed = [name for name, value in after.items() if value != around[name]]
     outcome.problems += [f"{name} was changed" for name in changed]
     if printed.getvalue():
         outcome.problems.append(f"printed {printed.getvalue()[:60]!r}")
@@ -105,6 +116,7 @@ def ambient_state():
         "the number of threads": torch.get_num_threads(),
         "torch's default dtype": torch.get_default_dtype(),
         "torch's default device": str(torch.get_default_device()),
+        "autocast": torch.is_autocast_enabled("cpu"),
         "the grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
         "torch's determinism": torch.are_deterministic_algorithms_enabled(),
         "NumPy's error state": tuple(np.geterr().items()),
@@ -119,7 +131,7 @@ def _problem_of_warning(warning):
     if own and OF_SKLEARN.search(str(warning.message)):
         return None
     at_caller = Path(warning.filename) == Path(__file__)
-    if at_caller and warning.category in (UserWarning, ConvergenceWarning):
+    if at_caller and warning.category in ALLOWED:
         return None
     place = "/".join(Path(warning.filename).parts[-2:])
     return f"warning at {place}:{warning.lineno}: {text}"

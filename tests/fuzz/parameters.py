@@ -13,8 +13,9 @@ import pandas as pd
 
 import skvae
 from fuzz.columns import DType, draw_column
+from fuzz.labels import build_y, draw_labels
 from fuzz.oracle import call
-from fuzz.sessions import ESTIMATORS, Case, draw_labels
+from fuzz.sessions import ESTIMATORS, Case
 from fuzz.tables import Hostile, pick
 
 NUMBERS = [DType("float64", "float", plain="float64")]
@@ -217,7 +218,7 @@ def run(seed):
     name = str(pick(rng, sorted(getattr(skvae, case.estimator)().get_params())))
     bad = pick(rng, INVALID[name] if rng.random() < 0.7 else odd_values(name))
     X = case.X.build()
-    arguments = (X,) if case.y is None else (X, build_y(case))
+    arguments = (X,) if case.y is None else (X, build_y(case.y, case.container))
     estimator = fitted_estimator(case.estimator)
     estimator.set_params(**{name: bad})
     before = pickle.dumps(vars(estimator).get("_model").to_state())
@@ -237,12 +238,6 @@ def run(seed):
         if not same or vars(estimator).keys() != attributes.keys():
             report.failures.append((where, "changed the fitted state"))
     return report
-
-
-def build_y(case):
-    from fuzz.sessions import build_y
-
-    return build_y(case.y, case.container)
 
 
 def odd_values(name):

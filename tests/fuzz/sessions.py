@@ -12,21 +12,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import polars as pl
-import pyarrow as pa
 
 import skvae
-from fuzz import outputs
-from fuzz.columns import (
-    Column,
-    DType,
-    arrow_column,
-    draw_column,
-    numpy_column,
-    pandas_column,
-    polars_column,
-)
+from fuzz import ambient, outputs
+from fuzz.labels import CONTAINERS, build_y, draw_labels, oddities_of_labels
 from fuzz.oracle import call
 from fuzz.outputs import Fitted
 from fuzz.tables import Hostile, draw_table, pick, variants, wrong_tables
@@ -64,6 +53,7 @@ class Case:
     container: str = "array"  # of y
     weights: tuple | None = None
     declares: bool = True  # columns of text are given as categorical_features
+    state: str = ""  # of torch, NumPy and others around each call
 
     def rows(self, rows):
         weights = self.weights and tuple(self.weights[row] for row in rows)
@@ -82,6 +72,8 @@ class Case:
             lines.append(f"y, as {self.container}: {self.y}")
         if self.weights is not None:
             lines.append(f"sample_weight: {list(self.weights)}")
+        if self.state:
+            lines.append(f"state: {self.state}")
         return "\n".join(lines)
 
     def all_params(self):
@@ -94,6 +86,10 @@ class Case:
 
     def run(self):
         """Return the report of the whole session."""
+        with ambient.every_call(self.state):
+            return self._run()
+
+    def _run(self):
         report = Report(tables=1 + isinstance(self.y, Hostile))
         X, y = self.X.build(), build_y(self.y, self.container)
         estimator = getattr(skvae, self.estimator)(**self.all_params())
@@ -132,6 +128,8 @@ class Case:
             reasons.append("text")
         if self.X.library in ("list", "numpy") and not self.X.columns:
             reasons.append("no column")
+        if self.params.get("numeric_transform") == "none" and self._is_large():
+            reasons.append("numbers that are too large without a transform")
         families = {column.dtype.family for column in self.X.columns}
         is_category = any(column.dtype.is_category for column in self.X.columns)
         sizes = self.params.get("hidden_layer_sizes")
@@ -142,6 +140,11 @@ class Case:
         if self.X.library == "list" and len(families) > 1:
             reasons.append("mixture")
         return reasons
+
+    def _is_large(self):
+        tables = [self.X, self.y] if isinstance(self.y, Hostile) else [self.X]
+        cells = (v for table in tables for c in table.columns for v in c.values)
+        return any(isinstance(v, int | float) and abs(v) > 1e15 for v in cells)
 
     def _refused(self, report, fitted, names, arguments):
         """Give objects that must be refused; the fitted state stays."""
@@ -176,81 +179,6 @@ def _rows_of(y, rows):
 
 def report_call(report, name, function, *args, **kwargs):
     return report.add(name, call(function, *args, **kwargs))
-
-
-# -- y ---------------------------------------------------------------------------------
-
-LABELS = [
-    *(DType("object", family) for family in ("integer", "string", "boolean", "float")),
-    DType("int64", "integer", holds_missing=False),
-    DType("U", "string", holds_missing=False),
-    DType("bool", "boolean", holds_missing=False),
-    DType("float64", "float"),
-]
-
-
-def draw_labels(rng, n_rows):
-    """Return a column of labels of up to four classes, some missing, or odd ones."""
-    dtype = pick(rng, LABELS)
-    if rng.random() < 0.12:
-        return draw_column(rng, "y", dtype, n_rows)
-    pools = {
-        "integer": [0, 1, 2, 3],
-        "string": ["a", "b", "nan", ""],
-        "boolean": [False, True],
-        "float": [0.0, 1.0, 3.0, 1e9],
-    }
-    pool = pools[dtype.family][: int(rng.integers(1, 5))]
-    values = [pool[k] for k in rng.integers(0, len(pool), n_rows)]
-    if rng.random() < 0.5:
-        gaps = rng.random(n_rows) < 0.4
-        mark = -1 if dtype.family == "integer" else None
-        if mark is not None or dtype.holds_missing:
-            values = [mark if g else v for v, g in zip(values, gaps, strict=True)]
-    marker = None if rng.random() < 0.5 else float("nan")
-    return Column("y", dtype, tuple(values), (), "labels", marker)
-
-
-def oddities_of_labels(y):
-    known = [v for v in y.values if v is not None and v != -1]
-    if not known:
-        return ["no label"]
-    if y.kind != "labels":
-        return ["odd labels"]
-    return []
-
-
-CONTAINERS = ["array", "list", "series", "polars", "arrow"]
-
-
-def build_y(y, container):
-    """Return labels or outputs in a container."""
-    if y is None:
-        return None
-    if isinstance(y, Hostile):
-        table = y.build()
-        if container == "series" and len(y.columns) == 1:
-            return _first_column(table)
-        return table
-    if container == "list":
-        return numpy_column(y).tolist()
-    if container == "series":
-        return pd.Series(pandas_column(y))
-    if container in ("polars", "arrow") and y.dtype.family != "float":
-        names = {"integer": "int64", "string": "string", "boolean": "bool"}
-        plain = replace(y, dtype=replace(y.dtype, name=names[y.dtype.family], plain=""))
-        return polars_column(plain) if container == "polars" else arrow_column(plain)
-    return numpy_column(y)
-
-
-def _first_column(table):
-    if isinstance(table, pd.DataFrame):
-        return table.iloc[:, 0]
-    if isinstance(table, pl.DataFrame):
-        return table[:, 0]
-    if isinstance(table, pa.Table):
-        return table.column(0)
-    return table[:, 0] if isinstance(table, np.ndarray) else [row[0] for row in table]
 
 
 # -- the methods of each estimator -----------------------------------------------------
@@ -492,7 +420,9 @@ def draw_case(seed):
         weights = tuple(
             float(w) for w in rng.choice([0.0, 1.0, 1e-9, 1e9, 2.0], len(X))
         )
-    return Case(seed, estimator, params, X, y, container, weights, rng.random() < 0.9)
+    declares = rng.random() < 0.9
+    state = pick(rng, list(ambient.STATES)) if rng.random() < 0.25 else ""
+    return Case(seed, estimator, params, X, y, container, weights, declares, state)
 
 
 def run(seed):

@@ -5,12 +5,15 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from opening_encoder import TableEncoder
 
 from skvae._semi_supervised.labels import encode_labels, read_labels
-from skvae._tables.missing import missing_mask
+from skvae._tables.libraries import library_of
+from skvae._tables.missing import missing_mask, replace_marker
 from skvae._tables.values import is_missing
 
 pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
 
 MISSING = [
     None,
@@ -64,3 +67,19 @@ def test_missing_objects(value):
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_values_are_not_missing(value):
     assert is_missing(value) is False
+
+
+@pytest.mark.parametrize("names", [[""], ["a", ""], ["column_0", ""]])
+def test_polars_columns_without_a_name(names):
+    frame = pl.DataFrame({name: [1.0, None, 3.0] for name in names})
+    encoder = TableEncoder().fit(frame)
+    assert encoder.decode(encoder.encode(frame)[0]).columns == names
+    masked = np.ones((3, len(names)), dtype=bool)
+    assert library_of(frame).mask_cells(frame, masked).columns == names
+    assert replace_marker(frame, 1.0).columns == names
+
+
+def test_integers_of_128_bits_are_refused_by_name():
+    frame = pl.DataFrame({"a": pl.Series([1, 2, 3], dtype=pl.Int128)})
+    with pytest.raises(ValueError, match="Column 'a' has the dtype Int128"):
+        TableEncoder().fit(frame)
