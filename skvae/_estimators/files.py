@@ -165,7 +165,7 @@ def load(path):
     try:
         estimator = ESTIMATORS[content["class"]]()
         state = content["attributes"]
-        check_names(estimator, state)
+        _check_names(estimator, state)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise SavedModelError(f"{path}: not a skvae model ({error!r}).") from error
     try:
@@ -175,7 +175,7 @@ def load(path):
     return estimator
 
 
-def check_names(estimator: Any, state: dict[str, Any]) -> None:
+def _check_names(estimator: Any, state: dict[str, Any]) -> None:
     """Raise ValueError unless all parameters, and no other attributes, are saved."""
     params = estimator.get_params(deep=False)
     missing = params.keys() - state.keys()
