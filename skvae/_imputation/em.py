@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._training.progress import Progress
+from .._training.threads import threads_for
 from .normal_conditionals import cholesky, conditional_moments
 from .settings import Settings
 
@@ -121,7 +122,11 @@ class ExpectationMaximisation:
         scale = covariance.diagonal().max()
         self.mean, self.covariance = mean, covariance
         progress = Progress() if progress is None else progress
-        with progress.stage(STAGE, n_iterations, self, n_saves=n_iterations) as steps:
+        n_rows, n_columns = self.x.shape
+        with (
+            threads_for(n_rows * n_columns**3),
+            progress.stage(STAGE, n_iterations, self, n_saves=n_iterations) as steps,
+        ):
             for _ in steps:
                 imputed, left, likelihood = self._expect(self.mean, self.covariance)
                 self.likelihoods.append(float(likelihood))

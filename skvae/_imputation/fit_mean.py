@@ -19,6 +19,7 @@ from .._training.optimizer import (
     unflatten_parameters,
 )
 from .._training.progress import Progress, Stage
+from .._training.threads import threads_for
 from .conditional_mean import ConditionalMean, Rows, held_out_member
 from .masking import random_mask, validation_mask
 from .settings import MeanSettings
@@ -230,7 +231,11 @@ class MeanTrainer:
         """Train, restore the best weights and return the held-out losses."""
         n_steps, n_scores = self.mean_settings.n_steps, self.model.settings.n_scores
         scored = {n_steps * (k + 1) // n_scores - 1 for k in range(n_scores)}
-        with progress.stage(STAGE, n_steps, self, n_saves=n_scores) as steps:
+        n_rows = min(self.mean_settings.batch_size, len(self.rows.x))
+        with (
+            threads_for(n_rows * self.flat.numel(), side_by_side=True),
+            progress.stage(STAGE, n_steps, self, n_saves=n_scores) as steps,
+        ):
             for step in steps:
                 self._step(step)
                 if step in scored:

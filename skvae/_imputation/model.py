@@ -37,6 +37,7 @@ from .._tables.columns import Column
 from .._training.plan import History, Plan, split_rows
 from .._training.progress import Progress, plan_units
 from .._training.random import Random
+from .._training.threads import threads_for
 from .build import build_mean, describe_mean, scale_floors
 from .cells import CellDistribution, observed_mask, originals
 from .conditional_mean import ConditionalMean, Rows
@@ -266,7 +267,8 @@ class ImputationModel:
         trace = self.mean.initialise(some, max_iter=max_iter, progress=progress)
         # a stream of its own: the draws do not change the training
         generator = self.cells().generator("parameters")
-        self.mean.draw_parameters(some, generator)
+        with threads_for(len(some.x) * n_inputs**3):
+            self.mean.draw_parameters(some, generator)
         return trace
 
     def _fit_vae(

@@ -27,6 +27,7 @@ from .._training.optimizer import (
     non_finite,
 )
 from .._training.progress import Progress
+from .._training.threads import threads_for
 from .labelled_vae import LabelledVAE
 from .objectives import entropy_and_balance, vat_loss
 from .settings import SETTINGS, Regularisation
@@ -163,7 +164,10 @@ class LabelSearch:
 
     def train(self, n_steps: int, progress: Progress) -> None:
         """Train all networks side by side; Ctrl-C passes: nothing is found yet."""
-        with progress.stage(STAGE, n_steps, self, usable_from=math.inf) as steps:
+        with (
+            threads_for(SETTINGS.search_batch * self.flat.numel(), side_by_side=True),
+            progress.stage(STAGE, n_steps, self, usable_from=math.inf) as steps,
+        ):
             for step in steps:
                 rate = cosine(step, n_steps, initial=SETTINGS.search_learning_rate)
                 minimise(self._loss(), self.optimizer, rate)

@@ -36,6 +36,7 @@ from .optimizer import (
 from .plan import History, Plan, weighted_mean
 from .progress import MAIN, Progress
 from .settings import SETTINGS
+from .threads import threads_for
 
 
 def train_step(
@@ -351,14 +352,15 @@ def train(
     net.prepare(len(batches) * plan.max_iter, History())
     if optimizer_state is not None:
         net.optimizer_.load(optimizer_state)
-    with progress.loop(stage, net, usable_from), suppress(StopTraining):
-        run_epochs(net, (batches, valid), progress)
-    with suppress(StopTraining):
-        net.notify("on_train_end", X=None, y=None)
-    monitor.restore(net)
-    if valid is not None and free_scale is not None:
-        sample = batches.take(train_rows[: plan.settings.scale_rows])
-        choose_scales(vae, sample, valid, free_scale, net)
+    with threads_for(plan.batch_size * net.flat_.numel()):
+        with progress.loop(stage, net, usable_from), suppress(StopTraining):
+            run_epochs(net, (batches, valid), progress)
+        with suppress(StopTraining):
+            net.notify("on_train_end", X=None, y=None)
+        monitor.restore(net)
+        if valid is not None and free_scale is not None:
+            sample = batches.take(train_rows[: plan.settings.scale_rows])
+            choose_scales(vae, sample, valid, free_scale, net)
     state = net.optimizer_.save()
     unflatten_parameters(vae)  # the flat tensor goes with the optimizer
     vae.eval()

@@ -64,6 +64,14 @@ class Settings:
     #: a search to begin, and of a hand to press again.
     seconds_between_interrupts: float = 2.0
 
+    #: Multiplications per step (rows x weights) from which a loop of one network runs
+    #: with all threads of torch. On two idle cores the second thread gains nothing up
+    #: to 6e7 and 1.6 x at 8e8; on busy ones it costs 12 x and 2 x (threads).
+    threaded_work: float = 1e8
+    #: The same for networks side by side, whose products threads share out whole: two
+    #: gain 1.4 x at 5e7 and 1.5 x at 1e8 (threads).
+    threaded_work_side_by_side: float = 2e7
+
     #: Training rows for the choice between scales per cell and per column.
     scale_rows: int = 5_000
 
