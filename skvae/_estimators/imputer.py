@@ -392,8 +392,9 @@ class VAEImputer(TransformerMixin, BaseVAE):
         marked = replace_marker(X, self.missing_values)
         weights, marked = weighted_rows(sample_weight, marked)
         data = self._encode_training(marked, weights, resume)
-        # a resumed fit treats unknown categories as missing, but their cells are not
-        use_table = resume or data.observed is None
+        # unknown and rare categories count as missing, but their cells are not
+        is_partial = any(column.n_levels for column in data.encoder.columns_)
+        use_table = resume or is_partial or data.observed is None
         missing = missing_mask(marked) if use_table else ~data.observed
         flagged = {"indicator_features_": np.flatnonzero(missing.any(axis=0))}
         return replace(data, attributes={**data.attributes, **flagged})

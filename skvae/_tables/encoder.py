@@ -13,6 +13,7 @@ from .columns import Column, decode_column
 from .encoding import encode_columns
 from .infer import TRANSFORMS, ColumnFitter
 from .libraries import TableSchema
+from .rare_levels import warn_of_rare_levels
 from .schema import DecodedColumn, by_column, column_positions
 from .settings import DEFAULT_SETTINGS, Settings
 from .table import Table
@@ -142,6 +143,8 @@ class TableEncoder:
         requests = enumerate(zip(names, transforms, strict=True))
         self.columns_ = [fitter.fit(index, *request) for index, request in requests]
         self.schema_ = TableSchema(table.library, table.labels, types)
+        titles = [table.title(column.name) for column in self.columns_]
+        warn_of_rare_levels(self.columns_, titles)
         return self
 
     def to_state(self) -> dict[str, Any]:
@@ -164,7 +167,9 @@ class TableEncoder:
 
         Unknown categories count as missing, with one warning, and so do values that
         are no counts in a column that the data made a count column. All cells of a
-        column without an observed cell in training count as missing.
+        column without an observed cell in training count as missing. Where ``fit``
+        warned of too many categories, those that are not modelled count as missing
+        without another warning.
 
         Returns
         -------
