@@ -129,12 +129,16 @@ def make_joint(heads: Sequence[tuple[str, int, int]]) -> Joint:
 
 def head_key(column: Column) -> tuple[str, int]:
     """Return the group key of a column: likelihood, number of categories or 0."""
-    return column.likelihood, column.n_categories if column.has_categories else 0
+    if not column.has_categories:
+        return column.likelihood, 0
+    # a single category has no order
+    has_one = column.n_categories == 1
+    return "categorical" if has_one else column.likelihood, column.n_categories
 
 
 def is_constant(column: Column) -> bool:
     """Return whether the column had at most one value in training."""
-    single = column.has_categories and column.n_categories < 2
+    single = column.has_categories and len(column.categories) < 2
     return column.is_empty or column.constant is not None or single
 
 

@@ -36,6 +36,9 @@ class Column:
     n_categories : int
         Number of categories (at least 1) of an ordinal or categorical column,
         and 0 for the others.
+    n_levels : int
+        Number of categories of the training table where only some are modelled, and 0
+        where ``categories`` holds all.
     constant : float, int or None
         The only value of a constant numeric column.
     is_empty : bool
@@ -62,6 +65,7 @@ class Column:
     map: Affine | PiecewiseLinear = field(default_factory=Affine)
     categories: list = field(default_factory=list)
     n_categories: int = 0
+    n_levels: int = 0
     constant: float | int | None = None
     is_empty: bool = False
     is_automatic: bool = False

@@ -13,6 +13,7 @@ from .columns import Column, decode_column
 from .encoding import encode_columns
 from .infer import TRANSFORMS, ColumnFitter
 from .libraries import TableSchema
+from .rare_levels import warn_of_rare_levels
 from .schema import DecodedColumn, by_column, column_positions
 from .settings import DEFAULT_SETTINGS, Settings
 from .table import Table
@@ -148,6 +149,8 @@ class TableEncoder:
         self.columns_ = [fitter.fit(index, *request) for index, request in requests]
         self.schema_ = TableSchema(table.library, table.labels, types)
         fitter.warn()
+        titles = [table.title(column.name) for column in self.columns_]
+        warn_of_rare_levels(self.columns_, titles)
         return self
 
     def to_state(self) -> dict[str, Any]:
@@ -180,6 +183,8 @@ class TableEncoder:
         column without an observed cell in training count as missing. So do cells beyond
         the range of a column with outliers, unless ``outliers``: a density is that of
         all cells.
+        Where ``fit`` warned of too many categories, those that are not modelled count
+        as missing without another warning.
 
         Returns
         -------

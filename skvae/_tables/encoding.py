@@ -89,6 +89,8 @@ def _encode_categories(
     if not missing.any():
         return []
     encoded.mark_missing(slice(None), index, missing)
+    if column.n_levels:  # fit has warned
+        return []
     # A category dtype may declare values that no cell has, and NaN is no value.
     unknown = [
         values[code]

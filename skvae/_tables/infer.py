@@ -12,6 +12,7 @@ from .choice import AUTO_LIKELIHOODS, Likelihoods, choose_likelihood
 from .columns import CATEGORY_KINDS, Column, is_whole, raise_infinite
 from .encoding import LARGEST, shown_values
 from .outliers import body_range
+from .rare_levels import modelled_levels
 from .schema import ColumnSchema
 from .settings import Settings
 from .table import Table
@@ -162,14 +163,17 @@ class ColumnFitter:
             reason = f"it has {len(categories)} categories, not 2"
             self._refuse_likelihood(column, name, reason)
         column.likelihood = name
-        _set_categories(column, categories)
+        cells = np.bincount(codes[codes >= 0], minlength=len(values)).tolist()
+        counts = dict(zip(values, cells, strict=True))
+        counts_of = np.array([counts.get(level, 0) for level in categories])
+        _set_categories(column, categories, counts_of, self.settings)
 
     def _fit_booleans(self, column: Column, index: int, name: str) -> None:
         """Choose the likelihood of a column of booleans."""
         column.likelihood = AUTO_LIKELIHOODS["boolean"] if name == "auto" else name
         if self._models_categories(name):
             column.kind = self.likelihoods[name].kinds[0]
-            _set_categories(column, [False, True])
+            _set_categories(column, [False, True], np.ones(2), self.settings)
         elif not self._models(column.likelihood, "boolean"):
             self._refuse_likelihood(column, name, "it is boolean")
         column.is_empty = bool(np.isnan(self.table.numbers(index)).all())
@@ -193,7 +197,8 @@ class ColumnFitter:
             if not is_whole(values).all():
                 self._refuse_likelihood(column, name, f"{some} whole numbers")
             column.kind = self.likelihoods[name].kinds[0]
-            _set_categories(column, np.unique(values).tolist())
+            distinct, counts = np.unique(values, return_counts=True)
+            _set_categories(column, distinct.tolist(), counts, self.settings)
         elif self._models(name, "count"):
             column.kind = "count"
             self._check_counts(column, values if column.is_automatic else cells, values)
@@ -344,11 +349,16 @@ def _fit_map(
         column.map = Affine(mean=float(column.constant))
 
 
-def _set_categories(column: Column, categories: list) -> None:
-    column.categories = categories
+def _set_categories(
+    column: Column, categories: list, counts: np.ndarray, settings: Settings
+) -> None:
+    """Set the categories of a column, given the number of cells of each."""
+    column.categories = modelled_levels(categories, counts, settings)
+    if len(column.categories) < len(categories):
+        column.n_levels = len(categories)
     # A column without an observed cell still needs outputs of some width.
     if column.kind in CATEGORY_KINDS:
-        column.n_categories = max(1, len(categories))
+        column.n_categories = max(1, len(column.categories))
 
 
 def _sorted_categories(categories: list, title: str) -> list:

@@ -110,6 +110,15 @@ class Settings:
     #: smaller, and the test sums over all counts up to it.
     max_bounded_count: int = 2**16
 
+    # -- many categories -----------------------------------------------------------
+
+    #: Most categories of a column that are modelled, the most frequent ones. Each costs
+    #: as much as half a numeric column.
+    max_levels: int = 500
+    #: Fewest cells of a modelled category in a column that has more. One cell tells
+    #: nothing of its category: where it is masked, none is left.
+    min_cells_per_level: int = 2
+
     # -- repeated values ---------------------------------------------------------
 
     #: Most distinct values of a column that repeats its values, in total and as a
