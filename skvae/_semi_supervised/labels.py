@@ -38,7 +38,7 @@ def read_labels(y: Any, estimator: Any) -> tuple[np.ndarray, np.ndarray]:
         observed = column_or_1d(observed, warn=True)
         missing = np.zeros(len(observed), dtype=bool)
     if observed.dtype.kind == "O":
-        flags = [is_missing(label) for label in observed.tolist()]
+        flags = np.array([is_missing(v) for v in observed.tolist()], dtype=bool)
     elif observed.dtype.kind in "fmM":
         flags = observed != observed  # NaN and NaT
     elif observed.dtype.kind == "U" and isinstance(y, np.ndarray):
@@ -51,7 +51,6 @@ def read_labels(y: Any, estimator: Any) -> tuple[np.ndarray, np.ndarray]:
             )
     else:
         flags = np.zeros(len(observed), dtype=bool)
-    flags = np.array(flags, dtype=bool)
     known = observed[~flags]
     if known.dtype.kind == "O":
         known = _of_one_type(known)

@@ -114,7 +114,8 @@ def _levels_from_plain(plain: dict[str, Any]) -> Any:
         levels = arrow.levels_from_plain(values, dtype.pyarrow_dtype)
         return pd.Index(pd.arrays.ArrowExtensionArray(levels))
     if isinstance(dtype, pd.PeriodDtype):
-        return pd.PeriodIndex.from_ordinals(values, freq=dtype.freq)
+        index: Any = pd.PeriodIndex  # whose stubs lack the method
+        return index.from_ordinals(values, freq=dtype.freq)
     if isinstance(dtype, pd.DatetimeTZDtype):
         stamps = np.array(values, dtype=np.int64).view(f"M8[{dtype.unit}]")
         return pd.DatetimeIndex(stamps).tz_localize("UTC").tz_convert(dtype.tz)
@@ -263,6 +264,7 @@ def _filled_categories(column: Any, index: int, plan: FillPlan) -> Any:
     used = [keys[code] for code in np.unique(codes)]
     order = joined(declared, known, used)
     if len(order) > len(declared) and order == known:
+        assert trained is not None
         own = _index_of(trained)
     elif len(order) > len(declared):
         level = dict(zip(keys, found, strict=True))

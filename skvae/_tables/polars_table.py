@@ -197,7 +197,8 @@ def _with_nulls(column: Any, masked: np.ndarray) -> Any:
     import polars as pl
 
     if column.dtype == pl.Object:
-        cells = np.where(masked, None, np.array(column.to_list(), dtype=object))
+        cells = np.array(column.to_list(), dtype=object)
+        cells[masked] = None
         return pl.Series(column.name, cells.tolist(), dtype=pl.Object)
     nulls = pl.Series([None], dtype=column.dtype).new_from_index(0, len(column))
     return nulls.zip_with(pl.Series(masked), column).alias(column.name)

@@ -244,7 +244,7 @@ def _plain_if_exact(column: Any) -> tuple[list[Key], list] | None:
 def _levels_of(type_: ColumnSchema) -> Any:
     """Return the levels that a dtype declares, as an array."""
     value_type = type_from_plain(type_.details["arrow"]).value_type
-    plain = type_.details.get("levels", type_.categories)
+    plain = type_.details.get("levels", type_.categories) or []
     return levels_from_plain(plain, value_type)
 
 
@@ -358,6 +358,7 @@ def _filled_dictionary(column: Any, index: int, plan: FillPlan) -> Any:
     if added and joined(keys_of(declared), known, used) == known:
         place = {key: code for code, key in enumerate(known)}
         codes = np.array([*(place.get(key, -1) for key in own_keys), -1])[codes]
+        assert trained is not None
         dictionary = _levels_of(trained)
     elif added:
         level = dict(zip(keys, found, strict=True))
