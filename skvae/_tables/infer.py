@@ -206,7 +206,7 @@ class ColumnFitter:
             column.is_whole = bool(is_whole(values).all())
             column.constant = constant_of(values, self.settings)
             if self.likelihoods[name].domain == "real":
-                if transform == "none":
+                if transform == "none" and column.constant is None:
                     self._check_size(column, values)
                 _find_repeats(column, cells, cell_weights, self.settings)
                 _fit_map(column, values, weights, transform, self.settings)
