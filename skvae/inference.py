@@ -257,7 +257,7 @@ def fit_variational(
     >>> bool(abs(fit.mean[0] - 16 / 6) < 0.05)
     True
     """
-    _check(family, gradient, objective, n_draws)
+    _check(log_joint, family, gradient, objective, n_draws)
     max_iter = check_count(max_iter, "max_iter")
     if not learning_rate_init > 0:
         raise ValueError(
@@ -428,7 +428,7 @@ def gradient_samples(
     >>> bool(variance["pathwise"] < variance["score"])
     True
     """
-    _check(family, gradient, objective, n_draws)
+    _check(log_joint, family, gradient, objective, n_draws)
     n_estimates = check_count(n_estimates, "n_estimates")
     device = resolve_device(device)
     generator = _generator(random_state, device)
@@ -557,7 +557,11 @@ def _log_joint_of(
     return log_p.unflatten(0, z.shape[:2])
 
 
-def _check(family: str, gradient: str, objective: str, n_draws: int) -> None:
+def _check(
+    log_joint: Any, family: str, gradient: str, objective: str, n_draws: int
+) -> None:
+    if not callable(log_joint):
+        raise TypeError(f"log_joint must be a function, but got {log_joint!r}.")
     for name, value, allowed in (
         ("family", family, list(FAMILIES)),
         ("gradient", gradient, list(DRAWS)),

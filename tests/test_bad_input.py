@@ -309,7 +309,7 @@ def test_seeds(unchanged):
 @pytest.mark.parametrize(
     ("Z", "match"),
     [
-        (np.ones((4, 3)), "Z has 3 columns.*n_components_=2"),
+        (np.ones((4, 3)), "Z has 3 columns.*2 latent variables"),
         (np.ones(2), "Reshape your data"),
         (np.full((2, 2), np.nan), "Z contains NaN"),
         (np.full((2, 2), np.inf), "Z contains infinity"),

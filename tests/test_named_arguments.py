@@ -6,6 +6,7 @@ import pytest
 
 import skvae
 from skvae.datasets import ampute
+from skvae.inference import fit_variational, gradient_samples
 
 QUICK = {"max_iter": 1, "hidden_layer_sizes": (4,), "random_state": 0}
 X = np.random.default_rng(0).normal(size=(12, 3))
@@ -79,3 +80,11 @@ def test_functions(bad):
         skvae.pool([1.0, 2.0], bad)
     with pytest.raises((TypeError, ValueError), match=r"\bX\b"):
         ampute(bad)
+
+
+@pytest.mark.parametrize("bad", [None, 3, "z"])
+def test_log_densities(bad):
+    with pytest.raises(TypeError, match="log_joint must be a function"):
+        fit_variational(bad)
+    with pytest.raises(TypeError, match="log_joint must be a function"):
+        gradient_samples(bad, "normal", {"loc": 0, "scale": 1})

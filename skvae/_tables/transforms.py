@@ -157,7 +157,9 @@ def constant_of(
         return only
     if values.dtype.kind != "f" or values.dtype.itemsize < 4:
         return None
-    last_place = np.spacing(max(abs(low), abs(high)))
+    # the same as that of the largest number, which has none above it
+    end = values.dtype.type(0.75 * float(np.finfo(values.dtype).max))
+    last_place = np.spacing(min(max(abs(low), abs(high)), end))
     if high / 2 - low / 2 > settings.max_constant_ulps * last_place / 2:
         return None
     middle: float = np.sort(values)[len(values) // 2].item()

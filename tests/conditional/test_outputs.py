@@ -24,9 +24,9 @@ def with_value(value, row=3):
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (with_value(np.inf), "Input y contains infinity .* in column 'y1'"),
-        (FRAME.assign(b=np.inf), "Input y contains infinity .* in column 'b'"),
-        (pl.DataFrame({"b": [np.inf] * 40}), "Input y contains infinity .* 'b'"),
+        (with_value(np.inf), "Input y contains infinity in column 'y1'"),
+        (FRAME.assign(b=np.inf), "Input y contains infinity in column 'b'"),
+        (pl.DataFrame({"b": [np.inf] * 40}), "Input y contains infinity in column 'b'"),
         (FRAME.set_axis(["a", "a"], axis=1), "names of y must be unique.* 'a'"),
         (
             FRAME.assign(b=pd.Series(["s"] * 40, dtype=object)),

@@ -28,7 +28,8 @@ METHODS = (
     "kind", [VAETransformer, VAEImputer, VAEClassifier, VAERegressor]
 )
 def test_new_cells_at_the_ends_of_a_dtype(kind, transform):
-    model = kind(numeric_transform=transform, **QUICK).fit(X, X[:, 0] > 0)
+    y = X[:, 0] if kind is VAERegressor else X[:, 0] > 0
+    model = kind(numeric_transform=transform, **QUICK).fit(X, y)
     for value in (LARGEST, -LARGEST, 1e39, -3e38, 1e20):
         rows = X[:2].copy()
         rows[0, 1] = value
@@ -76,3 +77,14 @@ def test_ampute(mechanism):
     for scale in (2.0**1021, 2.0**-1000):
         found = ampute(X * scale, mechanism=mechanism, random_state=0)
         np.testing.assert_array_equal(found, expected * scale)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_columns_of_the_largest_numbers_vary(dtype):
+    largest = np.finfo(dtype).max
+    X = np.tile([[largest], [-largest], [largest / 2]], (10, 1)).astype(dtype)
+    model = VAETransformer(**QUICK).fit(X)
+    assert len(np.unique(model.transform(X))) == 3
+    found = model.sample(100, random_state=0)
+    assert np.isfinite(found).all() and len(np.unique(found)) > 1

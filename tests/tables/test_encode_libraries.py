@@ -380,8 +380,7 @@ def test_bad_arrays_at_encode():
     for value in (np.inf, -np.inf):
         with pytest.raises(ValueError, match=r"infinity.*'x0'"):
             curved.encode(np.array([[1.0], [value]]))
-    with pytest.raises(ValueError, match=r"too large.*'x1'"):
-        encoder.encode(np.array([[0.0, 1e300]]))
+    assert encoder.encode(np.array([[0.0, 1e300]]))[0][0, 1] == np.float32(1e15)
     with pytest.raises(ValueError, match=r"Expected encoded values of shape"):
         encoder.decode(np.ones((2, 3)))
 
