@@ -26,7 +26,7 @@ def fitted():
     return {kind: kind(**QUICK).fit(X, LABELS) for kind in ESTIMATORS}
 
 
-@pytest.mark.parametrize("bad", NO_TABLE, ids=repr)
+@pytest.mark.parametrize("bad", NO_TABLE)
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_tables(kind, bad, fitted):
     named = r"\bX\b|dim 3|numbers of samples"
@@ -40,7 +40,7 @@ def test_tables(kind, bad, fitted):
                 method(bad, *more)
 
 
-@pytest.mark.parametrize("bad", [*NO_TABLE[:-1], [[1], [2, 3]]], ids=repr)
+@pytest.mark.parametrize("bad", [*NO_TABLE[:-1], [[1], [2, 3]]])
 @pytest.mark.parametrize("kind", ESTIMATORS[2:])
 def test_labels_and_outputs(kind, bad, fitted):
     with pytest.raises((TypeError, ValueError), match=r"\by\b"):
