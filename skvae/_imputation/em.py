@@ -13,13 +13,17 @@ from .._training.threads import threads_for
 from .normal_conditionals import cholesky, conditional_moments
 from .settings import Settings
 
+#: Minimum variance, as a fraction of the largest or where that is 1: single precision
+#: has seven digits.
+LEAST_VARIANCE = 1e-6
+
 #: The stage's name in the progress of a fit.
 STAGE = "normal"
 
 
 def ridge_of(n_rows: int, n_columns: int, settings: Settings) -> float:
     """Return the ridge penalty for the diagonal of a covariance matrix."""
-    return settings.ridge * n_columns / n_rows + 1e-6
+    return settings.ridge * n_columns / n_rows + LEAST_VARIANCE
 
 
 def bounded_iterations(settings: Settings, max_iter: int | None) -> int:
@@ -50,7 +54,8 @@ def marginals(
         squares += (((own * given - mean) * given).square() * rows.unsqueeze(1)).sum(0)
     variance = squares / n_cells
     # constant columns need an invertible matrix as well
-    variance = variance.clamp(min=1e-6 * float(variance.max().clamp(min=1e-6)))
+    largest = float(variance.max().clamp(min=LEAST_VARIANCE))
+    variance = variance.clamp(min=LEAST_VARIANCE * largest)
     return mean, torch.diag(variance)
 
 

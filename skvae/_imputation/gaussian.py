@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .._distributions.head import CPU_FLOATS
 from .._training.progress import Progress
 from .em import (
+    LEAST_VARIANCE,
     ExpectationMaximisation,
     bounded_iterations,
     marginals,
@@ -150,7 +151,16 @@ class Gaussian(nn.Module):
         (Schafer 1997, Analysis of Incomplete Multivariate Data, section 5.4), one
         chain that is initialised at the fit: draws that are r rounds apart have the
         correlation F^r, where F is the fraction of missing information.
+
+        Rows without a given cell tell nothing, and would let the chain drift. With less
+        than two others all draws are the fit.
         """
+        seen = (mask > 0).any(1)
+        x, mask, weight = x[seen], mask[seen], weight[seen]
+        if len(x) < 2:
+            self.drawn_means.copy_(self.mean)
+            self.drawn_covariances.copy_(self.covariance)
+            return
         n_rows, n_columns = x.shape
         rounds = count_rounds(n_rows, n_columns, self.settings)
         ridge = ridge_of(n_rows, n_columns, self.settings)
@@ -368,4 +378,8 @@ def draw_moments(
     root = cholesky(scatter)
     root = torch.linalg.solve_triangular(factor.t(), root, upper=True, left=False)
     noise = mean.new_empty(n_columns).normal_(generator=generator)
-    return mean + root @ noise / math.sqrt(n_rows), root @ root.t()
+    covariance = root @ root.t()
+    # positive definite in single precision too
+    floor = LEAST_VARIANCE * covariance.diagonal().max()
+    covariance.diagonal().add_(floor)
+    return mean + root @ noise / math.sqrt(n_rows), covariance
