@@ -43,12 +43,11 @@ def test_of_empty_columns():
     assert place_of(lambda: VAEImputer(max_iter=1).fit(X)) == __file__
 
 
-@pytest.mark.parametrize("package", ["skvae", "torch"])
-def test_of_a_model_that_another_version_saved(numbers, package):
+def test_of_a_model_that_another_version_saved(numbers):
     state = VAETransformer(max_iter=1, random_state=0).fit(numbers).__getstate__()
-    state["_versions"] = {**state["_versions"], package: "0.0.7"}
+    state["_versions"] = {**state["_versions"], "skvae": "0.0.7"}
     loaded = VAETransformer.__new__(VAETransformer)
-    with pytest.warns(UserWarning, match=rf"{package} 0\.0\.7.*fit it again"):
+    with pytest.warns(UserWarning, match=r"skvae 0\.0\.7.*fit it again"):
         loaded.__setstate__(state)
     assert place_of(lambda: VAETransformer().__setstate__(state)) == __file__
 

@@ -403,11 +403,14 @@ class VAEImputer(TransformerMixin, BaseVAE):
         marked = replace_marker(X, self.missing_values)
         weights, marked = weighted_rows(sample_weight, marked)
         data = self._encode_training(marked, weights, resume)
-        # outliers, and categories unknown to a resumed fit, count as missing; their
-        # cells are not
-        flagged = np.flatnonzero(missing_mask(marked).any(axis=0))
+        columns, missing = data.encoder.columns_, data.observed
+        if resume or missing is None or any(column.is_partial for column in columns):
+            missing = missing_mask(marked)  # the model lacks some observed cells
+        else:
+            missing = ~missing
+        flagged = np.flatnonzero(missing.any(axis=0))
         if self.add_indicator:
-            check_indicators([column.name for column in data.encoder.columns_], flagged)
+            check_indicators([column.name for column in columns], flagged)
         attributes = {**data.attributes, "indicator_features_": flagged}
         return replace(data, attributes=attributes)
 

@@ -63,17 +63,17 @@ class NormalIndices(nn.Module):
         It models all inputs, or else the numbers alone, or else nothing.
         """
         _, numeric, _ = joint.location_scale_indices()
-        inputs = torch.arange(joint.n_inputs, dtype=torch.long, device="cpu")
+        inputs = every = torch.arange(joint.n_inputs, dtype=torch.long, device="cpu")
         if widest is not None and len(inputs) > widest:
             inputs = numeric if len(numeric) <= widest else numeric[:0]
         # estimates of numbers are locations, those of 0/1 inputs are probabilities
-        target = torch.full_like(inputs, -1)
+        target = torch.full_like(every, -1)
         is_probability = torch.zeros(joint.n_inputs, **CPU_FLOATS)
         first_input = first_output = 0
         for head in joint:
             own = slice(first_input, first_input + head.n_inputs)
             if head.input_link is not None:
-                target[own] = first_output + inputs[: head.n_inputs]
+                target[own] = first_output + every[: head.n_inputs]
             if head.input_link == "logit":
                 is_probability[own] = 1
             first_input += head.n_inputs

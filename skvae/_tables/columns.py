@@ -85,6 +85,11 @@ class Column:
         """Whether the likelihood of a numeric column allows only some values."""
         return self.domain != "real"
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether some observed cells of training count as missing."""
+        return bool(self.n_levels) or self.lowest is not None
+
     def nearest_index(self, values: np.ndarray) -> np.ndarray:
         """Return the indices of the nearest values that the column repeats."""
         assert self.support is not None
