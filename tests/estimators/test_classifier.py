@@ -63,7 +63,7 @@ def test_densities_are_near_those_of_the_mixture(fitted, blobs):
     exact = np.logaddexp.reduce(-0.5 * squares, axis=1) - np.log(3)
     exact -= 1.5 * np.log(2 * np.pi)
     found = fitted.score_samples(X)
-    assert found.shape == (120,) and found.dtype == np.float32
+    assert found.shape == (120,) and found.dtype == np.float64
     # one decoder by class fits three clusters, a single N(0, I) only nearly
     near = 0.6 if fitted.objective in ("m2", "shot") else 2.0
     assert abs(found.mean() - exact.mean()) < near

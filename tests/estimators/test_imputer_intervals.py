@@ -189,7 +189,7 @@ def test_median():
 def test_score(holes):
     model = imputer(max_iter=5).fit(holes)
     scores = model.score_samples(holes)
-    assert scores.shape == (80,) and scores.dtype == np.float32
+    assert scores.shape == (80,) and scores.dtype == np.float64
     assert model.score(holes) == pytest.approx(scores.mean(), rel=1e-5)
     weights = np.arange(80)
     expected = np.average(scores, weights=weights)

@@ -225,7 +225,8 @@ def test_the_spread_covers_what_was_held_out(linear, weighted):
     assert spread[3] == 1 < spread[4]
     lower, upper = model.predict_interval(X)
     covered = np.average((lower <= y) & (y <= upper), axis=0, weights=weight)
-    assert 0.88 < covered[0] < 0.92
+    # within two standard errors of 375 rows, what 500 of these weights are worth
+    assert 0.87 < covered[0] < 0.93
 
 
 def test_where_nothing_widens():

@@ -98,7 +98,7 @@ def test_scores(fitted):
     vae, X = fitted
     scores = vae.score_samples(X)
     assert scores.shape == (60,)
-    assert scores.dtype == np.float32
+    assert scores.dtype == np.float64
     assert np.isfinite(scores).all()
     assert vae.score(X) == pytest.approx(scores.mean(), rel=1e-6)
     weights = np.arange(60)
