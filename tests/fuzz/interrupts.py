@@ -36,7 +36,8 @@ from skorch.callbacks import Callback
 
 import skvae
 from skvae import VAEClassifier, VAEImputer, VAERegressor, VAETransformer
-from skvae._training.loop import Net
+from skvae._training.loop import Net, Reporter
+from skvae._training.monitor import Monitor
 from skvae._training.progress import INTERRUPTS
 
 PACKAGE = str(Path(skvae.__file__).parent)
@@ -227,8 +228,8 @@ class Moment:
         if event == "line":
             if self.n_lines in self.lines:
                 self.n_lines += 1
-                # a tracer in the line that calls a callback looks like the callback
-                is_stop = frame.f_code is Net._tell.__code__
+                # a tracer raises as a callback of skorch does that asks to stop
+                is_stop = is_in_callback(frame)
                 self.asked_to_stop = is_stop and self.exception is KeyboardInterrupt
                 self._fire(f"{frame.f_code.co_filename}:{frame.f_lineno}")
             self.n_lines += 1
@@ -259,6 +260,15 @@ class Moment:
             finally:
                 sys.settrace(before)
         return function()
+
+
+def is_in_callback(frame):
+    """Return whether a frame is in a callback of skorch, or calls one."""
+    while frame is not None:
+        if frame.f_code is Net._tell.__code__:
+            return not isinstance(frame.f_locals.get("callback"), Monitor | Reporter)
+        frame = frame.f_back
+    return False
 
 
 # -- the oracle -----------------------------------------------------------------------
