@@ -118,7 +118,8 @@ def encode_labels(
             "NaN, mark rows without a label)."
         )
     # twice: it warns of one row per class, which is usual where few have a label
-    check_classification_targets(np.tile(known, 2))
+    with np.errstate(invalid="ignore"):  # beyond int64, which they are compared with
+        check_classification_targets(np.tile(known, 2))
     classes, places = np.unique(known, return_inverse=True)
     n_rows = len(labels)
     if labelled.all() and n_rows > MIN_ROWS and len(classes) > n_rows / 2:
