@@ -67,6 +67,8 @@ def _of_one_type(labels: np.ndarray) -> np.ndarray:
             "y mixes strings and other labels: give labels of one kind, and None to a "
             "row without one."
         )
+    if len(labels) and isinstance(labels[0], str):
+        return labels
     kinds = {isinstance(label, bool | np.bool_) for label in labels}
     if kinds == {True}:
         return labels.astype(bool)

@@ -105,6 +105,8 @@ def levels_of(column, cells):
     )
     if not is_category:
         return None
+    if column.dtype.family == "boolean" and cells.dtype.startswith("float"):
+        return None  # a list of booleans and NaN is an array of numbers
     if column.dtype.family == "boolean" and not column.dtype.is_category:
         return {"True", "False", "0.0", "1.0", "0", "1"}
     levels = list(map(_as_pandas_has_it, column.levels))
