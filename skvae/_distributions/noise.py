@@ -180,7 +180,8 @@ def draw_places(weights: Tensor, n_draws: int, source: Source) -> Tensor:
     if isinstance(source, RowNoise):
         bounds = weights.cumsum(-1)
         level = 0.5 * source.uniform((n_draws, len(weights))).to(weights.dtype) + 0.5
-        places = torch.searchsorted(bounds, level.t() * bounds[:, -1:])
+        level = (level.t() * bounds[:, -1:]).contiguous()
+        places = torch.searchsorted(bounds, level)
         return places.clamp(max=weights.shape[1] - 1)
     return torch.multinomial(weights, n_draws, True, generator=source)
 

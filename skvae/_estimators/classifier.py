@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -28,7 +29,7 @@ from .._semi_supervised.labels import (
 )
 from .._semi_supervised.model import LabelledModel
 from .._semi_supervised.stacked import M1M2Model, labels_from_state
-from .._tables.libraries import check_same_length, weighted_rows
+from .._tables.libraries import as_array, check_same_length, weighted_rows
 from .._training.ambient import isolated
 from .._validation import check_count, check_weights, make_random_state
 from .base import STRUCTURE, TRAINING_CONSTRAINTS, BaseVAE, latents_of
@@ -602,8 +603,8 @@ class VAEClassifier(
         """
         check_is_fitted(self)
         Z = latents_of(Z, self._model.module.n_latent)
-        y = np.repeat(np.asarray(y), len(Z)) if np.ndim(y) == 0 else y
-        codes = self._codes_to_sample(len(Z), y, None)
+        labels = [None] * len(Z) if y is None else y  # None draws labels there
+        codes = self._codes_to_sample(len(Z), labels, None)
         return self._encoder.decode(self._model.decode(Z, codes))
 
     def _codes_to_sample(self, n_samples, y, random_state):
@@ -614,8 +615,11 @@ class VAEClassifier(
             return random_state.choice(
                 len(self.classes_), n_samples or 1, p=self.class_prior_
             )
-        y = np.repeat(np.asarray(y), n_samples or 1) if np.ndim(y) == 0 else y
-        shape = np.shape(y)
+        shape = np.shape(as_array(y, "y") if isinstance(y, list | tuple) else y)
+        if not (shape or isinstance(y, Hashable)):
+            raise ValueError(f"y must be a label or an array of labels, but is {y!r}.")
+        if not shape:  # as an object: in an array of text "nan" marks a gap
+            y, shape = np.full(n_samples or 1, y, dtype=object), (n_samples or 1,)
         if len(shape) != 1 or n_samples not in (None, *shape) or not shape[0]:
             raise ValueError(
                 "y must be one label, or one for each of the n_samples="

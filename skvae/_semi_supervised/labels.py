@@ -67,6 +67,8 @@ def _of_one_type(labels: np.ndarray) -> np.ndarray:
             "y mixes strings and other labels: give labels of one kind, and None to a "
             "row without one."
         )
+    if len(labels) and isinstance(labels[0], str):
+        return labels
     kinds = {isinstance(label, bool | np.bool_) for label in labels}
     if kinds == {True}:
         return labels.astype(bool)
@@ -118,7 +120,8 @@ def encode_labels(
             "NaN, mark rows without a label)."
         )
     # twice: it warns of one row per class, which is usual where few have a label
-    check_classification_targets(np.tile(known, 2))
+    with np.errstate(invalid="ignore"):  # beyond int64, which they are compared with
+        check_classification_targets(np.tile(known, 2))
     classes, places = np.unique(known, return_inverse=True)
     n_rows = len(labels)
     if labelled.all() and n_rows > MIN_ROWS and len(classes) > n_rows / 2:

@@ -166,10 +166,16 @@ def _encode_numeric(
         is_plain = block.max() <= LARGEST and block.min() >= -LARGEST
         if not is_plain:
             missing = np.isnan(block)
-            if (np.abs(block) > LARGEST).any():
+            far = np.abs(block) > LARGEST
+            if far.any():
                 cells = np.empty_like(block)
                 read_rows(rows, cells)
                 _refuse_infinite(cells, members, table.input_name)
+                # a difference of huge numbers overflows, that of their quotients not
+                far[:, [k for k, _ in nonlinear]] = False
+                with np.errstate(over="ignore", invalid="ignore"):
+                    quotients = cells / scales - means / scales
+                np.copyto(block, quotients, where=far)
                 np.clip(block, -LARGEST, LARGEST, out=block)
         encoded.values[rows, target] = block
         if not is_plain:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .libraries import LIBRARIES, TableSchema, library_of, native
+from .libraries import LIBRARIES, TableSchema, as_array, library_of, native
 from .schema import DecodedColumn
 from .values import FillPlan, is_missing
 
@@ -46,6 +46,8 @@ def replace_marker(X: Any, marker: Any) -> Any:
         return X
     if isinstance(marker, np.generic):
         marker = marker.item()
+    if isinstance(X, list | tuple):
+        X = as_array(X, "X")
     return library_of(X).replace_marker(X, marker)
 
 

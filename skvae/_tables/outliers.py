@@ -90,7 +90,8 @@ def _reach(
         n_tail = max(min(settings.min_body_cells, first // 2), first // 10, 1)
         tail = np.log(inner[-n_tail:]) if first else np.zeros(1)
         heaviness = float(np.mean(tail - tail[0]))
-        factor = max(least_factor, np.exp(settings.outlier_gap * heaviness))
+        with np.errstate(over="ignore"):
+            factor = max(least_factor, np.exp(settings.outlier_gap * heaviness))
         is_far = distances[first] / factor > reach
         if is_far and _are_few(distances[first:], n_values, settings):
             return float(factor * reach)

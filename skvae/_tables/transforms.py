@@ -32,7 +32,11 @@ class Affine:
     scale: float = 1.0
 
     def forward(self, values: np.ndarray) -> np.ndarray:
-        return (values - self.mean) / self.scale
+        with np.errstate(over="ignore"):
+            encoded = (values - self.mean) / self.scale
+            if np.isinf(encoded).any():  # a difference of huge numbers
+                encoded = values / self.scale - self.mean / self.scale
+        return encoded
 
     def inverse(self, encoded: np.ndarray) -> np.ndarray:
         # float64 whatever the input: float32 would round to the digits of the mean

@@ -284,7 +284,7 @@ def test_score_leaves_out_rows_without_a_label(y):
     hits = model.predict(X[1:]) == np.array(["a", "b", "b"])
     assert model.score(X, y) == hits.mean()
     assert model.score(X, y, [9, 1, 1, 0]) == hits[:2].mean()
-    with pytest.raises(ValueError, match="zero in all rows of y"):
+    with pytest.raises(ValueError, match="no label of positive weight"):
         model.score(X, y, [1, 0, 0, 0])
 
 
@@ -298,7 +298,7 @@ def test_marks_and_other_labels_of_score():
     assert model.score(X, np.r_[7, predicted[1:]]) == pytest.approx(5 / 6)
     with pytest.raises(ValueError, match="no label"):
         model.score(X, [-1] * 6)
-    with pytest.raises(ValueError, match="labels such as 'a'"):
+    with pytest.raises(ValueError, match="labels such as"):
         model.score(X, ["a"] * 6)
     with pytest.raises(ValueError, match="numbers of samples"):
         model.score(X, predicted[:5])

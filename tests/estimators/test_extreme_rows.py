@@ -88,3 +88,14 @@ def test_columns_of_the_largest_numbers_vary(dtype):
     assert len(np.unique(model.transform(X))) == 3
     found = model.sample(100, random_state=0)
     assert np.isfinite(found).all() and len(np.unique(found)) > 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_differences_beyond_the_largest_number():
+    largest = np.finfo(np.float64).max
+    values = np.array([largest, largest, largest, -largest] * 5)[:, None]
+    expected = VAETransformer(**QUICK).fit(values / largest).transform(values / largest)
+    found = VAETransformer(**QUICK).fit(values).transform(values)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    rows = np.where(np.arange(20)[:, None] == 3, np.nan, values)
+    assert np.isfinite(VAEImputer(**QUICK).fit_transform(rows)).all()

@@ -1,10 +1,12 @@
 """What the methods return: library, shape, dtype, finite values, levels, order."""
 
+import datetime
 from dataclasses import dataclass
 from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
+import pandas as pd
 
 from fuzz.cells import is_finite, is_missing, read
 
@@ -103,9 +105,18 @@ def levels_of(column, cells):
     )
     if not is_category:
         return None
+    if column.dtype.family == "boolean" and cells.dtype.startswith("float"):
+        return None  # a list of booleans and NaN is an array of numbers
     if column.dtype.family == "boolean" and not column.dtype.is_category:
         return {"True", "False", "0.0", "1.0", "0", "1"}
-    return set(map(repr, column.levels)) | set(map(repr, cells.observed))
+    levels = list(map(_as_pandas_has_it, column.levels))
+    return set(map(repr, [*column.levels, *levels, *cells.observed]))
+
+
+def _as_pandas_has_it(level):
+    if isinstance(level, datetime.datetime):
+        return pd.Timestamp(level)
+    return pd.Timedelta(level) if isinstance(level, datetime.timedelta) else level
 
 
 def one_column(new, column, trained_cells, *, may_miss=False, dtype=None):
