@@ -208,7 +208,7 @@ class ConditionalModel:
         levels = interval_levels()
         bounds = [
             sorted_quantiles(x.cpu().numpy(), levels)
-            for x in self._draws(held_out.c, INTERVAL_DRAWS, self.new_generator())
+            for x in self._draws(held_out.c, INTERVAL_DRAWS, RowStream(self.seed))
         ]
         lower, upper = np.concatenate(bounds, axis=1)
         mean = self._means(self.module, held_out.c).cpu().numpy()
@@ -450,10 +450,6 @@ class ConditionalModel:
             if column.constant is not None:
                 units[:, index] = column.constant
         return units
-
-    def new_generator(self) -> torch.Generator:
-        """Return the generator of draws that are the same at every call."""
-        return torch.Generator(self.module.device).manual_seed(self.seed)
 
     def likelihoods(self) -> dict[str, str]:
         """Return the likelihood of every output, with the kind of scale chosen."""
