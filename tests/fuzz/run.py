@@ -10,6 +10,7 @@ and the failures that are open: each run first tries those again.
 
 import argparse
 import collections
+import copy
 import dataclasses
 import datetime
 import faulthandler
@@ -17,6 +18,7 @@ import importlib
 import importlib.util
 import json
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -32,16 +34,19 @@ sys.path.insert(0, str(ROOT / "tests"))
 RECORD = ROOT / "benchmarks" / "results" / "fuzz.json"
 #: Parts with their share of the time; those whose module is missing are left out.
 PARTS = {
-    "tables": 70,
+    "tables": 64,
     "parameters": 12,
     "metamorphic": 8,
-    "arguments": 6,
+    "workflows": 8,
     "interrupts": 6,
+    "kills": 4,
     "files": 4,
     "threads": 2,
     "leaks": 2,
 }
 MODULES = {"tables": "sessions"}
+#: Seconds between two writes of the record.
+SAVED_EVERY = 30.0
 #: Seconds after which a seed is a hang, and bytes that a process may take.
 HANG, MEMORY = 180, 12 * 2**30
 PACKAGES = ("numpy", "pandas", "polars", "pyarrow", "scikit-learn", "torch", "skvae")
@@ -84,9 +89,10 @@ def work():
 class Campaign:
     """Seeds still to run, and what came of those that ran."""
 
-    def __init__(self, record, parts, minutes):
+    def __init__(self, path, record, parts, minutes):
         self.lock = threading.Lock()
-        self.record, self.parts = record, parts
+        self.path, self.record, self.parts = path, record, parts
+        self.saved = time.monotonic()
         self.end = time.monotonic() + 60 * minutes
         self.spent = dict.fromkeys(parts, 0.0)
         self.again = collections.deque()
@@ -97,6 +103,24 @@ class Campaign:
             seeds = dict.fromkeys(failure["seed"] for failure in known["failures"])
             self.again.extend((part, seed) for seed in seeds)
             known["failures"] = []
+        today = datetime.date.today().isoformat()
+        self.run = {"date": today, "commit": commit(), "processor": processor()}
+        self.run |= {"versions": versions(), "minutes": 0.0, "calls": 0}
+        self.start = self.saved
+        record["runs"].append(self.run)
+
+    def save(self):
+        """Write the record, whole or not at all; failures to try again are kept."""
+        self.saved = time.monotonic()
+        self.run["minutes"] = round((self.saved - self.start) / 60, 1)
+        record = copy.deepcopy(self.record)
+        for part, seed in self.again:
+            untried = {"seed": seed, "call": "", "problem": "to be tried again"}
+            record["parts"][part]["failures"].append(untried)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        new.replace(self.path)
 
     def next(self):
         """Return the next part and seed, None if the time is over."""
@@ -125,6 +149,9 @@ class Campaign:
                 self.found[key_of(part, name, problem)].append((seed, problem))
             self.slowest.append((*report.get("slowest", (0, "")), f"{part}:{seed}"))
             self.slowest = sorted(self.slowest, reverse=True)[:10]
+            self.run["calls"] += report.get("calls", 0)
+            if time.monotonic() - self.saved > SAVED_EVERY:
+                self.save()
 
     def drive(self):
         """Give one worker seed after seed; start another where it died."""
@@ -194,6 +221,20 @@ def versions():
     for package in PACKAGES:
         found[package] = metadata.version(package)
     return found
+
+
+def commit():
+    """Return the commit of this checkout, with a mark if it has changes."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def processor():
+    """Return the name of the processor, where the system tells it."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    return f"{os.cpu_count()} x {names[0]}" if names else platform.processor()
 
 
 def summary(campaign):
@@ -292,16 +333,13 @@ def main():
                 options.seed
             )
     minutes = min(options.minutes, 60)
-    campaign = Campaign(record, options.parts, minutes)
+    campaign = Campaign(options.record, record, options.parts, minutes)
     threads = [threading.Thread(target=campaign.drive) for _ in range(options.jobs)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    today = datetime.date.today().isoformat()
-    record["runs"].append({"date": today, "minutes": minutes, "versions": versions()})
-    options.record.parent.mkdir(parents=True, exist_ok=True)
-    options.record.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    campaign.save()
     summary(campaign)
     return bool(campaign.found)
 
