@@ -88,3 +88,10 @@ def test_log_densities(bad):
         fit_variational(bad)
     with pytest.raises(TypeError, match="log_joint must be a function"):
         gradient_samples(bad, "normal", {"loc": 0, "scale": 1})
+
+
+@pytest.mark.parametrize("bad", [True, None, "stop", 1, ("name", 3), ("a", "b", "c")])
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_callbacks(kind, bad):
+    with pytest.raises(TypeError, match="callbacks must hold"):
+        kind(callbacks=[bad], **QUICK).fit(X, LABELS)

@@ -37,7 +37,7 @@ from .._training.ambient import isolated
 from .._training.checkpoint import find_checkpoint, open_checkpoint
 from .._training.device import resolve_device
 from .._training.plan import DEFAULTS
-from .._training.progress import Progress
+from .._training.progress import Progress, check_callbacks
 from .._training.random import Random
 from .._validation import (
     check_weights,
@@ -153,6 +153,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator, ABC):
             kept = {k: v for k, v in given.items() if k not in UNKEPT}
             # a pass over a chunk has no progress bar
             reported = None if incremental else self
+            check_callbacks(self.callbacks or ())
             callbacks, verbose = self.callbacks or (), bool(self.verbose)
             progress = Progress(reported, X, callbacks=callbacks, verbose=verbose)
             checkpoint = find_checkpoint(callbacks, incremental=incremental)

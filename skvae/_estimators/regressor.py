@@ -42,6 +42,9 @@ from .._training.ambient import isolated
 from .._validation import check_count, check_weights, warn
 from .base import LATENT_CONSTRAINTS, TRAINING_CONSTRAINTS, BaseVAE
 
+#: Standardised outputs beyond this count as this: their squares are finite.
+SCORED_RANGE = -1e150, 1e150
+
 
 class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
     """Conditional variational autoencoder: the distribution of y given X.
@@ -661,7 +664,8 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             cells = truth[rows, index], predicted[rows, index]
             # the same for standardised values, whose squares are finite
             scale = fit_affine(cells[0])
-            cells = scale.forward(cells[0]), scale.forward(cells[1])
+            bounded = (np.clip(scale.forward(c), *SCORED_RANGE) for c in cells)
+            cells = tuple(bounded)
             scores.append(r2_score(*cells, sample_weight=weights))
         if not scores:
             warn(

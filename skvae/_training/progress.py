@@ -106,6 +106,18 @@ class LoopContext(Generic[Given]):
         return True
 
 
+def check_callbacks(callbacks: Sequence[Any]) -> None:
+    """Raise TypeError for what is no callback of skorch, alone or with a name."""
+    for item in callbacks:
+        is_pair = isinstance(item, tuple) and len(item) == 2
+        callback = item[1] if is_pair else item
+        if not (hasattr(callback, "initialize") and hasattr(callback, "set_params")):
+            raise TypeError(
+                "callbacks must hold callbacks of skorch, or pairs of a name and one, "
+                f"but one item is {item!r}."
+            )
+
+
 class Progress:
     """Progress of one fit: loops, Ctrl-C, callbacks, verbose lines.
 

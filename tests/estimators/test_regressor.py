@@ -424,3 +424,11 @@ def test_rows_in_a_wrapper_keep_their_index():
         found = model.sample(rows, random_state=0)[0]
     expected = model.sample(frame, random_state=0)[0]
     pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e-300, 1e300])
+def test_scores_of_outputs_of_another_size_are_finite(size):
+    X, y, _ = wave(20, 0)
+    model = VAERegressor(max_iter=1, random_state=0).fit(X, y)
+    assert np.isfinite(model.score(X, y * size))
