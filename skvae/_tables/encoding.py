@@ -178,7 +178,7 @@ def _encode_numeric(
                 np.copyto(block, quotients, where=far)
                 np.clip(block, -LARGEST, LARGEST, out=block)
         encoded.values[rows, target] = block
-        if not is_plain:
+        if not is_plain and missing.any():
             encoded.values[rows, group] = np.where(missing, 0, block)
             encoded.mark_missing(rows, group, missing)
     return [(name, sorted(values)) for name, values in impossible.items() if values]
