@@ -34,9 +34,9 @@ STATES = {
     "printoptions": lambda: np.printoptions(precision=1, threshold=2),
     "assume_finite": lambda: sklearn.config_context(assume_finite=True),
     "routing": lambda: sklearn.config_context(enable_metadata_routing=True),
-    "infer_string": lambda: pd.option_context("future.infer_string", True),
-    "object_strings": lambda: pd.option_context("future.infer_string", False),
 }
+if int(pd.__version__.split(".")[0]) < 3:  # later the only way
+    STATES["infer_string"] = lambda: pd.option_context("future.infer_string", True)
 
 _current = [""]
 

@@ -96,7 +96,7 @@ def texts(value):
         return [texts(part) for part in value]
     return [
         ["-" if gap else repr(v) for v, gap in zip(c.values, c.missing, strict=True)]
-        for c in read(np.concatenate(value) if getattr(value, "ndim", 2) > 2 else value)
+        for c in read(value if getattr(value, "ndim", 2) < 3 else np.concatenate(value))
     ]
 
 

@@ -1,6 +1,7 @@
 """The table of figures in docs/reliability.rst, made from the campaign's record."""
 
 import json
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,20 @@ def figures(record):
             rows.append((name, *numbers, f"{len(known['failures']):,}"))
     for first, *others in rows:
         lines += [f"   * - {first}", *(f"     - {text}".rstrip() for text in others)]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *last_run(record), ""])
+
+
+def last_run(record):
+    """Return where and when the last run was made."""
+    for run in reversed(record["runs"]):
+        if "commit" in run:
+            names = ", ".join(f"{name} {v}" for name, v in run["versions"].items())
+            return textwrap.wrap(
+                f"The last run was on {run['date']} with commit {run['commit']} on "
+                f"{run['processor']}, with {names}.",
+                88,
+            )
+    return []
 
 
 def with_figures(text, record):
