@@ -212,7 +212,7 @@ class VAEClassifier(
         Likelihood of every column: its distribution given the latent variables.
 
     numeric_transform_ : dict of str to str
-        Transform of every numeric column.
+        Transform of every numeric column: "standard", "robust", "quantile" or "none".
 
     input_scale_ : ndarray of shape (n_features_in_,)
         Standard deviation of each column at the input of encoder and classifier: 1, or

@@ -162,7 +162,7 @@ class VAEImputer(TransformerMixin, BaseVAE):
         Likelihood of every column: its distribution given the latent variables.
 
     numeric_transform_ : dict of str to str
-        Transform of every numeric column.
+        Transform of every numeric column: "standard", "robust", "quantile" or "none".
 
     stacking_weights_ : dict of str to dict of str to float
         Weights in the estimates of every column: of "marginal" (the column mean; always

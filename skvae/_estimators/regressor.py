@@ -191,7 +191,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         Likelihood of every output: its distribution given z and x.
 
     numeric_transform_ : dict of str to str
-        Transform of every numeric output.
+        Transform of every numeric output: "standard", "robust", "quantile" or "none".
 
     n_features_in_ : int
         Number of features.

@@ -84,6 +84,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         undone in every output: "standard" (mean 0, variance 1), "quantile" (to N(0, 1))
         or "none". "auto" means "standard", or "quantile" if that raises the normal
         log-likelihood of held-out cells of the column by more than 0.1 nats per cell.
+        Tails that would hide all other values are compressed ("robust"), and values far
+        beyond all others count as missing; a warning names both.
 
     categorical_features : "from_dtype", array-like of str, int or bool, or None, \
             default="from_dtype"
@@ -201,7 +203,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Likelihood of every column: its distribution given the latent variables.
 
     numeric_transform_ : dict of str to str
-        Transform of every numeric column.
+        Transform of every numeric column: "standard", "robust", "quantile" or "none".
 
     n_features_in_ : int
         Number of columns.

@@ -257,3 +257,38 @@ def test_bad_input(estimates, variances, message):
 def test_bad_parameters(parameters):
     with pytest.raises(ValueError, match="parameter of pool must be"):
         pool([1.0, 2.0], [1.0, 1.0], **parameters)
+
+
+# ---------------------------------------------------------------------------
+# Estimates of any size
+# ---------------------------------------------------------------------------
+@pytest.mark.parametrize("unit", [2.0**-1000, 2.0**-600, 2.0**600, 2.0**1000])
+def test_units_of_the_estimates_do_not_matter(unit):
+    """Where their squares leave the range of float64, only the variances do."""
+    estimates, none = random_estimates()[0], np.zeros((5, 3))
+    with np.errstate(all="raise", under="ignore"):
+        small = pool(estimates, none, complete_degrees_of_freedom=20)
+        large = pool(estimates * unit, none, complete_degrees_of_freedom=20)
+    for name in ("estimate", "standard_error", "lower", "upper"):
+        expected = getattr(small, name) * unit
+        np.testing.assert_array_equal(getattr(large, name), expected)
+    for name in ("degrees_of_freedom", "fraction_missing_information"):
+        np.testing.assert_array_equal(getattr(large, name), getattr(small, name))
+    assert (large.variance == (0 if unit < 1 else np.inf)).all()
+
+
+@pytest.mark.parametrize(
+    ("estimates", "variances"),
+    [
+        ([1e200, 2e200, 3e200], [1e300] * 3),
+        ([1e155, -1e155], [1.0, 1.0]),
+        ([1e308, 1e308], [1.7e308, 1.7e308]),
+        ([1e-320, 2e-320], [0.0, 0.0]),
+        ([0.0, 0.0], [0.0, 0.0]),
+    ],
+)
+def test_nothing_is_nan(estimates, variances):
+    pooled = pool(estimates, variances)
+    assert not any(np.isnan(getattr(pooled, name)) for name in FIELDS)
+    assert min(estimates) <= pooled.estimate <= max(estimates)
+    assert np.isfinite(pooled.standard_error)

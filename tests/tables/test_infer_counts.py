@@ -118,3 +118,34 @@ def test_integers_of_any_size_and_type():
     identifiers = np.random.default_rng(0).integers(0, 2**50, 500)
     assert chosen(identifiers) == "student_t_heteroscedastic"
     assert chosen(np.append(np.zeros(499, dtype=int), 2**40)) != "negative_binomial"
+
+
+@pytest.mark.parametrize("start", [2**40, 1_611_111_111_111_111_111])
+@pytest.mark.parametrize("step", [1, 1_000, 300_000_000])
+@pytest.mark.parametrize("n_rows", [20, 200])
+def test_large_integers_are_no_counts(start, step, n_rows):
+    """Terms of their log-probability cancel: naive sums differ by thousands of nats."""
+    assert chosen(start + step * np.arange(n_rows)) == "student_t_heteroscedastic"
+    random = start + np.random.default_rng(0).poisson(1e3, n_rows) * step
+    assert chosen(random) == "student_t_heteroscedastic"
+
+
+@pytest.mark.parametrize("rate", [0.2, 40, 1e5])
+@pytest.mark.parametrize("factor", [5, 0.2])
+def test_no_poisson_where_the_variance_is_far_from_the_mean(rate, factor):
+    rng = np.random.default_rng(0)
+    if factor > 1:
+        values = rng.negative_binomial(rate / (factor - 1), 1 / factor, 2_000)
+    elif rate < 1:
+        return  # rare events vary as much as their mean
+    else:
+        values = np.round(rng.normal(rate, np.sqrt(factor * rate), 2_000))
+    assert chosen(values.astype(int)) != "poisson"
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+def test_counts_beyond_the_largest_rate_are_refused(likelihood):
+    values = np.random.default_rng(0).poisson(1e9, 40)
+    with pytest.raises(ValueError, match="'x0' cannot have.*counts beyond 4.85e.08"):
+        chosen(values, likelihood=likelihood)
+    assert chosen(values // 10, likelihood=likelihood) == likelihood
