@@ -51,8 +51,9 @@ def test_the_density_of_a_column(rate):
     log_density = LIKELIHOODS["poisson"].fit_column(whole, None)(whole)
     mean = whole.astype(np.float64).mean()
     if rate < 1e6:
+        # in scipy's sum terms of a million cancel
         expected = stats.poisson(mean).logpmf(whole)
-        np.testing.assert_allclose(log_density, expected, rtol=1e-11)
+        np.testing.assert_allclose(log_density, expected, rtol=1e-9)
     else:
         expected = stats.norm(mean, math.sqrt(mean)).logpdf(whole)
         np.testing.assert_allclose(log_density, expected, rtol=0, atol=1e-3)

@@ -98,7 +98,10 @@ def test_features_are_used_as_without(wild):
 
 ESTIMATORS = {
     "transformer": (VAETransformer, lambda m, X: m.transform(X)),
-    "imputer": (VAEImputer, lambda m, X: m.transform(np.where(HIDDEN_CELLS, np.nan, X))),
+    "imputer": (
+        VAEImputer,
+        lambda m, X: m.transform(np.where(HIDDEN_CELLS, np.nan, X)),
+    ),
     "classifier": (VAEClassifier, lambda m, X: m.predict_proba(X)),
     "regressor": (VAERegressor, lambda m, X: m.predict(X)),
 }
