@@ -264,13 +264,13 @@ class VAEClassifier(
 
     Notes
     -----
-    A row without a label has None, NaN or null in ``y``, or -1 where labels are numbers,
-    as in scikit-learn; with labels that are -1 and 1 alone, there is a warning. In an
-    array of text, where NumPy writes NaN as "nan", that counts as no label, with a
-    warning. ``classes_`` have the type of the labels, whether some are missing or not.
-    A class must have at least one label; a category that a pandas column of labels
-    declares and no row has is an error. If all labels are alike, every row gets that
-    class.
+    A row without a label has None, NaN or null in ``y``, or -1 where labels are
+    numbers, as in scikit-learn; with labels that are -1 and 1 alone, there is a
+    warning. In an array of text, where NumPy writes NaN as "nan", that counts as no
+    label, with a warning. ``classes_`` have the type of the labels, whether some are
+    missing or not. A class must have at least one label; a category that a pandas
+    column of labels declares and no row has is an error. If all labels are alike, every
+    row gets that class.
 
     :meth:`score_samples` sums the label out, :meth:`sample` conditions on it.
 
@@ -561,7 +561,8 @@ class VAEClassifier(
         -------
         X : ndarray or data frame of shape (n_samples, n_features_in_)
             A table like the training table, without missing cells. Columns of numbers
-            that repeat their values hold values of the training table.
+            that repeat their values hold values of the training table, those of whole
+            numbers such numbers.
         y : ndarray of shape (n_samples,)
             The class of every row, whether it was given or drawn.
 

@@ -94,8 +94,8 @@ def warn_of_lost_class(labels: np.ndarray, missing: np.ndarray) -> None:
     if labels.dtype.kind in "if" and set(labels[~missing].tolist()) == {-1, 1}:
         warn(
             "y holds -1 and 1 alone, and -1 marks a row without a label, so that 1 is "
-            "the only class. If -1 is a class, give the classes other labels, such as 0 "
-            "and 1."
+            "the only class. If -1 is a class, give the classes other labels, such as "
+            "0 and 1."
         )
 
 

@@ -52,7 +52,9 @@ def test_marks_of_no_label():
         assert classes.tolist() == [2, 5] and codes.tolist() == [0, -1, 1]
     classes, codes = encode_labels(*read_labels(np.array(["x", "-1"]), None))
     assert classes.tolist() == ["-1", "x"] and codes.tolist() == [1, 0]
-    classes, codes = encode_labels(*read_labels(np.array([200, 255], dtype=np.uint8), None))
+    classes, codes = encode_labels(
+        *read_labels(np.array([200, 255], dtype=np.uint8), None)
+    )
     assert codes.tolist() == [0, 1]
 
 
