@@ -558,7 +558,8 @@ class VAEClassifier(
         -------
         X : ndarray or data frame of shape (n_samples, n_features_in_)
             A table like the training table, without missing cells. Columns of numbers
-            that repeat their values hold values of the training table.
+            that repeat their values hold values of the training table, those of whole
+            numbers such numbers.
         y : ndarray of shape (n_samples,)
             The class of every row, whether it was given or drawn.
 

@@ -228,9 +228,11 @@ class VAEImputer(TransformerMixin, BaseVAE):
 
     Notes
     -----
-    Observed cells are returned unchanged. A data frame gives a data frame of the same
-    library with its dtypes, categories, column order and index; columns of integers
-    get whole numbers. ``set_output`` applies to :meth:`transform`.
+    Observed cells are returned bit for bit. A data frame gives a data frame of the same
+    library with its dtypes, categories, column order and index. Columns of integers get
+    whole numbers; where whole numbers are stored as floats, draws and ends of intervals
+    are whole, and means are not rounded, which would raise their error. ``set_output``
+    applies to :meth:`transform`.
 
     New rows may have missing cells in columns that were complete in training, and may
     have no observed cell at all. A category that was not in the training table is

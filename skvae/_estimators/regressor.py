@@ -509,6 +509,7 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
                 (n_draws, n_samples, n_outputs), or list of data frames
             The outputs of a row are drawn jointly. ``n_draws`` data frames like y if
             that was a data frame, an array if it was an array or a single column.
+            Outputs that were whole numbers are so, if noise is added.
 
         Raises
         ------
@@ -526,7 +527,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
             temperature,
             add_noise,
         )
-        draws = [self._table(x, X) for x in encoded]
+        # without noise, draws are means
+        drawn = bool(add_noise) and temperature > 0
+        draws = [self._table(x, X, drawn=drawn) for x in encoded]
         if self._form["is_frame"] and not self._form["is_1d"]:
             return draws
         return np.stack(draws)
@@ -546,8 +549,9 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         -------
         lower, upper : ndarray or data frame like the result of :meth:`predict`
             Quantiles of 99 draws (more if ``coverage`` exceeds 0.98), the same at
-            every call with the same table. Categories without order have the most
-            probable value in both.
+            every call with the same table. The ends are whole where all values of an
+            output were whole numbers. Categories without order have the most probable
+            value in both.
 
         Raises
         ------
@@ -558,20 +562,23 @@ class VAERegressor(MultiOutputMixin, RegressorMixin, BaseVAE):
         features = self._encode_features(X)
         bounds = self._model.intervals(features, coverage, double=wants_float64(X))
         if any(column.has_categories for column in self._encoder.columns_):
-            return tuple(self._table(bound, X) for bound in bounds)
-        return tuple(
-            self._shaped(self._model.to_original_units(bound)) for bound in bounds
-        )
+            return tuple(self._table(bound, X, drawn=True) for bound in bounds)
+        ends = [self._model.to_original_units(bound) for bound in bounds]
+        for index, column in enumerate(self._encoder.columns_):
+            if column.is_whole or column.kind == "boolean":
+                for values in ends:
+                    values[:, index] = np.rint(values[:, index])
+        return tuple(map(self._shaped, ends))
 
     def _shaped(self, values: np.ndarray) -> np.ndarray:
         return values[:, 0] if self._form["is_1d"] else values
 
-    def _table(self, encoded: np.ndarray, X: Any) -> Any:
+    def _table(self, encoded: np.ndarray, X: Any, drawn: bool = False) -> Any:
         """Return encoded outputs as a table like y; one-dimensional ones as arrays.
 
         Rows of pandas have the index of their features.
         """
-        table = self._encoder.decode(encoded)
+        table = self._encoder.decode(encoded, drawn=drawn, repeated=False)
         return column_of(table, 0) if self._form["is_1d"] else with_index_of(table, X)
 
     @isolated()

@@ -463,7 +463,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         X : ndarray or data frame of shape (n_samples, n_features_in_)
             A table like the training table, without missing cells. Columns of numbers
             that repeat their values hold values of the training table, after ``fit``
-            about as often as there.
+            about as often as there, and those of whole numbers hold such numbers.
         """
         check_is_fitted(self)
         n_samples = check_count(n_samples, "n_samples")

@@ -158,13 +158,19 @@ def raise_infinite(input_name: str, name: str) -> NoReturn:
 
 
 def decode_column(
-    encoded: np.ndarray, column: Column, *, drawn: bool = False, indexed: bool = False
+    encoded: np.ndarray,
+    column: Column,
+    *,
+    drawn: bool = False,
+    repeated: bool = True,
+    indexed: bool = False,
 ) -> DecodedColumn:
     """Return the values of one column, in the units of the table.
 
-    With ``drawn`` a column that repeats its values gets the nearest of these, and one
-    of whole numbers the nearest of such. If it is ``indexed``, it holds indices of
-    repeated values, as float32 may not tell their codes apart.
+    With ``drawn`` a column that repeats its values gets the nearest of these (unless
+    ``repeated`` is False), and one of whole numbers the nearest of such. If it is
+    ``indexed``, it holds indices of repeated values, as float32 may not tell their
+    codes apart.
     """
     missing = np.full(len(encoded), True) if column.is_empty else np.isnan(encoded)
     encoded = np.where(missing, 0.0, encoded.astype(np.float64))
@@ -181,7 +187,7 @@ def decode_column(
         values = np.full(len(encoded), column.constant)
     else:
         values = column.map.inverse(encoded)
-        if drawn and column.support is not None:
+        if drawn and repeated and column.support is not None:
             values = column.support[column.nearest_index(values)]
         elif drawn and column.is_whole:
             values = np.rint(values)

@@ -197,7 +197,12 @@ class TableEncoder:
         return encode_columns(table, self.columns_, outliers=outliers)
 
     def decode(
-        self, values, *, drawn: bool = False, indexed: Collection[int] = ()
+        self,
+        values,
+        *,
+        drawn: bool = False,
+        repeated: bool = True,
+        indexed: Collection[int] = (),
     ) -> Any:
         """Build a table from encoded values, (n_samples, n_features).
 
@@ -205,20 +210,32 @@ class TableEncoder:
         rounded and kept in the range of their dtype; a constant column gives its
         constant; a column without an observed cell in training gives missing cells.
         NaN decodes to a missing cell. If the values are ``drawn``, or are quantiles,
-        numeric columns that repeat their values hold values of the training table. The
-        ``indexed`` ones hold indices into these already.
+        numeric columns of whole numbers, of any dtype, hold such numbers, and those
+        that repeat their values hold values of the training table, unless ``repeated``
+        is False. The ``indexed`` ones hold indices into these already.
         """
-        columns = self.decode_columns(values, drawn=drawn, indexed=indexed)
+        columns = self.decode_columns(
+            values, drawn=drawn, repeated=repeated, indexed=indexed
+        )
         return self.schema_.build(columns)
 
     def decode_columns(
-        self, values, *, drawn: bool = False, indexed: Collection[int] = ()
+        self,
+        values,
+        *,
+        drawn: bool = False,
+        repeated: bool = True,
+        indexed: Collection[int] = (),
     ) -> list[DecodedColumn]:
         """Return the columns of the table that :meth:`decode` builds."""
         values = self._check_encoded(values)
         return [
             decode_column(
-                values[:, index], column, drawn=drawn, indexed=index in indexed
+                values[:, index],
+                column,
+                drawn=drawn,
+                repeated=repeated,
+                indexed=index in indexed,
             )
             for index, column in enumerate(self.columns_)
         ]

@@ -184,6 +184,7 @@ class ColumnFitter:
         """Choose likelihood and transform of a numeric column."""
         cells, cell_weights = self._observed_values(index)
         column.is_empty = len(cells) == 0
+        column.is_whole = bool(is_whole(cells).all())
         if name == "auto":
             column.is_automatic = self.numeric_likelihood is None
             name = self.numeric_likelihood or AUTO_LIKELIHOODS["numeric"]
@@ -203,7 +204,6 @@ class ColumnFitter:
             column.kind = "count"
             self._check_counts(column, values if column.is_automatic else cells, values)
         else:
-            column.is_whole = bool(is_whole(values).all())
             column.constant = constant_of(values, self.settings)
             if self.likelihoods[name].domain == "real":
                 if transform == "none" and column.constant is None:

@@ -146,6 +146,6 @@ def test_no_poisson_where_the_variance_is_far_from_the_mean(rate, factor):
 @pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
 def test_counts_beyond_the_largest_rate_are_refused(likelihood):
     values = np.random.default_rng(0).poisson(1e9, 40)
-    with pytest.raises(ValueError, match="'x0' cannot have.*counts beyond 4.85e.08"):
+    with pytest.raises(ValueError, match=r"'x0' cannot have.*counts beyond 4.85e.08"):
         chosen(values, likelihood=likelihood)
     assert chosen(values // 10, likelihood=likelihood) == likelihood
