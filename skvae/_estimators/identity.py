@@ -40,7 +40,9 @@ def identity_of(
     """
     features = data if data.features is None else data.features
     seed = estimator.random_state
-    if seed is not None and not isinstance(seed, Integral):
+    if isinstance(seed, Integral):
+        seed = int(seed)
+    elif seed is not None:
         seed = random_state.get_state()
     labels = described((data.codes, data.classes))
     return {

@@ -8,25 +8,31 @@ last. What lies between loops is computed again.
 
 from __future__ import annotations
 
+import copy
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-import joblib
 import numpy as np
 import torch
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from .._container import WRONG_CONTENT, SavedModelError, read_container, write_container
+from .._container import (
+    WRONG_CONTENT,
+    SavedModelError,
+    digest_of,
+    read_state,
+    write_state,
+)
 from .._validation import warn
 from .journal import Entry, Kept, Loop, State
 
-#: What the header of a file says that it is.
-KIND = "checkpoint of a fit"
+#: What a file says that it is.
+KIND = "checkpoint"
 
 REMEDY = "Give Checkpoint another path, or delete the file to fit anew."
 
@@ -70,8 +76,9 @@ class Checkpoint(Callback):  # type: ignore[misc]
     later, where the disk is full for instance, the fit warns and goes on, and the file
     stays as it was. ``partial_fit`` takes no checkpoint: save the estimator.
 
-    The file holds weights and hashes of the table, no cells of it; the VampPrior's
-    weights begin at rows of the table, and some validation scores are of single rows.
+    The file holds the parameters, the state of the training (weights, means and
+    covariances, validation scores by row) and hashes of the table, but no cells of it.
+    The weights of a VampPrior begin at rows of the table.
 
     Examples
     --------
@@ -167,9 +174,9 @@ def open_checkpoint(
     file = CheckpointFile(os.fspath(path), float(every), identity)
     if os.path.exists(file.path):
         file.read()
-    if file.random is not None and not is_seeded:
-        random_state.set_state(file.random)
-    file.random = random_state.get_state()
+    if file.random_state is not None and not is_seeded:
+        random_state.set_state(file.random_state.get_state())
+    file.random_state = copy.deepcopy(random_state)
     if not file.is_ours:  # a second fit sees that the file is taken
         file.write([])
     return file
@@ -190,8 +197,8 @@ class CheckpointFile:
 
     def __init__(self, path: str, every: float, identity: Mapping[str, str]) -> None:
         self.path, self.every, self.identity = path, every, dict(identity)
-        #: State of the RandomState at the beginning of the fit.
-        self.random: Any = None
+        #: RandomState at the beginning of the fit.
+        self.random_state: np.random.RandomState | None = None
         self.entries: list[Entry] = []
         self.is_ours = False  # whether the file holds this fit
         self.is_current = False  # whether it holds what this fit has kept last
@@ -205,22 +212,18 @@ class CheckpointFile:
         """Read the file, which must be that of this fit."""
         stamp = stamp_of(self.path)
         try:
-            header, arrays = read_container(self.path)
-            if header.get("kind") != KIND:
-                raise SavedModelError(f"{self.path} is no checkpoint.")
-            identity = {k: str(v) for k, v in header["identity"].items()}
-            self.owners.add(header["owner"])
-            name, *rest = header["random"]
-            self.random = (name, arrays.pop("random"), *rest)
-            states = nested(arrays)
-            for number, loop in enumerate(header["loops"]):
-                state = merged(loop["values"], states.get(str(number), {}))
+            found = read_state(self.path, KIND)
+            identity = {k: str(v) for k, v in found["identity"].items()}
+            self.owners.add(found["owner"])
+            self.random_state = found["random_state"]
+            for loop in found["loops"]:
+                state = replaced(loop["state"], np.ndarray, to_tensor)
                 kept = Kept(state, loop["n_done"], loop["stopped"])
                 self.entries.append(Entry(loop["name"], 0, kept, loop["start"]))
         except SavedModelError as error:
             raise ValueError(f"{error} {REMEDY}") from error
         except WRONG_CONTENT as error:
-            raise ValueError(f"{self.path} is corrupt ({error}). {REMEDY}") from error
+            raise ValueError(f"{self.path}: corrupt ({error}). {REMEDY}") from error
         self._check_identity(identity)
         self.stamp = stamp
         self.is_ours = self.is_current = True
@@ -259,9 +262,25 @@ class CheckpointFile:
         """
         if self.is_ours:
             self._check_owner()
-        header, arrays = self._content(entries)
+        loops = [
+            {
+                "name": entry.name,
+                "start": entry.start,
+                "n_done": entry.kept.n_done,
+                "stopped": entry.kept.stopped,
+                "state": plain_state(entry.kept.state),
+            }
+            for entry in entries
+            if entry.kept is not None  # all but the last one have kept something
+        ]
+        content = {
+            "identity": self.identity,
+            "owner": self.owner,
+            "random_state": self.random_state,
+            "loops": loops,
+        }
         try:
-            write_container(self.path, header, arrays)
+            write_state(self.path, KIND, content)
             self.is_ours = self.is_current = True
         except OSError as error:
             if not self.is_ours:
@@ -277,7 +296,7 @@ class CheckpointFile:
         if stamp_of(self.path) in (None, self.stamp):
             return
         try:
-            owner = read_container(self.path)[0]["owner"]
+            owner = read_state(self.path, KIND)["owner"]
         except (OSError, *WRONG_CONTENT):
             owner = None
         if owner not in self.owners:
@@ -292,51 +311,16 @@ class CheckpointFile:
             self.told.add(kind)
             warn(text)
 
-    def _content(
-        self, entries: Sequence[Entry]
-    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return header and arrays of the file."""
-        arrays, loops = {"random": self.random[1]}, []
-        for number, entry in enumerate(entries):
-            if entry.kept is None:
-                break
-            state, n_done, stopped = entry.kept
-            values, own = split(state)
-            arrays |= {f"{number}.{name}": array for name, array in own.items()}
-            loops.append(
-                {
-                    "name": entry.name,
-                    "start": entry.start,
-                    "n_done": n_done,
-                    "stopped": stopped,
-                    "values": values,
-                }
-            )
-        header = {
-            "kind": KIND,
-            "identity": self.identity,
-            "owner": self.owner,
-            "random": [self.random[0], *self.random[2:]],
-            "loops": loops,
-        }
-        return header, arrays
-
     def check_start(self, entry: Entry, loop: Loop) -> None:
         """Compare the beginning of a loop with that of the fit that is resumed."""
-        state = loop.save()
-        _, arrays = split(state)
-        start = str(joblib.hash(arrays))
+        state = plain_state(loop.save())
+        start = digest_of(state)
         if entry.kept is None:
             entry.start = start
             return
-        _, known = split(entry.kept.state)
-        shapes, now = (
-            {name: (array.dtype, array.shape) for name, array in part.items()}
-            for part in (known, arrays)
-        )
-        if shapes != now or state.keys() != entry.kept.state.keys():
+        if form_of(plain_state(entry.kept.state)) != form_of(state):
             raise ValueError(
-                f"{self.path} is corrupt: it does not fit the model. {REMEDY}"
+                f"{self.path}: corrupt (it does not fit the model). {REMEDY}"
             )
         if start != entry.start:
             self._warn_once(
@@ -353,7 +337,7 @@ def described(value: Any) -> str:
         len(text) <= 60
     ):
         return text
-    return DIGEST + str(joblib.hash(value, hash_name="sha1"))
+    return DIGEST + digest_of(value)
 
 
 def stamp_of(path: str) -> tuple[int, ...] | None:
@@ -365,47 +349,43 @@ def stamp_of(path: str) -> tuple[int, ...] | None:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-# -- states as JSON and arrays -------------------------------------------------------
+# -- states of files -----------------------------------------------------------------
 
 
-def split(state: State, prefix: str = "") -> tuple[State, dict[str, np.ndarray]]:
-    """Return the plain values of a state, and its tensors by their path."""
-    values: State = {}
-    arrays: dict[str, np.ndarray] = {}
-    for name, value in state.items():
-        if isinstance(value, Tensor):
-            arrays[prefix + name] = value.cpu().numpy()
-        elif isinstance(value, dict):
-            values[name], own = split(value, f"{prefix}{name}.")
-            arrays |= own
-        elif isinstance(value, list):
-            values[name] = [plain_row(v) if isinstance(v, dict) else v for v in value]
-        else:
-            values[name] = value
-    return values, arrays
+def replaced(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
+    """Return a nested value with ``function(part)`` for its parts of a type."""
+    if isinstance(value, kind):
+        return function(value)
+    if isinstance(value, dict):
+        return {name: replaced(part, kind, function) for name, part in value.items()}
+    return value
+
+
+def plain_state(state: State) -> State:
+    """Return a state with arrays for tensors, and the numbers of skorch's history."""
+    plain: State = replaced(state, Tensor, lambda tensor: tensor.cpu().numpy())
+    if "history" in plain:
+        plain["history"] = [plain_row(row) for row in plain["history"]]
+    return plain
 
 
 def plain_row(row: dict[str, Any]) -> dict[str, Any]:
     """Return what a row of skorch's history says in numbers and text."""
-    plain = {k: v for k, v in row.items() if isinstance(v, str | int | float | bool)}
+    plain = {k: v for k, v in row.items() if type(v) in (str, int, float, bool)}
     return {**plain, "batches": []}
 
 
-def nested(arrays: Mapping[str, np.ndarray]) -> State:
-    """Return arrays as tensors in dicts, one for each part of their path."""
-    found: State = {}
-    for path, array in arrays.items():
-        *parts, name = path.split(".")
-        place = found
-        for part in parts:
-            place = place.setdefault(part, {})
-        place[name] = torch.from_numpy(np.array(array))
-    return found
+def to_tensor(array: np.ndarray) -> Tensor:
+    """Return a tensor with a copy of an array, which may be read-only."""
+    return torch.from_numpy(np.array(array))
 
 
-def merged(values: State, tensors: State) -> State:
-    """Return a state of which :func:`split` made two."""
-    found = {**values, **tensors}
-    for name in values.keys() & tensors.keys():
-        found[name] = merged(values[name], tensors[name])
-    return found
+def form_of(state: State) -> Any:
+    """Return names, and shapes and dtypes of the arrays, of a state."""
+    form = {
+        name: form_of(part) if isinstance(part, dict) else None
+        for name, part in state.items()
+        if not isinstance(part, np.ndarray)
+    }
+    arrays = {n: a for n, a in state.items() if isinstance(a, np.ndarray)}
+    return form, {name: (array.shape, array.dtype) for name, array in arrays.items()}

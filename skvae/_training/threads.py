@@ -56,7 +56,11 @@ def threads_for(
         yield
     finally:
         if torch.get_num_threads() == 1:
-            set_own_threads(before)
+            try:
+                set_own_threads(before)
+            except KeyboardInterrupt:  # in the middle of it
+                set_own_threads(before)
+                raise
 
 
 def set_own_threads(n_threads: int) -> None:

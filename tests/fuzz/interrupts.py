@@ -42,7 +42,8 @@ from skvae._training.progress import INTERRUPTS
 
 PACKAGE = str(Path(skvae.__file__).parent)
 #: Modules whose lines take part beside those of the package.
-AROUND = ("contextlib", "sklearn.callback", "skorch", "torch.autograd.grad_mode")
+AROUND = ("contextlib", "sklearn.callback", "skorch", "threading")
+AROUND += ("torch.autograd.grad_mode",)
 INTERRUPTED = "Training interrupted by user; the best weights so far are kept."
 #: What is raised, with its weight.
 EXCEPTIONS = {KeyboardInterrupt: 6, MemoryError: 1, SystemExit: 1}
@@ -366,6 +367,7 @@ class Report:
 def run(seed):
     """Run the trial of a seed."""
     rng = random.Random(seed)
+    n_threads = rng.choice([1, 2])
     name, refit = rng.choice(list(FITS)), rng.random() < 0.5
     place = rng.choices(list(PLACES), PLACES.values())[0]
     exception = rng.choices(list(EXCEPTIONS), EXCEPTIONS.values())[0]
@@ -387,7 +389,10 @@ def run(seed):
         moment.seconds = rng.uniform(1e-4, 1.1 * seconds)
     report = Report(case=f"{name}, {'refit' if refit else 'fit'}")
     report.case += f", {exception.__name__}, {place}"
+    n_threads_before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
     problems, report.outcome = disturb(name, copied(before), after, moment)
+    torch.set_num_threads(n_threads_before)
     where = moment.fired[-1:] and moment.fired[-1].removeprefix(PACKAGE)
     report.failures = [(report.case, f"{problem}; at {where}") for problem in problems]
     return report
