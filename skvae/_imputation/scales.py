@@ -110,9 +110,15 @@ class Scales:
                 continue
             if position in self.scales:
                 mean, scale = self.scales[position]
-            else:
-                assert isinstance(column.map, Affine)
+            elif isinstance(column.map, Affine):
                 mean, scale = column.map.mean, column.map.scale
+            else:  # compressed tails: a step is one of encoded values
+                for part in (drawn, expected):
+                    ends = column.map.inverse(part)
+                    wide = column.map.inverse(widened_to(part.astype(float), step))
+                    wide[ends * np.sign(wide) <= 0] = 0
+                    part[:] = column.map.without_values().forward(wide)
+                continue
             ends = column.map.inverse(drawn.astype(np.float64))
             ends = widened_to(ends, step * scale)
             # the map that the column will have
